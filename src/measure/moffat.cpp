@@ -1,0 +1,403 @@
+#include "measure/moffat.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+#include <Eigen/Dense>
+
+namespace limpid {
+namespace {
+
+// Gauss-Legendre nodes and weights on [-1/2, 1/2] (Abramowitz & Stegun 1964, table 25.4).
+struct Rule {
+  int points;
+  std::array<double, 8> node, weight;
+};
+constexpr Rule three_points{3, {-0.3872983346207417, 0, 0.3872983346207417},
+                            {5.0 / 18, 8.0 / 18, 5.0 / 18}};
+constexpr Rule five_points{
+    5,
+    {-0.4530899229693320, -0.2692346550528416, 0, 0.2692346550528416, 0.4530899229693320},
+    {0.1184634425280945, 0.2393143352496832, 0.2844444444444444, 0.2393143352496832,
+     0.1184634425280945}};
+constexpr Rule eight_points{
+    8,
+    {-0.4801449282487681, -0.3983332387068134, -0.2627662049581645, -0.0917173212478249,
+     0.0917173212478249, 0.2627662049581645, 0.3983332387068134, 0.4801449282487681},
+    {0.0506142681451881, 0.1111905172266872, 0.1568533229389436, 0.1813418916891810,
+     0.1813418916891810, 0.1568533229389436, 0.1111905172266872, 0.0506142681451881}};
+
+/// The rule that keeps a pixel's error under about 1e-4 of its value, when the profile changes over
+/// a squared length of `smoothness` px^2; null: the centre with its Laplacian is enough.
+const Rule* rule_for(double smoothness) {
+  if (smoothness >= 4.0) return nullptr;
+  if (smoothness >= 1.0) return &three_points;
+  return smoothness >= 0.25 ? &five_points : &eight_points;
+}
+
+}  // namespace
+
+float Psf::ellipticity() const { return std::hypot(e1, e2); }
+
+float Psf::eccentricity() const {
+  const float ratio = 1.0F - std::min(ellipticity(), 1.0F);
+  return std::sqrt(1.0F - ratio * ratio);
+}
+
+float Psf::angle_rad() const { return 0.5F * std::atan2(e2, e1); }
+
+Image Psf::kernel(int side_px) const {
+  Image kernel(1, {side_px, side_px});
+  const MoffatProfile profile(fwhm_px, e1, e2, beta);
+  const double centre_x = side_px / 2 + dx, centre_y = side_px / 2 + dy;
+  double sum = 0;
+  for (int y = 0; y < side_px; ++y) {
+    const auto row = kernel.view().row(0, y);
+    for (int x = 0; x < side_px; ++x) {
+      const double value = profile.pixel(x - centre_x, y - centre_y);
+      row[static_cast<std::size_t>(x)] = static_cast<float>(value);
+      sum += value;
+    }
+  }
+  for (float& value : kernel.pixels()) value = static_cast<float>(value / sum);
+  return kernel;
+}
+
+// With axis ratio r = 1 - e, major axis at angle t, and a^2 the product of the semi-scales:
+//   I = (beta - 1)/(pi a^2) [1 + kappa Q]^-beta,   kappa = 1/a^2 = 4 (2^(1/beta) - 1)/FWHM^2,
+//   Q = r u^2 + v^2/r  (u along, v across the major axis)
+//     = C (dx^2 + dy^2) - H [(dx^2 - dy^2) e1 + 2 dx dy e2],
+//   C = (r + 1/r)/2 = 1 + e^2/(2(1-e)),   H = (1/r - r)/(2e) = (2-e)/(2(1-e)).
+MoffatProfile::MoffatProfile(double fwhm_px, double e1, double e2, double beta)
+    : beta_(beta), e1_(e1), e2_(e2), ellipticity_(std::hypot(e1, e2)) {
+  const double ratio = 1 - ellipticity_;
+  round_ = 1 + ellipticity_ * ellipticity_ / (2 * ratio);
+  stretch_ = (2 - ellipticity_) / (2 * ratio);
+  const double root = std::exp2(1 / beta), spread = root - 1;
+  inverse_area_ = 4 * spread / (fwhm_px * fwhm_px);
+  peak_ = (beta - 1) * inverse_area_ / std::numbers::pi;
+  smoothness_ = ratio / inverse_area_ / (2 * beta);
+  kappa_by_beta_ = -root * std::numbers::ln2 / (beta * beta * spread);
+}
+
+double MoffatProfile::form(double dx, double dy) const {
+  return inverse_area_ * (round_ * (dx * dx + dy * dy) -
+                          stretch_ * ((dx * dx - dy * dy) * e1_ + 2 * dx * dy * e2_));
+}
+
+/// Laplacian of the profile over its value; `base` is 1 + kappa Q.
+double MoffatProfile::laplacian(double dx, double dy, double base) const {
+  const double slope_x = 2 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
+  const double slope_y = 2 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
+  return beta_ / base *
+         ((beta_ + 1) / base * (slope_x * slope_x + slope_y * slope_y) - 4 * round_ * inverse_area_);
+}
+
+double MoffatProfile::pixel(double dx, double dy) const {
+  const double base = 1 + form(dx, dy);
+  const Rule* rule = rule_for(smoothness_ * base);
+  // Integral over a unit square: f + (1/24) Laplacian f + O(4th derivatives / 1000).
+  if (rule == nullptr) {
+    return peak_ * std::pow(base, -beta_) * (1 + laplacian(dx, dy, base) / 24);
+  }
+  double sum = 0;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(rule->points); ++i) {
+    for (std::size_t j = 0; j < static_cast<std::size_t>(rule->points); ++j) {
+      sum += rule->weight[i] * rule->weight[j] *
+             std::pow(1 + form(dx + rule->node[j], dy + rule->node[i]), -beta_);
+    }
+  }
+  return peak_ * sum;
+}
+
+void MoffatProfile::add_point(Terms& sums, double dx, double dy, double weight) const {
+  const double kappa_q = form(dx, dy), base = 1 + kappa_q, log_base = std::log(base);
+  const double value = weight * peak_ * std::exp(-beta_ * log_base);
+  const double by_form = -beta_ * value / base;  // by kappa Q
+  const double difference = dx * dx - dy * dy, product = 2 * dx * dy;
+  sums.value += value;
+  sums.by_x -= by_form * 2 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
+  sums.by_y -= by_form * 2 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
+  sums.by_log_fwhm += -2 * (value + by_form * kappa_q);
+  sums.by_beta += value * (1 / (beta_ - 1) + kappa_by_beta_ - log_base) +
+                  by_form * kappa_q * kappa_by_beta_;
+  const double ratio = 1 - ellipticity_;
+  // dC/de_i = e_i (2-e)/(2 r^2);  dH/de = 1/(2 r^2), times de/de_i = e_i/e.
+  const double along = ((dx * dx + dy * dy) * (2 - ellipticity_) -
+                        (difference * e1_ + product * e2_) / std::max(ellipticity_, 1e-12)) /
+                       (2 * ratio * ratio);
+  sums.by_e1 += by_form * inverse_area_ * (along * e1_ - stretch_ * difference);
+  sums.by_e2 += by_form * inverse_area_ * (along * e2_ - stretch_ * product);
+}
+
+MoffatProfile::Terms MoffatProfile::pixel_terms(double dx, double dy) const {
+  Terms sums;
+  const double base = 1 + form(dx, dy);
+  const Rule* rule = rule_for(smoothness_ * base);
+  if (rule == nullptr) {
+    add_point(sums, dx, dy, 1);
+    // The derivatives of the small correction itself are left out: they only steer the search.
+    sums.value *= 1 + laplacian(dx, dy, base) / 24;
+    return sums;
+  }
+  for (std::size_t i = 0; i < static_cast<std::size_t>(rule->points); ++i) {
+    for (std::size_t j = 0; j < static_cast<std::size_t>(rule->points); ++j) {
+      add_point(sums, dx + rule->node[j], dy + rule->node[i], rule->weight[i] * rule->weight[j]);
+    }
+  }
+  return sums;
+}
+
+namespace {
+
+constexpr int unknown_count = 8;
+enum Unknown { unknown_x, unknown_y, unknown_flux, unknown_log_fwhm, unknown_e1, unknown_e2,
+               unknown_inverse_beta, unknown_sky };
+using Vector = Eigen::Matrix<double, unknown_count, 1>;
+using Matrix = Eigen::Matrix<double, unknown_count, unknown_count>;
+
+struct Pixel {
+  double x, y, value, weight;
+};
+
+struct Normal {
+  Matrix hessian = Matrix::Zero();
+  Vector gradient = Vector::Zero();
+  double chi2 = 0;
+};
+
+MoffatProfile profile_of(const Vector& p) {
+  return {std::exp(p[unknown_log_fwhm]), p[unknown_e1], p[unknown_e2], 1 / p[unknown_inverse_beta]};
+}
+
+class Search {
+ public:
+  Search(ConstView cutout, const MoffatOptions& options);
+  [[nodiscard]] int pixel_count() const { return static_cast<int>(pixels_.size()); }
+  [[nodiscard]] int free_count() const { return free_count_; }
+  [[nodiscard]] Vector first_guess(const MoffatStart& start) const;
+  /// Moves `p` to the minimum; false when there is none within reach.
+  bool minimise(Vector& p) const;
+  /// Weights by sky and shot noise of the model `p`.
+  void weigh(const Vector& p);
+  [[nodiscard]] MoffatFit describe(const Vector& p) const;
+
+ private:
+  [[nodiscard]] Normal normal_equations(const Vector& p) const;
+  [[nodiscard]] double chi2(const Vector& p) const;
+  void solve_linear(Vector& p) const;
+  void confine(Vector& p) const;
+  void hold_fixed(const Vector& p, Normal& normal) const;
+
+  const MoffatOptions& options_;
+  Size size_;
+  std::vector<Pixel> pixels_;
+  int free_count_;
+};
+
+Search::Search(ConstView cutout, const MoffatOptions& options)
+    : options_(options), size_(cutout.size()),
+      free_count_(unknown_count - (options.fixed_beta ? 1 : 0) - (options.fixed_sky ? 1 : 0)) {
+  const double variance = options.sky_sigma * options.sky_sigma;
+  pixels_.reserve(size_.pixels());
+  for (int y = 0; y < size_.height; ++y) {
+    for (int x = 0; x < size_.width; ++x) {
+      const double value = cutout(0, y, x);
+      const bool masked = !options.mask.empty() && options.mask(0, y, x) != 0;
+      if (masked || !std::isfinite(value) || value >= options.saturation) continue;
+      pixels_.push_back({double(x), double(y), value, variance > 0 ? 1 / variance : 1});
+    }
+  }
+}
+
+void Search::weigh(const Vector& p) {
+  const MoffatProfile profile = profile_of(p);
+  const double variance = options_.sky_sigma * options_.sky_sigma;
+  for (Pixel& pixel : pixels_) {
+    const double light = p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
+    pixel.weight = 1 / (variance + std::max(light, 0.0) / options_.gain);
+  }
+}
+
+/// Flux and sky by linear least squares, the shape held.
+void Search::solve_linear(Vector& p) const {
+  const MoffatProfile profile = profile_of(p);
+  double w = 0, wm = 0, wmm = 0, wv = 0, wmv = 0;
+  for (const Pixel& pixel : pixels_) {
+    const double m = profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
+    w += pixel.weight;
+    wm += pixel.weight * m;
+    wmm += pixel.weight * m * m;
+    wv += pixel.weight * pixel.value;
+    wmv += pixel.weight * m * pixel.value;
+  }
+  if (options_.fixed_sky) {
+    p[unknown_sky] = *options_.fixed_sky;
+    p[unknown_flux] = (wmv - wm * p[unknown_sky]) / wmm;
+    return;
+  }
+  const double determinant = w * wmm - wm * wm;
+  p[unknown_flux] = (w * wmv - wm * wv) / determinant;
+  p[unknown_sky] = (wmm * wv - wm * wmv) / determinant;
+}
+
+Vector Search::first_guess(const MoffatStart& start) const {
+  Vector p;
+  p << start.x, start.y, 0, std::log(std::max(start.fwhm_px, 0.3)), start.e1, start.e2,
+      1 / options_.fixed_beta.value_or(start.beta), 0;
+  confine(p);
+  solve_linear(p);
+  return p;
+}
+
+/// Keeps the search where the model has a meaning.
+void Search::confine(Vector& p) const {
+  const double largest = 2.0 * std::max(size_.width, size_.height);
+  p[unknown_log_fwhm] = std::clamp(p[unknown_log_fwhm], std::log(0.2), std::log(largest));
+  p[unknown_inverse_beta] =
+      std::clamp(p[unknown_inverse_beta], 1 / max_moffat_beta, 1 / min_moffat_beta);
+  const double ellipticity = std::hypot(p[unknown_e1], p[unknown_e2]);
+  constexpr double most_elongated = 0.9;
+  if (ellipticity > most_elongated) {
+    p[unknown_e1] *= most_elongated / ellipticity;
+    p[unknown_e2] *= most_elongated / ellipticity;
+  }
+}
+
+Normal Search::normal_equations(const Vector& p) const {
+  Normal normal;
+  const MoffatProfile profile = profile_of(p);
+  const double flux = p[unknown_flux], beta = 1 / p[unknown_inverse_beta];
+  for (const Pixel& pixel : pixels_) {
+    const auto terms = profile.pixel_terms(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
+    Vector slope;
+    slope << flux * terms.by_x, flux * terms.by_y, terms.value, flux * terms.by_log_fwhm,
+        flux * terms.by_e1, flux * terms.by_e2, -flux * terms.by_beta * beta * beta, 1;
+    const double residual = pixel.value - flux * terms.value - p[unknown_sky];
+    normal.hessian.selfadjointView<Eigen::Lower>().rankUpdate(slope, pixel.weight);
+    normal.gradient += pixel.weight * residual * slope;
+    normal.chi2 += pixel.weight * residual * residual;
+  }
+  normal.hessian.triangularView<Eigen::StrictlyUpper>() = normal.hessian.transpose();
+  hold_fixed(p, normal);
+  return normal;
+}
+
+double Search::chi2(const Vector& p) const {
+  const MoffatProfile profile = profile_of(p);
+  double sum = 0;
+  for (const Pixel& pixel : pixels_) {
+    const double model =
+        p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
+    const double residual = pixel.value - model - p[unknown_sky];
+    sum += pixel.weight * residual * residual;
+  }
+  return sum;
+}
+
+/// Takes held parameters, and beta where it pushes against its bound, out of the equations.
+void Search::hold_fixed(const Vector& p, Normal& normal) const {
+  const auto remove = [&normal](int index) {
+    normal.hessian.row(index).setZero();
+    normal.hessian.col(index).setZero();
+    normal.hessian(index, index) = 1;
+    normal.gradient[index] = 0;
+  };
+  const double inverse_beta = p[unknown_inverse_beta], push = normal.gradient[unknown_inverse_beta];
+  const bool at_bound = (inverse_beta <= 1 / max_moffat_beta && push < 0) ||
+                        (inverse_beta >= 1 / min_moffat_beta && push > 0);
+  if (options_.fixed_beta || at_bound) remove(unknown_inverse_beta);
+  if (options_.fixed_sky) remove(unknown_sky);
+}
+
+bool Search::minimise(Vector& p) const {
+  double damping = 1e-3;
+  Normal normal = normal_equations(p);
+  for (int iteration = 0; iteration < options_.max_iterations; ++iteration) {
+    Matrix damped = normal.hessian;
+    damped.diagonal() *= 1 + damping;
+    const Vector step = damped.ldlt().solve(normal.gradient);
+    if (!step.allFinite()) return false;
+    Vector next = p + step;
+    confine(next);
+    const double next_chi2 = chi2(next);
+    if (!(next_chi2 <= normal.chi2)) {
+      damping *= 8;
+      if (damping > 1e9) return true;  // rounding, not the model, is what stops the descent
+      continue;
+    }
+    const double gain = normal.chi2 - next_chi2;
+    const double moved = std::max(std::abs(next[unknown_x] - p[unknown_x]),
+                                  std::abs(next[unknown_y] - p[unknown_y]));
+    p = next;
+    if (gain <= 1e-6 * next_chi2 && moved < 1e-4 && damping <= 1e-3) return true;
+    damping = std::max(damping / 10, 1e-9);
+    normal = normal_equations(p);
+    if (!(normal.chi2 > 0)) return true;  // reproduced exactly
+  }
+  return true;  // the best point found is still a description; its errors tell how good
+}
+
+MoffatFit Search::describe(const Vector& p) const {
+  const Normal normal = normal_equations(p);
+  const double freedom = std::max(pixel_count() - free_count_, 1);
+  const double reduced = normal.chi2 / freedom;
+  const Matrix covariance = normal.hessian.ldlt().solve(Matrix::Identity());
+  const double scale = options_.sky_sigma > 0 ? 1.0 : reduced;
+  Vector error = (covariance.diagonal() * scale).cwiseMax(0.0).cwiseSqrt();
+  if (options_.fixed_beta) error[unknown_inverse_beta] = 0;
+  if (options_.fixed_sky) error[unknown_sky] = 0;
+
+  const double fwhm_px = std::exp(p[unknown_log_fwhm]), beta = 1 / p[unknown_inverse_beta];
+  MoffatFit fit;
+  fit.value = {p[unknown_x], p[unknown_y], p[unknown_flux], fwhm_px,
+               p[unknown_e1], p[unknown_e2], beta, p[unknown_sky]};
+  fit.error = {error[unknown_x], error[unknown_y], error[unknown_flux],
+               fwhm_px * error[unknown_log_fwhm], error[unknown_e1], error[unknown_e2],
+               beta * beta * error[unknown_inverse_beta], error[unknown_sky]};
+  fit.chi2 = options_.sky_sigma > 0 ? reduced : 1.0;
+  fit.pixels_used = pixel_count();
+  double light = 0, residual = 0;
+  for (const Pixel& pixel : pixels_) {
+    const double model =
+        p[unknown_flux] * profile_of(p).pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
+    const double over_sky = pixel.value - p[unknown_sky];
+    light += over_sky * over_sky;
+    residual += (over_sky - model) * (over_sky - model);
+  }
+  fit.relative_residual = light > 0 ? std::sqrt(residual / light) : 0;
+  return fit;
+}
+
+}  // namespace
+
+Psf MoffatFit::psf() const {
+  Psf psf;
+  psf.fwhm_px = static_cast<float>(value.fwhm_px);
+  psf.beta = static_cast<float>(value.beta);
+  psf.e1 = static_cast<float>(value.e1);
+  psf.e2 = static_cast<float>(value.e2);
+  return psf;
+}
+
+std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
+                                    const MoffatOptions& options) {
+  Search search(cutout, options);
+  if (search.pixel_count() <= search.free_count()) return std::nullopt;
+  Vector p = search.first_guess(start);
+  if (!p.allFinite() || !search.minimise(p)) return std::nullopt;
+  if (options.sky_sigma > 0 && options.gain > 0 && p[unknown_flux] > 0) {
+    // Weights from the first solution, not from the data: those would pull the fit to low pixels.
+    search.weigh(p);
+    if (!search.minimise(p)) return std::nullopt;
+  }
+  const bool inside = p[unknown_x] > -0.5 && p[unknown_x] < cutout.width() - 0.5 &&
+                      p[unknown_y] > -0.5 && p[unknown_y] < cutout.height() - 0.5;
+  if (!p.allFinite() || !inside || p[unknown_flux] <= 0) return std::nullopt;
+  return search.describe(p);
+}
+
+}  // namespace limpid

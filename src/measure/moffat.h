@@ -1,0 +1,77 @@
+// The pixel-integrated elliptical Moffat profile, and its fit to one star.
+#pragma once
+
+#include <limits>
+#include <optional>
+
+#include <limpid/image.h>
+#include <limpid/stars.h>
+
+namespace limpid {
+
+inline constexpr double min_moffat_beta = 1.2, max_moffat_beta = 12.0;
+
+/// Where a fit begins. Flux and sky need no start: they are linear and solved for.
+struct MoffatStart {
+  double x = 0, y = 0;  ///< centre, px, in the cutout
+  double fwhm_px = 3, beta = 3, e1 = 0, e2 = 0;
+};
+
+struct MoffatOptions {
+  /// Noise of the sky per pixel. 0: unknown or noiseless; all pixels weigh the same, and errors
+  /// follow from the scatter of the residuals.
+  double sky_sigma = 0;
+  /// Photo-electrons per unit of pixel value; 0: no shot noise (variance is the sky's everywhere).
+  double gain = 0;
+  /// Pixels at or over this value are left out, like NaN.
+  double saturation = std::numeric_limits<double>::infinity();
+  /// One channel, the cutout's size; pixels that are not 0 are left out. Empty: no mask.
+  ConstView mask;
+  std::optional<double> fixed_beta, fixed_sky;
+  int max_iterations = 60;
+};
+
+struct MoffatParameters {
+  double x = 0, y = 0, flux = 0, fwhm_px = 0, e1 = 0, e2 = 0, beta = 0, sky = 0;
+};
+
+struct MoffatFit {
+  MoffatParameters value, error;  ///< errors are one sigma; 0 for what was held fixed
+  double chi2 = 0;                ///< per degree of freedom; 1 by definition when sky_sigma is 0
+  /// sqrt(sum of squared residuals / sum of squared star light): how far from a Moffat it is.
+  double relative_residual = 0;
+  int pixels_used = 0;
+  [[nodiscard]] Psf psf() const;
+};
+
+/// Least squares by Levenberg-Marquardt (Marquardt 1963, J. SIAM 11, 431). `cutout` has one
+/// channel. Nothing when there are too few pixels, no light, or no sensible minimum.
+std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
+                                    const MoffatOptions& options = {});
+
+/// A Moffat profile of unit flux, ready to be evaluated at many pixels.
+class MoffatProfile {
+ public:
+  MoffatProfile(double fwhm_px, double e1, double e2, double beta);
+
+  /// The pixel's integral and its derivatives; `dx`, `dy` from the star's centre to the pixel's.
+  struct Terms {
+    double value = 0, by_x = 0, by_y = 0, by_log_fwhm = 0, by_e1 = 0, by_e2 = 0, by_beta = 0;
+  };
+  [[nodiscard]] double pixel(double dx, double dy) const;
+  [[nodiscard]] Terms pixel_terms(double dx, double dy) const;
+
+ private:
+  [[nodiscard]] double form(double dx, double dy) const;
+  [[nodiscard]] double laplacian(double dx, double dy, double base) const;
+  void add_point(Terms& sums, double dx, double dy, double weight) const;
+
+  double beta_, e1_, e2_, ellipticity_;
+  double round_, stretch_;     // C and H of the quadratic form, see form()
+  double inverse_area_;        // kappa = 1 / a^2
+  double peak_;                // (beta - 1) kappa / pi
+  double smoothness_;          // b^2 / (2 beta): squared length over which the core changes, px^2
+  double kappa_by_beta_;       // d ln kappa / d beta
+};
+
+}  // namespace limpid
