@@ -1,0 +1,114 @@
+#include <limpid/tiles.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <numbers>
+
+namespace limpid {
+namespace {
+
+int tiles_along(int length, int tile_px, int overlap_px) {
+  if (length <= tile_px) return 1;
+  const int step = tile_px - overlap_px;
+  return (length - overlap_px + step - 1) / step;
+}
+
+/// Where tile `index` of `count` begins: spread evenly from edge to edge, or around the middle of
+/// a frame that is smaller than one tile.
+int tile_start(int index, int count, int length, int tile_px) {
+  if (count == 1) return -((tile_px - length) / 2);
+  const auto room = static_cast<long long>(length - tile_px);
+  return static_cast<int>((room * index + (count - 1) / 2) / (count - 1));
+}
+
+/// Raised cosine from 0 to 1 in the overlap of the tiles that begin at `left` and `right`. No wider
+/// than the step between them, so that the next overlap begins where this fade has ended, and a
+/// pixel is never shared by three tiles.
+double fade_in(int x, int left, int right, int tile_px) {
+  const int step = right - left;
+  const int width = std::min(tile_px - step, step);
+  const double middle = 0.5 * (right + left + tile_px);  // of the half-open overlap
+  if (width == 0) return x + 0.5 > middle ? 1.0 : 0.0;
+  const double t = std::clamp((x + 0.5 - middle) / width + 0.5, 0.0, 1.0);
+  return 0.5 - 0.5 * std::cos(std::numbers::pi * t);
+}
+
+/// The window of one tile along one axis, for each of its pixels. The fades of two neighbours are
+/// w and 1 - w of the same w, so that the windows of all tiles sum to one everywhere.
+std::vector<float> window(int index, int count, int length, int tile_px) {
+  const auto start = [&](int i) { return tile_start(i, count, length, tile_px); };
+  std::vector<float> weights(static_cast<std::size_t>(tile_px), 1.0F);
+  for (int i = 0; i < tile_px; ++i) {
+    const int x = start(index) + i;
+    float& weight = weights[static_cast<std::size_t>(i)];
+    if (index > 0) {
+      weight *= static_cast<float>(fade_in(x, start(index - 1), start(index), tile_px));
+    }
+    if (index + 1 < count) {
+      weight *= 1.0F - static_cast<float>(fade_in(x, start(index), start(index + 1), tile_px));
+    }
+  }
+  return weights;
+}
+
+}  // namespace
+
+TileGrid::TileGrid(Size frame, int tile_px, int overlap_px)
+    : frame_(frame),
+      tile_px_(tile_px),
+      overlap_px_(overlap_px),
+      columns_(tiles_along(frame.width, tile_px, overlap_px)),
+      rows_(tiles_along(frame.height, tile_px, overlap_px)) {
+  assert(frame.width > 0 && frame.height > 0);
+  assert(overlap_px >= 0 && overlap_px <= tile_px / 2);
+}
+
+Rect TileGrid::tile(int index) const {
+  assert(index >= 0 && index < count());
+  return {tile_start(index % columns_, columns_, frame_.width, tile_px_),
+          tile_start(index / columns_, rows_, frame_.height, tile_px_), tile_px_, tile_px_};
+}
+
+Image TileGrid::extract(ConstView frame, int index) const {
+  assert(frame.size() == frame_);
+  return extract_mirrored(frame, tile(index));
+}
+
+TileBlender::TileBlender(const TileGrid& grid, int channels)
+    : grid_(grid), sum_(channels, grid.frame()) {}
+
+void TileBlender::add(int index, ConstView tile) {
+  assert(tile.channels() == sum_.channels() && tile.size() == grid_.tile(index).size());
+  const Rect rect = grid_.tile(index);
+  const Rect part = intersect(rect, {0, 0, sum_.width(), sum_.height()});
+  const int columns = grid_.columns();
+  const auto across = window(index % columns, columns, sum_.width(), grid_.tile_px());
+  const auto down = window(index / columns, grid_.rows(), sum_.height(), grid_.tile_px());
+  // Where the window is zero nothing may be added, not even zero times NaN.
+  const auto positive = [](float weight) { return weight > 0; };
+  const auto begin = across.begin() + (part.x - rect.x);
+  const auto end = begin + part.width;
+  const auto first = std::find_if(begin, end, positive);
+  const auto last = std::find_if_not(first, end, positive);
+  const auto offset = first - across.begin();
+  for (int channel = 0; channel < tile.channels(); ++channel) {
+    for (int y = part.y; y < part.y + part.height; ++y) {
+      const float row_weight = down[static_cast<std::size_t>(y - rect.y)];
+      if (row_weight == 0) continue;
+      const float* from = tile.row(channel, y - rect.y).data() + offset;
+      float* to = sum_.view().row(channel, y).data() + rect.x + offset;
+      const float* weight = across.data() + offset;
+      const auto count = last - first;
+      for (std::ptrdiff_t x = 0; x < count; ++x) to[x] += row_weight * weight[x] * from[x];
+    }
+  }
+  ++added_;
+}
+
+Image TileBlender::finish() && {
+  assert(added_ == grid_.count());
+  return std::move(sum_);
+}
+
+}  // namespace limpid
