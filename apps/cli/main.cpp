@@ -1,0 +1,120 @@
+// The program: which commands there are, how it is stopped, and what its exit status means.
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+#include <new>
+#include <thread>
+
+#include "command.h"
+
+namespace limpid::cli {
+namespace {
+
+using AddCommand = void (*)(CLI::App&, const Common&);
+constexpr AddCommand commands[] = {
+#define LIMPID_COMMAND(name) add_##name,
+#include "commands.inc"
+};
+
+/// Turns SIGINT and SIGTERM into a request to stop; a second one ends the program at once. Made
+/// before any other thread, so that all of them leave these signals to its own.
+class SignalWatch {
+ public:
+  explicit SignalWatch(const std::stop_source& source) : source_(source) {
+    sigemptyset(&signals_);
+    for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&signals_, signal);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    thread_ = std::jthread([this](const std::stop_token& over) { watch(over); });
+  }
+  ~SignalWatch() {
+    thread_.request_stop();
+    pthread_kill(thread_.native_handle(), SIGUSR1);
+  }
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+
+ private:
+  void watch(const std::stop_token& over) {
+    int signal = 0;
+    while (sigwait(&signals_, &signal) == 0 && !over.stop_requested()) {
+      if (signal == SIGUSR1) continue;
+      if (!source_.request_stop()) std::_Exit(static_cast<int>(ErrorKind::interrupted));
+    }
+  }
+
+  sigset_t signals_{};
+  std::stop_source source_;
+  std::jthread thread_;
+};
+
+/// As a shell would take it: words with anything unusual in them are quoted.
+std::string shell_words(int argc, char** argv) {
+  std::string line = "limpid";
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const bool plain = !word.empty() && word.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;#~!") ==
+                                            std::string::npos;
+    std::string quoted;
+    for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+    line += plain ? " " + word : " '" + quoted + "'";
+  }
+  return line;
+}
+
+std::string one_line(std::string text) {
+  std::ranges::replace(text, '\n', ' ');
+  return text;
+}
+
+/// Parsing runs the command's callback as its last step.
+int parse_and_run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CallForSchema& schema) {
+    std::cout << schema.what() << '\n';
+  } catch (const CLI::CallForVersion& version) {
+    std::cout << version.what() << '\n';
+  } catch (const CLI::Success&) {  // one of the calls for help
+    std::cout << app.help();
+  } catch (const CLI::ParseError& error) {
+    const auto chosen = app.get_subcommands();
+    throw Error(ErrorKind::usage, std::string(error.what()) + "; see limpid " +
+                                      (chosen.empty() ? "" : chosen.front()->get_name() + " ") +
+                                      "--help");
+  }
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  const std::stop_source stop;
+  const SignalWatch signals(stop);
+  const Common common(shell_words(argc, argv), stop.get_token());
+  CLI::App app("Restores astronomical images.", "limpid");
+  app.set_version_flag("--version", "limpid " LIMPID_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  for (const AddCommand add : commands) add(app, common);
+
+  const auto failed = [&common](const std::string& text, ErrorKind kind) {
+    common.error(one_line(text), static_cast<int>(kind));
+    return static_cast<int>(kind);
+  };
+  int status = 0;
+  try {
+    status = parse_and_run(app, argc, argv);
+  } catch (const Error& error) {
+    status = failed(error.what(), error.kind());
+  } catch (const std::bad_alloc&) {
+    status = failed("out of memory; a smaller --tile or fewer --threads may help",
+                    ErrorKind::exhausted);
+  } catch (const std::exception& error) {
+    status = failed(error.what(), ErrorKind::failed);
+  }
+  common.finish(status);
+  return status;
+}
+
+}  // namespace
+}  // namespace limpid::cli
+
+int main(int argc, char** argv) { return limpid::cli::run(argc, argv); }
