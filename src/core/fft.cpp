@@ -1,0 +1,108 @@
+#include "core/fft.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include <fftw3.h>
+
+#include <limpid/error.h>
+
+#include "core/parallel.h"
+
+namespace limpid {
+namespace {
+
+/// Both transforms of one size, in place: a row of `width` floats lies in the memory of its
+/// width / 2 + 1 complex values.
+struct Plans {
+  fftwf_plan forward, inverse;
+};
+
+fftwf_complex* as_fftw(std::complex<float>* values) {
+  return reinterpret_cast<fftwf_complex*>(values);  // the same layout: both standards promise it
+}
+
+/// FFTW makes plans in one thread at a time, but many may use them. Estimated, not measured: what
+/// is measured depends on the moment, and with it the last bits of every result. Plans are kept
+/// until the program ends; few sizes are ever asked for.
+Plans plans_for(Size size, std::complex<float>* memory) {
+  static std::mutex mutex;
+  static std::map<std::pair<int, int>, Plans> known;
+  const std::scoped_lock lock(mutex);
+  const std::pair key(size.height, size.width);
+  auto found = known.find(key);
+  if (found == known.end()) {
+    fftwf_complex* values = as_fftw(memory);
+    auto* samples = reinterpret_cast<float*>(memory);
+    const Plans plans = {
+        fftwf_plan_dft_r2c_2d(size.height, size.width, samples, values, FFTW_ESTIMATE),
+        fftwf_plan_dft_c2r_2d(size.height, size.width, values, samples, FFTW_ESTIMATE)};
+    if (plans.forward == nullptr || plans.inverse == nullptr) {
+      throw Error(ErrorKind::exhausted, "no memory to prepare a Fourier transform");
+    }
+    found = known.emplace(key, plans).first;
+  }
+  return found->second;
+}
+
+}  // namespace
+
+Spectrum::Spectrum(int channels, Size size) : channels_(channels), size_(size) {
+  const std::size_t bytes =
+      static_cast<std::size_t>(channels) * plane_size() * sizeof(std::complex<float>);
+  try {
+    values_.reset(static_cast<std::complex<float>*>(::operator new(bytes, alignment)));
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::exhausted, "no memory for the Fourier transform of " +
+                                          std::to_string(size.width) + " x " +
+                                          std::to_string(size.height) + " pixels");
+  }
+}
+
+Spectrum fft(ConstView image, int threads) {
+  Spectrum spectrum(image.channels(), image.size());
+  if (image.empty()) return spectrum;
+  const Plans plans = plans_for(image.size(), spectrum.plane(0).data());
+  parallel_for(image.channels(), threads, [&](int channel) {
+    for (int y = 0; y < image.height(); ++y) {
+      std::ranges::copy(image.row(channel, y),
+                        reinterpret_cast<float*>(spectrum.row(channel, y).data()));
+    }
+    std::complex<float>* values = spectrum.plane(channel).data();
+    fftwf_execute_dft_r2c(plans.forward, reinterpret_cast<float*>(values), as_fftw(values));
+  });
+  return spectrum;
+}
+
+Image inverse_fft(Spectrum spectrum, int threads) {
+  Image image(spectrum.channels(), spectrum.size());
+  if (image.empty()) return image;
+  const Plans plans = plans_for(image.size(), spectrum.plane(0).data());
+  const float scale = 1.0F / static_cast<float>(image.size().pixels());
+  parallel_for(image.channels(), threads, [&](int channel) {
+    std::complex<float>* values = spectrum.plane(channel).data();
+    fftwf_execute_dft_c2r(plans.inverse, as_fftw(values), reinterpret_cast<float*>(values));
+    for (int y = 0; y < image.height(); ++y) {
+      const auto* from = reinterpret_cast<const float*>(spectrum.row(channel, y).data());
+      const auto to = image.view().row(channel, y);
+      std::transform(from, from + image.width(), to.begin(),
+                     [scale](float value) { return value * scale; });
+    }
+  });
+  return image;
+}
+
+int good_fft_length(int length) {
+  for (int candidate = std::max(2, length + length % 2);; candidate += 2) {
+    int rest = candidate;
+    for (const int factor : {2, 3, 5, 7}) {
+      while (rest % factor == 0) rest /= factor;
+    }
+    if (rest == 1) return candidate;
+  }
+}
+
+}  // namespace limpid

@@ -1,0 +1,65 @@
+// Real two-dimensional Fourier transforms.
+#pragma once
+
+#include <complex>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <span>
+
+#include <limpid/image.h>
+
+namespace limpid {
+
+/// Half of the Fourier transform of a real image, shape (channels, height, width / 2 + 1); the other
+/// half is its mirrored conjugate. Row ky holds the vertical frequency ky / height cycles per pixel
+/// (minus one from the middle on), column kx the horizontal frequency kx / width.
+class Spectrum {
+ public:
+  /// Of an image of `size`. Values are not set. Throws Error(exhausted).
+  Spectrum(int channels, Size size);
+
+  [[nodiscard]] int channels() const { return channels_; }
+  /// Of the image, in pixels.
+  [[nodiscard]] Size size() const { return size_; }
+  [[nodiscard]] int columns() const { return size_.width / 2 + 1; }
+  [[nodiscard]] std::span<std::complex<float>> row(int channel, int ky) {
+    return plane(channel).subspan(static_cast<std::size_t>(ky) * width(), width());
+  }
+  [[nodiscard]] std::span<const std::complex<float>> row(int channel, int ky) const {
+    return plane(channel).subspan(static_cast<std::size_t>(ky) * width(), width());
+  }
+  /// All values of one channel.
+  [[nodiscard]] std::span<std::complex<float>> plane(int channel) {
+    return {values_.get() + static_cast<std::size_t>(channel) * plane_size(), plane_size()};
+  }
+  [[nodiscard]] std::span<const std::complex<float>> plane(int channel) const {
+    return {values_.get() + static_cast<std::size_t>(channel) * plane_size(), plane_size()};
+  }
+
+ private:
+  static constexpr std::align_val_t alignment{64};  // of a cache line, more than any vector unit's
+  struct Free {
+    void operator()(std::complex<float>* values) const { ::operator delete(values, alignment); }
+  };
+  [[nodiscard]] std::size_t width() const { return static_cast<std::size_t>(columns()); }
+  [[nodiscard]] std::size_t plane_size() const {
+    return width() * static_cast<std::size_t>(size_.height);
+  }
+
+  int channels_;
+  Size size_;
+  std::unique_ptr<std::complex<float>[], Free> values_;
+};
+
+/// Sum over the pixels of value * exp(-2 pi i (kx x / width + ky y / height)), channel by channel.
+/// One NaN makes all of it NaN: fill gaps first.
+Spectrum fft(ConstView image, int threads = 1);
+/// Undoes fft(), the division by the number of pixels included. Consumes the spectrum, whose memory
+/// it works in.
+Image inverse_fft(Spectrum spectrum, int threads = 1);
+
+/// The smallest even length of at least `length` with no prime factor over 7: fast to transform.
+int good_fft_length(int length);
+
+}  // namespace limpid
