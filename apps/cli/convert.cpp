@@ -1,0 +1,76 @@
+// limpid convert: the same frame in another format, depth or packing.
+#include <limpid/io.h>
+
+#include "command.h"
+
+namespace limpid::cli {
+namespace {
+
+struct Options {
+  std::vector<std::filesystem::path> paths;
+  std::string format = "as-input", depth = "as-input", compress = "none", checksum = "none";
+  int image = 0;
+  bool overwrite = false;
+};
+
+/// The place of `word` in the list that its option offers, as a value of the enumeration that lists
+/// the same things in the same order.
+template <typename Enumeration>
+Enumeration chosen(const std::string& word, const std::vector<std::string>& words) {
+  return static_cast<Enumeration>(std::ranges::find(words, word) - words.begin());
+}
+
+const std::vector<std::string> depths{"as-input", "u8", "u16", "f32"};
+const std::vector<std::string> compressions{"none", "zlib", "lz4", "zstd", "rice"};
+const std::vector<std::string> checksums{"none",    "sha-1",    "sha-256",
+                                         "sha-512", "sha3-256", "sha3-512"};
+
+Result convert(const Job& job, const Options& options, const std::string& history,
+               const Progress& progress) {
+  const WriteOptions writing{.depth = chosen<Depth>(options.depth, depths),
+                             .compression = chosen<Compression>(options.compress, compressions),
+                             .checksum = chosen<Checksum>(options.checksum, checksums),
+                             .overwrite = options.overwrite,
+                             .history = history};
+  check_writable(job.output, writing);
+  const Frame frame = read_frame(job.input, {.image = options.image}, progress.part(0.0, 0.5));
+  for (const std::string& note : frame.metadata.notes) progress.say(note);
+  write_frame(job.output, frame, writing, progress.part(0.5, 1.0));
+  return {{{"input", job.input.string()},
+           {"output", job.output.string()},
+           {"width", frame.image.width()},
+           {"height", frame.image.height()},
+           {"channels", frame.image.channels()}},
+          job.output.string() + "\n"};
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<Options>();
+  Command command(app, common, "convert", "Writes a frame in another format, depth or packing.",
+                  "limpid convert m31.fits m31.xisf --compress zstd");
+  command.inputs(options->paths, "what to read, and last the file or FOLDER/ to write")
+      .choice("--format", options->format, {"as-input", "fits", "xisf", "tif", "png"},
+              "format of the files in FOLDER/")
+      .choice("--depth", options->depth, depths, "samples: unsigned integers or floats")
+      .choice("--compress", options->compress, compressions,
+              "packing; FITS: zlib, rice; XISF: zlib, lz4, zstd; TIFF: zlib, zstd")
+      .choice("--checksum", options->checksum, checksums, "of each block of an XISF file")
+      .option("--image", options->image, {0, 9999}, "which image of a file that holds several")
+      .flag("--overwrite", options->overwrite, "replace files that exist");
+  command.run([options, common] {
+    if (options->paths.size() < 2) {
+      throw Error(ErrorKind::usage, "convert: name what to read and what to write");
+    }
+    const std::vector<std::filesystem::path> inputs(options->paths.begin(),
+                                                    options->paths.end() - 1);
+    const std::string ending = options->format == "as-input" ? "" : "." + options->format;
+    common.for_each(inputs, options->paths.back(), ending,
+                    [&](const Job& job, const Progress& progress) {
+                      return convert(job, *options, common.history(), progress);
+                    });
+  });
+}
+
+}  // namespace limpid::cli

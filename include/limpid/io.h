@@ -1,0 +1,149 @@
+// Image files: FITS, XISF, TIFF, PNG (and JPEG for reading), with all that they carry.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <limpid/image.h>
+#include <limpid/progress.h>
+
+namespace limpid {
+
+enum class SampleType { u8, u16, u32, u64, i16, i32, i64, f16, f32, f64 };
+
+/// One FITS header card, in the file's order. `value` is as written in the card (strings without
+/// their quotes; `is_string` tells); COMMENT and HISTORY have their text in `comment`.
+struct HeaderCard {
+  std::string keyword, value, comment;
+  bool is_string = false;
+};
+
+/// One XISF property (XISF 1.0, section 8.4), value as text; vectors, matrices and long strings as
+/// their raw little-endian bytes in `data` with `shape`.
+struct Property {
+  std::string id, type, value, format, comment;
+  std::vector<std::byte> data;
+  std::vector<std::size_t> shape;
+};
+
+/// A small 8-bit picture, shape (channels, height, width); empty when the file has none.
+struct Thumbnail {
+  Size size;
+  int channels = 0;
+  std::vector<std::byte> samples;
+};
+
+/// What a file says beside its pixels. Survives a round trip in the same format, and as far as the
+/// target can hold it in another.
+struct Metadata {
+  std::string format;                        ///< "fits", "xisf", "tiff", "png", "jpeg"
+  SampleType sample_type = SampleType::f32;  ///< of the stored samples
+  /// stored value = offset + scale * pixel value. Unsigned integers and signed ones of 16 bits map
+  /// their largest value to 1, zero stays zero. Floats, and integers without a natural white (signed
+  /// 32 and 64 bits, FITS with BSCALE), are divided by the smallest of 1, 2^8, 2^16, 2^32 that brings them
+  /// to about [0,1] (up to 2), or by 2^-8, 2^-16, ... when all are tiny: powers of two keep every bit.
+  double scale = 1.0, offset = 0.0;
+  bool bottom_up = false;                    ///< rows stored bottom first (FITS without ROWORDER TOP-DOWN)
+  std::vector<HeaderCard> cards;
+  std::vector<Property> properties;
+  std::vector<std::byte> icc_profile;
+  std::string description;                   ///< TIFF ImageDescription, PNG Description
+  std::vector<std::string> xisf_elements;    ///< RGBWorkingSpace, DisplayFunction, Resolution: as XML
+  Thumbnail thumbnail;                       ///< of an XISF image
+  std::vector<std::string> notes;            ///< what the reader did that the user should know
+  /// Value of the first card with this keyword.
+  [[nodiscard]] std::optional<std::string> card(const std::string& keyword) const;
+};
+
+struct Frame {
+  Image image;
+  Metadata metadata;
+};
+
+/// What is known without reading the pixels.
+struct FrameInfo {
+  Size size;
+  int channels = 0;
+  int image_count = 1;
+  std::string compression;  ///< "none", "rice", "zlib+shuffle", ...
+  std::string bayer;        ///< pattern of a mosaiced frame, else empty
+  std::vector<std::string> image_names;  ///< of every image in the file, where it names them
+  Metadata metadata;
+};
+
+struct ReadOptions {
+  int image = 0;  ///< which image of a file that holds several
+};
+
+/// Reads by content, not by name. 1 or 3 channels. Throws Error(bad_input), naming the file.
+Frame read_frame(const std::filesystem::path& path, const ReadOptions& options = {},
+                 const Progress& progress = {});
+/// `metadata.scale` is 1 where only the pixels tell it.
+FrameInfo read_info(const std::filesystem::path& path, const ReadOptions& options = {});
+/// A part of the frame with the same scaling as read_frame, without holding the rest where the
+/// format allows (FITS, uncompressed XISF, TIFF). `rect` must lie inside the frame. For more than
+/// one tile of a file a TileReader is cheaper.
+Image read_tile(const std::filesystem::path& path, Rect rect, const ReadOptions& options = {});
+
+namespace io {
+class ImageSource;
+}
+
+/// Reads parts of one image again and again. Opening it passes once over samples whose range only
+/// they can tell (floats); a read then touches what it needs. One thread at a time.
+class TileReader {
+ public:
+  explicit TileReader(const std::filesystem::path& path, const ReadOptions& options = {},
+                      const Progress& progress = {});
+  ~TileReader();
+  TileReader(TileReader&&) noexcept;
+  TileReader& operator=(TileReader&&) noexcept;
+
+  /// With the scale that read_frame finds.
+  [[nodiscard]] const FrameInfo& info() const { return info_; }
+  /// `rect` must lie inside the frame.
+  [[nodiscard]] Image read(Rect rect);
+
+ private:
+  std::unique_ptr<io::ImageSource> source_;
+  FrameInfo info_;
+};
+
+enum class Depth { as_input, u8, u16, f32 };
+enum class Compression { none, zlib, lz4, zstd, rice };
+enum class Checksum { none, sha1, sha256, sha512, sha3_256, sha3_512 };
+
+struct WriteOptions {
+  Depth depth = Depth::as_input;
+  Compression compression = Compression::none;
+  Checksum checksum = Checksum::none;  ///< of each block, XISF only
+  bool overwrite = false;
+  /// One line for the file's history: the exact command, version and model.
+  std::string history;
+};
+
+/// Format by the ending of `path`. Written beside the target, flushed to disk and renamed: the
+/// target is either the old file or the complete new one. Throws Error(cannot_write).
+/// Error(usage) for an ending or a combination of options that no format has.
+void write_frame(const std::filesystem::path& path, const Frame& frame,
+                 const WriteOptions& options = {}, const Progress& progress = {});
+/// Throws what write_frame would throw before any work is done: an unknown ending, a folder that
+/// does not exist or cannot be written, an existing file without overwrite.
+void check_writable(const std::filesystem::path& path, const WriteOptions& options = {});
+/// Writes text or bytes whole or not at all, with the same rules.
+void write_file_atomically(const std::filesystem::path& path, const void* data, std::size_t bytes,
+                           bool overwrite);
+
+/// Endings that write_frame knows, such as ".fits".
+std::vector<std::string> writable_endings();
+std::vector<std::string> format_names();
+
+/// Arcseconds per pixel from CDELT/CD/XPIXSZ+FOCALLEN or their XISF properties.
+std::optional<double> pixel_scale_arcsec(const Metadata& metadata);
+
+}  // namespace limpid

@@ -1,0 +1,379 @@
+// Reads TIFF and BigTIFF: strips and tiles, contiguous and planar, integers and floats.
+#include "tiff.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdarg>
+#include <cstring>
+#include <limits>
+
+#include <limpid/error.h>
+
+#include "raw_pixels.h"
+
+namespace limpid::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// libtiff's view of an InputFile, with its messages kept instead of printed.
+struct TiffInput {
+  const InputFile* file;
+  std::uint64_t position = 0;
+  std::string message;
+};
+
+tmsize_t read_bytes(thandle_t handle, void* buffer, tmsize_t count) {
+  auto& input = *static_cast<TiffInput*>(handle);
+  const std::uint64_t size = input.file->size();
+  const std::uint64_t left = input.position < size ? size - input.position : 0;
+  const auto wanted = static_cast<std::size_t>(
+      std::min<std::uint64_t>(left, static_cast<std::uint64_t>(std::max<tmsize_t>(count, 0))));
+  try {
+    input.file->read_at(input.position, {static_cast<std::byte*>(buffer), wanted});
+  } catch (const Error&) {
+    return -1;  // libtiff tells it as an error of its own
+  }
+  input.position += wanted;
+  return static_cast<tmsize_t>(wanted);
+}
+tmsize_t refuse_to_write(thandle_t, void*, tmsize_t) { return -1; }
+toff_t seek(thandle_t handle, toff_t offset, int whence) {
+  auto& input = *static_cast<TiffInput*>(handle);
+  if (whence == SEEK_CUR) offset += input.position;
+  if (whence == SEEK_END) offset += input.file->size();
+  return input.position = offset;
+}
+int keep_open(thandle_t) { return 0; }
+toff_t size_of(thandle_t handle) { return static_cast<TiffInput*>(handle)->file->size(); }
+
+int keep_message(TIFF*, void* user, const char* module, const char* format, va_list arguments) {
+  std::array<char, 300> text{};
+  std::vsnprintf(text.data(), text.size(), format, arguments);
+  auto& message = static_cast<TiffInput*>(user)->message;
+  if (message.empty()) message = std::string(module != nullptr ? module : "") + ": " + text.data();
+  return 1;
+}
+int ignore_message(TIFF*, void*, const char*, const char*, va_list) { return 1; }
+
+/// The densest packing that libtiff reads (deflate, 1032; Zstandard more, but in blocks) never
+/// needs a strip or tile larger than this for the bytes that are there.
+constexpr std::uint64_t most_per_byte = 32768;
+/// Packs of fax, PackBits and JPEG need some room even in tiny files.
+constexpr std::uint64_t smallest_limit = std::uint64_t{1} << 24;
+
+TiffHandle open_tiff(const InputFile& file, TiffInput& input) {
+  TIFFOpenOptions* options = TIFFOpenOptionsAlloc();
+  const std::uint64_t limit =
+      std::max(smallest_limit, std::min(file.size(), std::uint64_t{1} << 40) * most_per_byte);
+  TIFFOpenOptionsSetMaxSingleMemAlloc(options, static_cast<tmsize_t>(limit));
+  TIFFOpenOptionsSetErrorHandlerExtR(options, keep_message, &input);
+  TIFFOpenOptionsSetWarningHandlerExtR(options, ignore_message, nullptr);
+  // 'm': no memory mapping, the file may be cut while it is read.
+  TIFF* tiff =
+      TIFFClientOpenExt(shown(file.path()).c_str(), "rm", &input, read_bytes, refuse_to_write, seek,
+                        keep_open, size_of, nullptr, nullptr, options);
+  TIFFOpenOptionsFree(options);
+  return {tiff, TIFFClose};
+}
+
+/// One strip or tile: libtiff unpacks it whole.
+struct Chunks {
+  bool tiled = false, planar = false;
+  int width = 0, height = 0;
+  std::size_t bytes = 0;  ///< of an unpacked one
+};
+
+class TiffSource final : public ImageSource {
+ public:
+  TiffSource(const fs::path& path, int image)
+      : file_(path),
+        input_{&file_, 0, {}},
+        tiff_(open_tiff(file_, input_)) {
+    if (!tiff_) fail();
+    const int count = static_cast<int>(TIFFNumberOfDirectories(tiff_.get()));
+    require_image(path, image, count);
+    if (TIFFSetDirectory(tiff_.get(), static_cast<tdir_t>(image)) != 1) fail();
+    info_.image_count = count;
+    describe();
+    describe_chunks();
+    describe_metadata();
+  }
+
+  void read(Rect rect, MutableView out) override {
+    for (int y = rect.y / chunks_.height; y * chunks_.height < rect.y + rect.height; ++y) {
+      for (int x = rect.x / chunks_.width; x * chunks_.width < rect.x + rect.width; ++x) {
+        for (int plane = 0; plane < (chunks_.planar ? out.channels() : 1); ++plane) {
+          load(x, y, plane);
+          copy_from_chunk({x * chunks_.width, y * chunks_.height, chunks_.width, chunks_.height},
+                          rect, plane, out);
+        }
+      }
+    }
+  }
+
+ private:
+  [[noreturn]] void fail() const {
+    throw Error(ErrorKind::bad_input,
+                shown(file_.path()) + ": damaged TIFF: " + clean_text(input_.message));
+  }
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw Error(ErrorKind::bad_input, shown(file_.path()) + ": " + what);
+  }
+
+  template <typename T>
+  [[nodiscard]] T field(std::uint32_t tag, T otherwise) const {
+    T value{};
+    return TIFFGetFieldDefaulted(tiff_.get(), tag, &value) == 1 ? value : otherwise;
+  }
+
+  [[nodiscard]] SampleType sample_type(int bits, int format) const {
+    using enum SampleType;
+    if (format == SAMPLEFORMAT_IEEEFP) {
+      if (bits == 16) return f16;
+      if (bits == 32) return f32;
+      if (bits == 64) return f64;
+    } else if (format == SAMPLEFORMAT_INT) {
+      if (bits == 16) return i16;
+      if (bits == 32) return i32;
+      if (bits == 64) return i64;
+    } else if (format == SAMPLEFORMAT_UINT || format == SAMPLEFORMAT_VOID) {
+      if (bits == 8) return u8;
+      if (bits == 16) return u16;
+      if (bits == 32) return u32;
+      if (bits == 64) return u64;
+    }
+    const char* name = format == SAMPLEFORMAT_IEEEFP ? "-bit float"
+                       : format == SAMPLEFORMAT_INT  ? "-bit signed integer"
+                       : format == SAMPLEFORMAT_UINT || format == SAMPLEFORMAT_VOID
+                           ? "-bit integer"
+                           : "-bit complex or unknown";
+    refuse(std::to_string(bits) + name + " samples; convert to 16-bit or 32-bit float");
+  }
+
+  void describe() {
+    const auto width = field<std::uint32_t>(TIFFTAG_IMAGEWIDTH, 0);
+    const auto height = field<std::uint32_t>(TIFFTAG_IMAGELENGTH, 0);
+    const int samples = field<std::uint16_t>(TIFFTAG_SAMPLESPERPIXEL, 1);
+    require_sane_size(file_.path(), width, height, samples);
+    info_.size = {static_cast<int>(width), static_cast<int>(height)};
+    Metadata& metadata = info_.metadata;
+    metadata.format = "tiff";
+    const SampleType type = sample_type(field<std::uint16_t>(TIFFTAG_BITSPERSAMPLE, 1),
+                                        field<std::uint16_t>(TIFFTAG_SAMPLEFORMAT, 1));
+    metadata.sample_type = type;
+    metadata.scale = has_natural_white(type) ? sample_max(type) : 0.0;
+    decoding_.type = type;
+    decoding_.big_endian = std::endian::native == std::endian::big;  // libtiff has swapped
+    stored_channels_ = samples;
+    describe_colours(samples);
+  }
+
+  void describe_colours(int samples) {
+    std::uint16_t photometric = 0;
+    if (TIFFGetField(tiff_.get(), TIFFTAG_PHOTOMETRIC, &photometric) != 1) {
+      photometric = samples >= 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK;
+    }
+    std::uint16_t extra = 0;
+    std::uint16_t* kinds = nullptr;
+    TIFFGetFieldDefaulted(tiff_.get(), TIFFTAG_EXTRASAMPLES, &extra, &kinds);
+    // Extra samples of no stated kind are what some writers call the second and third channel.
+    const auto alpha = std::count_if(
+        kinds, kinds + extra, [](std::uint16_t kind) { return kind != EXTRASAMPLE_UNSPECIFIED; });
+    const auto colours = samples - alpha;
+    switch (photometric) {
+      case PHOTOMETRIC_MINISWHITE:
+        if (is_float(decoding_.type)) refuse("white-is-zero floats; save as black-is-zero");
+        inverted_ = true;
+        [[fallthrough]];
+      case PHOTOMETRIC_MINISBLACK:
+        // Some writers store three channels without calling them RGB.
+        info_.channels = colours == 3 ? 3 : 1;
+        break;
+      case PHOTOMETRIC_RGB:
+        info_.channels = 3;
+        break;
+      case PHOTOMETRIC_YCBCR:
+        if (field<std::uint16_t>(TIFFTAG_COMPRESSION, 1) != COMPRESSION_JPEG ||
+            TIFFSetField(tiff_.get(), TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB) != 1) {
+          refuse("YCbCr colours; convert to RGB");
+        }
+        info_.channels = 3;
+        break;
+      case PHOTOMETRIC_PALETTE:
+        refuse("palette colours; convert to RGB or greyscale");
+      case PHOTOMETRIC_CFA:
+        info_.bayer = "CFA";
+        info_.channels = 1;
+        break;
+      default:
+        refuse("colours of kind " + std::to_string(photometric) +
+               " (CMYK, Lab, LogLuv and the like); convert to RGB or greyscale");
+    }
+    if (samples < info_.channels) refuse("damaged TIFF: too few samples for its colours");
+    if (samples > info_.channels) {
+      info_.metadata.notes.emplace_back("alpha and other extra channels were dropped");
+    }
+  }
+
+  void describe_chunks() {
+    chunks_.tiled = TIFFIsTiled(tiff_.get()) != 0;
+    chunks_.planar =
+        field<std::uint16_t>(TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG) == PLANARCONFIG_SEPARATE &&
+        stored_channels_ > 1;
+    std::uint64_t width = static_cast<std::uint64_t>(info_.size.width);
+    std::uint64_t height = field<std::uint32_t>(TIFFTAG_ROWSPERSTRIP, 0xffffffff);
+    if (chunks_.tiled) {
+      width = field<std::uint32_t>(TIFFTAG_TILEWIDTH, 0);
+      height = field<std::uint32_t>(TIFFTAG_TILELENGTH, 0);
+    } else {
+      height = std::clamp<std::uint64_t>(height, 1, static_cast<std::uint64_t>(info_.size.height));
+    }
+    require_sane_size(file_.path(), static_cast<long long>(width), static_cast<long long>(height),
+                      stored_channels_);
+    chunks_.width = static_cast<int>(width);
+    chunks_.height = static_cast<int>(height);
+    const std::uint64_t stored = chunks_.planar ? 1 : static_cast<std::uint64_t>(stored_channels_);
+    const std::uint64_t bytes = width * height * stored * sample_bytes(decoding_.type);
+    const tmsize_t unpacked =
+        chunks_.tiled ? TIFFTileSize(tiff_.get()) : TIFFStripSize(tiff_.get());
+    if (unpacked <= 0 || static_cast<std::uint64_t>(unpacked) < bytes) {
+      refuse("damaged TIFF: its strips do not hold its rows");
+    }
+    chunks_.bytes = static_cast<std::size_t>(unpacked);
+    const std::uint64_t all = info_.size.pixels() * static_cast<std::uint64_t>(stored_channels_) *
+                              sample_bytes(decoding_.type);
+    const std::uint64_t factor =
+        field<std::uint16_t>(TIFFTAG_COMPRESSION, 1) == COMPRESSION_NONE ? 1 : most_per_byte;
+    if (all / factor > file_.size() || bytes / most_per_byte > file_.size()) {
+      refuse("the file is cut short: its header promises " + std::to_string(all) +
+             " bytes of pixels");
+    }
+  }
+
+  void describe_metadata() {
+    Metadata& metadata = info_.metadata;
+    metadata.bottom_up =
+        field<std::uint16_t>(TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT) == ORIENTATION_BOTLEFT;
+    const auto compression = field<std::uint16_t>(TIFFTAG_COMPRESSION, 1);
+    const TIFFCodec* codec = TIFFFindCODEC(compression);
+    info_.compression = compression == COMPRESSION_NONE ? "none"
+                        : codec != nullptr              ? codec->name
+                                                        : std::to_string(compression);
+    const char* text = nullptr;
+    if (TIFFGetField(tiff_.get(), TIFFTAG_IMAGEDESCRIPTION, &text) == 1 && text != nullptr) {
+      metadata.description = text;
+      read_cards(metadata);
+    }
+    std::uint32_t length = 0;
+    const void* profile = nullptr;
+    if (TIFFGetField(tiff_.get(), TIFFTAG_ICCPROFILE, &length, &profile) == 1) {
+      const auto* bytes = static_cast<const std::byte*>(profile);
+      metadata.icc_profile.assign(bytes, bytes + length);
+    }
+    if (info_.channels == 1 && info_.bayer.empty()) info_.bayer = bayer_pattern(metadata.cards);
+  }
+
+  /// Siril and limpid write the FITS header into the description, one card a line.
+  static void read_cards(Metadata& metadata) {
+    if (!metadata.description.starts_with("SIMPLE  =")) return;
+    std::string_view rest = metadata.description;
+    while (!rest.empty()) {
+      const std::size_t end = rest.find('\n');
+      std::string_view line = rest.substr(0, end);
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      if (line.starts_with("END") && line.find_first_not_of(' ', 3) == std::string_view::npos)
+        break;
+      if (!line.empty()) append_card(metadata.cards, line);
+      rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
+    }
+    std::erase_if(metadata.cards,
+                  [](const HeaderCard& card) { return is_structural(card.keyword); });
+    metadata.description.clear();
+  }
+
+  void load(int x, int y, int plane) {
+    const std::array<int, 3> wanted{x, y, plane};
+    if (loaded_ == wanted) return;
+    chunk_.resize(chunks_.bytes);
+    // What a short strip does not fill stays without data, not what was there before.
+    std::ranges::fill(chunk_, std::byte{0});
+    const auto bytes = static_cast<tmsize_t>(chunks_.bytes);
+    tmsize_t got = 0;
+    if (chunks_.tiled) {
+      const auto tile = TIFFComputeTile(tiff_.get(), static_cast<std::uint32_t>(x * chunks_.width),
+                                        static_cast<std::uint32_t>(y * chunks_.height), 0,
+                                        static_cast<std::uint16_t>(plane));
+      got = TIFFReadEncodedTile(tiff_.get(), tile, chunk_.data(), bytes);
+    } else {
+      const auto strip =
+          TIFFComputeStrip(tiff_.get(), static_cast<std::uint32_t>(y * chunks_.height),
+                           static_cast<std::uint16_t>(plane));
+      got = TIFFReadEncodedStrip(tiff_.get(), strip, chunk_.data(), bytes);
+    }
+    if (got < 0) fail();
+    loaded_ = wanted;
+  }
+
+  void copy_from_chunk(Rect chunk, Rect rect, int plane, MutableView out) {
+    const Rect part =
+        intersect(intersect(chunk, rect), {0, 0, info_.size.width, info_.size.height});
+    const std::size_t sample = sample_bytes(decoding_.type);
+    const std::size_t step = chunks_.planar ? 1 : static_cast<std::size_t>(stored_channels_);
+    Decoding how = decoding_;
+    how.stride = step;
+    if (inverted_) how.scale = -1.0, how.offset = sample_max(how.type);
+    const int first = chunks_.planar ? plane : 0;
+    const int last = chunks_.planar ? plane + 1 : out.channels();
+    for (int y = part.y; y < part.y + part.height; ++y) {
+      const std::size_t pixel =
+          static_cast<std::size_t>(y - chunk.y) * static_cast<std::size_t>(chunk.width) +
+          static_cast<std::size_t>(part.x - chunk.x);
+      for (int channel = first; channel < last; ++channel) {
+        const std::size_t offset = chunks_.planar ? 0 : static_cast<std::size_t>(channel);
+        decode(std::span(chunk_).subspan((pixel * step + offset) * sample), how,
+               out.row(channel, y - rect.y)
+                   .subspan(static_cast<std::size_t>(part.x - rect.x),
+                            static_cast<std::size_t>(part.width)));
+      }
+    }
+  }
+
+  InputFile file_;
+  TiffInput input_;
+  TiffHandle tiff_;
+  Chunks chunks_;
+  Decoding decoding_;
+  int stored_channels_ = 1;
+  bool inverted_ = false;
+  std::vector<std::byte> chunk_;  ///< the strip or tile unpacked last
+  std::array<int, 3> loaded_{-1, -1, -1};
+};
+
+bool recognises(std::span<const std::byte> head) {
+  if (head.size() < 8) return false;
+  static constexpr std::array<const char*, 4> magics{"II\x2a\0", "MM\0\x2a", "II\x2b\0",
+                                                     "MM\0\x2b"};
+  return std::ranges::any_of(
+      magics, [&](const char* magic) { return std::memcmp(head.data(), magic, 4) == 0; });
+}
+
+std::unique_ptr<ImageSource> open(const fs::path& path, int image) {
+  return std::make_unique<TiffSource>(path, image);
+}
+
+}  // namespace
+
+Format tiff_format() {
+  using enum SampleType;
+  return {.name = "tiff",
+          .endings = {".tif", ".tiff"},
+          .writable = {u8, u16, i16, u32, i32, f16, f32, f64},
+          .compressions = {Compression::none, Compression::zlib, Compression::zstd},
+          .checksums = false,
+          .recognises = recognises,
+          .open = open,
+          .write = write_tiff};
+}
+
+}  // namespace limpid::io
