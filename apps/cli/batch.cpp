@@ -23,8 +23,8 @@ std::vector<Job> plan(const std::vector<fs::path>& inputs, const fs::path& outpu
   std::vector<Job> jobs;
   if (!names_a_folder(output)) {
     if (inputs.size() > 1 && !output.empty()) {
-      throw Error(ErrorKind::usage, output.string() +
-                                        ": several inputs need a folder; write -o FOLDER/");
+      throw Error(ErrorKind::usage,
+                  output.string() + ": several inputs need a folder; write -o FOLDER/");
     }
     for (const fs::path& input : inputs) jobs.push_back({input, output});
     return jobs;
@@ -39,8 +39,9 @@ std::vector<Job> plan(const std::vector<fs::path>& inputs, const fs::path& outpu
     fs::path name = input.filename();
     if (!ending.empty()) name.replace_extension(ending);
     if (!taken.insert(name).second) {
-      throw Error(ErrorKind::usage, (output / name).string() + ": two inputs would be written "
-                                                               "there; run them apart");
+      throw Error(ErrorKind::usage, (output / name).string() +
+                                        ": two inputs would be written "
+                                        "there; run them apart");
     }
     jobs.push_back({input, output / name});
   }
@@ -79,8 +80,8 @@ void Common::for_each(const std::vector<fs::path>& inputs, const fs::path& outpu
   }
   if (json()) print({{{"files", std::move(files)}}, ""});
   if (first_failure) {
-    throw Error(*first_failure, std::to_string(failures) + " of " + std::to_string(jobs.size()) +
-                                    " inputs failed");
+    throw Error(*first_failure,
+                std::to_string(failures) + " of " + std::to_string(jobs.size()) + " inputs failed");
   }
 }
 

@@ -158,8 +158,7 @@ Command& Command::argument(const std::string& name, std::filesystem::path& targe
   return *this;
 }
 
-Command& Command::output(std::filesystem::path& target, bool& overwrite,
-                         const std::string& text) {
+Command& Command::output(std::filesystem::path& target, bool& overwrite, const std::string& text) {
   add("-o,--output", {"path", nullptr, {}, {}, true, false, text},
       [&target](const std::vector<std::string>& words) { return assign(target, words); });
   return flag("--overwrite", overwrite, "replace the output if it is there already");

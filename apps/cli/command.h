@@ -12,12 +12,13 @@
 //         .option("--fwhm", options->fwhm_px, {0.5, 8}, "width of the kernel in pixels")
 //         .choice("--window", options->window, {"cosine", "box"}, "shape of the window");
 //     command.run([options, common] {
-//       common.for_each(options->inputs, options->output, "", [&](const Job& job, Progress progress) {
-//         check_writable(job.output, {.overwrite = options->overwrite});
-//         auto [frame, report] = blur(read_frame(job.input), {.fwhm_px = options->fwhm_px}, progress);
-//         write_frame(job.output, frame, {.overwrite = options->overwrite,
-//                                         .history = common.history()});
-//         return Result{{{"fwhm_px", report.fwhm_px}}, "softer by ..."};   // for --json, for people
+//       const auto& [inputs, output, overwrite, fwhm_px, window] = *options;
+//       common.for_each(inputs, output, "", [&](const Job& job, const Progress& progress) {
+//         check_writable(job.output, {.overwrite = overwrite});      // before any work is done
+//         const Frame frame = read_frame(job.input);
+//         auto [soft, report] = blur(frame, {.fwhm_px = fwhm_px, .window = window}, progress);
+//         write_frame(job.output, soft, {.overwrite = overwrite, .history = common.history()});
+//         return Result{{{"fwhm_px", shortest(report.fwhm_px)}}, "softer"};  // JSON, and words
 //       });
 //     });
 //   }
@@ -113,8 +114,8 @@ struct Range {
 /// until the option is given.
 class Command {
  public:
-  Command(CLI::App& app, const Common& common, const std::string& name,
-          const std::string& summary, const std::string& example);
+  Command(CLI::App& app, const Common& common, const std::string& name, const std::string& summary,
+          const std::string& example);
 
   /// Numbers (int, float, std::uint64_t, ...), std::string, std::filesystem::path, and
   /// std::optional or std::vector of these. A vector takes its values separated by commas.

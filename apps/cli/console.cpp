@@ -125,8 +125,7 @@ void Common::State::say(std::string_view kind, std::string_view text) {
 
 // ---- what commands use -------------------------------------------------------------------------
 
-Common::Common(std::string command_line, std::stop_token stop)
-    : state_(std::make_shared<State>()) {
+Common::Common(std::string command_line, std::stop_token stop) : state_(std::make_shared<State>()) {
   state_->command_line = std::move(command_line);
   state_->stop = std::move(stop);
 }

@@ -52,8 +52,8 @@ std::string shell_words(int argc, char** argv) {
   std::string line = "limpid";
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    const bool plain = !word.empty() && word.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;#~!") ==
-                                            std::string::npos;
+    const bool plain =
+        !word.empty() && word.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;#~!") == std::string::npos;
     std::string quoted;
     for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
     line += plain ? " " + word : " '" + quoted + "'";
@@ -105,8 +105,8 @@ int run(int argc, char** argv) {
   } catch (const Error& error) {
     status = failed(error.what(), error.kind());
   } catch (const std::bad_alloc&) {
-    status = failed("out of memory; a smaller --tile or fewer --threads may help",
-                    ErrorKind::exhausted);
+    status =
+        failed("out of memory; a smaller --tile or fewer --threads may help", ErrorKind::exhausted);
   } catch (const std::exception& error) {
     status = failed(error.what(), ErrorKind::failed);
   }

@@ -11,9 +11,9 @@
 
 namespace limpid {
 
-/// Half of the Fourier transform of a real image, shape (channels, height, width / 2 + 1); the other
-/// half is its mirrored conjugate. Row ky holds the vertical frequency ky / height cycles per pixel
-/// (minus one from the middle on), column kx the horizontal frequency kx / width.
+/// Half of the Fourier transform of a real image, shape (channels, height, width / 2 + 1); the
+/// other half is its mirrored conjugate. Row ky holds the vertical frequency ky / height cycles per
+/// pixel (minus one from the middle on), column kx the horizontal frequency kx / width.
 class Spectrum {
  public:
   /// Of an image of `size`. Values are not set. Throws Error(exhausted).

@@ -42,8 +42,7 @@ TEST(Fft, AgreesWithItsDefinition) {
       for (int ky = 0; ky < size.height; ++ky) {
         for (int kx = 0; kx < spectrum.columns(); ++kx) {
           const auto expected = slow_dft(image.view(), channel, kx, ky);
-          const std::complex<double> got =
-              spectrum.row(channel, ky)[static_cast<std::size_t>(kx)];
+          const std::complex<double> got = spectrum.row(channel, ky)[static_cast<std::size_t>(kx)];
           // 120 terms of size one, each rounded to 6e-8
           EXPECT_LT(std::abs(got - expected), 2e-5) << size.width << " x " << size.height;
         }

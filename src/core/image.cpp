@@ -42,7 +42,9 @@ Rect intersect(Rect a, Rect b) {
 }
 
 Image::Image(int channels, Size size, float fill)
-    : channels_(channels), size_(size), pixels_(allocate(channels, size)) {
+    : channels_(channels),
+      size_(size),
+      pixels_(allocate(channels, size)) {
   std::ranges::fill(pixels(), fill);
 }
 

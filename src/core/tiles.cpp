@@ -76,7 +76,8 @@ Image TileGrid::extract(ConstView frame, int index) const {
 }
 
 TileBlender::TileBlender(const TileGrid& grid, int channels)
-    : grid_(grid), sum_(channels, grid.frame()) {}
+    : grid_(grid),
+      sum_(channels, grid.frame()) {}
 
 void TileBlender::add(int index, ConstView tile) {
   assert(tile.channels() == sum_.channels() && tile.size() == grid_.tile(index).size());

@@ -1,0 +1,46 @@
+// A frame as equal tiles that overlap, and back without a seam.
+#pragma once
+
+#include <vector>
+
+#include <limpid/image.h>
+
+namespace limpid {
+
+/// Equal tiles that overlap and cover a frame. A frame smaller than a tile has one tile, which
+/// reaches outside and is filled by mirroring.
+class TileGrid {
+ public:
+  /// `overlap_px` is shared by two neighbours; 0 <= overlap_px <= tile_px / 2.
+  TileGrid(Size frame, int tile_px, int overlap_px);
+  [[nodiscard]] int count() const { return columns_ * rows_; }
+  [[nodiscard]] int columns() const { return columns_; }
+  [[nodiscard]] int rows() const { return rows_; }
+  [[nodiscard]] int tile_px() const { return tile_px_; }
+  [[nodiscard]] int overlap_px() const { return overlap_px_; }
+  [[nodiscard]] Size frame() const { return frame_; }
+  /// Row by row from the top left. The tiles are spread evenly, so the true overlap may be larger.
+  [[nodiscard]] Rect tile(int index) const;
+  [[nodiscard]] Image extract(ConstView frame, int index) const;
+
+ private:
+  Size frame_;
+  int tile_px_, overlap_px_, columns_, rows_;
+};
+
+/// Adds tiles up under a raised-cosine window whose weights sum to one everywhere. Holds the frame
+/// and nothing more. Call add() in the order of the grid: the sums are rounded.
+class TileBlender {
+ public:
+  TileBlender(const TileGrid& grid, int channels);
+  void add(int index, ConstView tile);
+  /// The frame. Every tile must have been added.
+  Image finish() &&;
+
+ private:
+  TileGrid grid_;
+  Image sum_;
+  int added_ = 0;
+};
+
+}  // namespace limpid

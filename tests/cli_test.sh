@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# The program as a user sees it: exit codes, streams, files. Usage: cli_test.sh LIMPID
+set -u
+
+limpid=$(realpath "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+checks=0
+
+check() {  # check WHAT CONDITION...
+  local what=$1
+  shift
+  checks=$((checks + 1))
+  if ! "$@"; then
+    failures=$((failures + 1))
+    echo "FAILED: $what"
+    echo "  stdout: $(head -c 300 out)"
+    echo "  stderr: $(head -c 300 err)"
+  fi
+}
+
+expect() {  # expect CODE ARGUMENT...: runs limpid, keeps its streams in `out` and `err`
+  local code=$1 got=0
+  shift
+  "$limpid" "$@" >out 2>err || got=$?
+  check "limpid $* exits with $code, not $got" test "$got" -eq "$code"
+}
+
+empty() { [ ! -s "$1" ]; }
+one_error_line() { [ "$(wc -l <err)" -eq 1 ] && grep -q '^limpid: ' err; }
+has_command() { "$limpid" --help | grep -q "^  $1 "; }
+is_json_object() { [ "$(head -c 1 "$1")" = '{' ] && [ "$(tail -c 2 "$1")" = '}' ]; }
+
+card() { printf '%-80s' "$1"; }
+
+make_fits() {  # make_fits FILE SIDE: a flat 16-bit frame with some structure
+  local file=$1 side=$2
+  {
+    card "SIMPLE  =                    T"
+    card "BITPIX  =                   16"
+    card "NAXIS   =                    2"
+    card "NAXIS1  =                 $(printf '%4d' "$side")"
+    card "NAXIS2  =                 $(printf '%4d' "$side")"
+    card "BZERO   =                32768"
+    card "OBJECT  = 'flat    '"
+    card "END"
+    printf '%*s' $((2880 - 8 * 80)) ''
+    head -c $((2 * side * side)) /dev/zero | tr '\0' 'A'
+    head -c $(((2880 - 2 * side * side % 2880) % 2880)) /dev/zero
+  } >"$file"
+}
+
+# ---- every command ----
+
+expect 0 --version
+check "the version is on standard output" grep -q '^limpid [0-9]*\.[0-9]*\.[0-9]*$' out
+expect 0 --help
+commands=$(sed -n '/^Subcommands:/,$p' out | sed -n 's/^  \([a-z]*\) .*/\1/p')
+check "there are commands" test -n "$commands"
+for command in $commands; do
+  expect 0 "$command" --help
+  check "limpid $command --help ends with an example" grep -q "^  limpid $command" out
+  check "limpid $command --help is silent on standard error" empty err
+  expect 0 "$command" --schema
+  check "limpid $command --schema is a JSON object" is_json_object out
+  expect 2 "$command" --no-such-option
+  check "limpid $command tells of a wrong option in one line" one_error_line
+  check "limpid $command has no result then" empty out
+done
+
+expect 2
+expect 2 no-such-command
+check "an unknown command is told of in one line" one_error_line
+
+# ---- files ----
+
+if has_command info; then
+  make_fits flat.fits 40
+  make_fits "Pferdekopf-Nebel größer 馬頭.fits" 40
+  printf 'not an image' >nonsense.fits
+  head -c 3000 flat.fits >short.fits
+
+  expect 0 info flat.fits
+  check "the size is told" grep -q '40' out
+  expect 0 info --json flat.fits
+  check "info --json is one object" is_json_object out
+  expect 0 info "Pferdekopf-Nebel größer 馬頭.fits"
+  for file in missing.fits nonsense.fits; do
+    expect 3 info "$file"
+    check "info $file: one line that names the file" grep -q "^limpid: .*$file" err
+    check "info $file: nothing on standard output" empty out
+  done
+  expect 3 info nonsense.fits flat.fits
+  check "the good file is told of all the same" grep -q '40' out
+  expect 3 info --json nonsense.fits flat.fits
+  check "the batch is one JSON object too" is_json_object out
+  "$limpid" info flat.fits >/dev/full 2>err
+  check "a full standard output is exit code 4" test $? -eq 4
+fi
+
+if has_command convert; then
+  expect 0 convert flat.fits flat.xisf
+  check "convert writes its output" test -s flat.xisf
+  cp flat.xisf before.xisf
+  expect 4 convert flat.fits flat.xisf
+  check "an existing output is told of in one line" one_error_line
+  check "an existing output stays as it was" cmp -s flat.xisf before.xisf
+  expect 0 convert --overwrite flat.fits flat.xisf
+  expect 4 convert flat.fits no-such-folder/flat.xisf
+  expect 4 convert flat.fits flat.docx
+  expect 3 convert short.fits short.xisf
+  check "no output of a broken input" test ! -e short.xisf
+  expect 0 convert flat.xisf back.fits
+  expect 0 info --json back.fits
+  check "the header came through XISF and back" grep -q 'flat' out
+  expect 0 convert "Pferdekopf-Nebel größer 馬頭.fits" "größer 馬頭.tif"
+  check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.*.fits' \
+    -o -name '.*.xisf' -o -name '.*.tif')"
+fi
+
+echo "$checks checks, $failures failed"
+[ "$failures" -eq 0 ]
