@@ -17,7 +17,7 @@ std::string dump(const nlohmann::ordered_json& object, int indent) {
 }
 
 void write_out(std::string_view text) {
-  std::cout << text << '\n' << std::flush;
+  std::cout << text << (text.ends_with('\n') ? "" : "\n") << std::flush;
   if (!std::cout) throw Error(ErrorKind::cannot_write, "standard output cannot be written");
 }
 
