@@ -98,7 +98,8 @@ void Command::record(const CLI::Option* option, const Parameter& parameter) {
   (*schema_)["parameters"].push_back(std::move(entry));
 }
 
-CLI::Option* Command::add(const std::string& names, Parameter parameter, const Assign& assign) {
+CLI::Option* Command::add(const std::string& names, const Parameter& parameter,
+                          const Assign& assign) {
   CLI::Option* option = app_->add_option(
       names, assign, parameter.text + limits(parameter.range, parameter.default_value));
   option->required(parameter.required);

@@ -214,7 +214,7 @@ class Command {
     }
   }
 
-  CLI::Option* add(const std::string& names, Parameter parameter, const Assign& assign);
+  CLI::Option* add(const std::string& names, const Parameter& parameter, const Assign& assign);
   void record(const CLI::Option* option, const Parameter& parameter);
   void add_shared_options(const Common& common);
 

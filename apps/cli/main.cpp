@@ -1,5 +1,7 @@
 // The program: which commands there are, how it is stopped, and what its exit status means.
+#include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <new>
@@ -117,4 +119,12 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace limpid::cli
 
-int main(int argc, char** argv) { return limpid::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return limpid::cli::run(argc, argv);
+  } catch (
+      const std::exception& error) {  // before there were options, or while telling of an error
+    std::fprintf(stderr, "limpid: %s\n", error.what());
+    return static_cast<int>(limpid::ErrorKind::failed);
+  }
+}
