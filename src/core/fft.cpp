@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <fftw3.h>
@@ -15,10 +16,15 @@
 namespace limpid {
 namespace {
 
+struct Destroy {
+  void operator()(fftwf_plan plan) const { fftwf_destroy_plan(plan); }
+};
+using Plan = std::unique_ptr<std::remove_pointer_t<fftwf_plan>, Destroy>;
+
 /// Both transforms of one size, in place: a row of `width` floats lies in the memory of its
 /// width / 2 + 1 complex values.
 struct Plans {
-  fftwf_plan forward, inverse;
+  Plan forward, inverse;
 };
 
 fftwf_complex* as_fftw(std::complex<float>* values) {
@@ -28,7 +34,7 @@ fftwf_complex* as_fftw(std::complex<float>* values) {
 /// FFTW makes plans in one thread at a time, but many may use them. Estimated, not measured: what
 /// is measured depends on the moment, and with it the last bits of every result. Plans are kept
 /// until the program ends; few sizes are ever asked for.
-Plans plans_for(Size size, std::complex<float>* memory) {
+const Plans& plans_for(Size size, std::complex<float>* memory) {
   static std::mutex mutex;
   static std::map<std::pair<int, int>, Plans> known;
   const std::scoped_lock lock(mutex);
@@ -37,13 +43,13 @@ Plans plans_for(Size size, std::complex<float>* memory) {
   if (found == known.end()) {
     fftwf_complex* values = as_fftw(memory);
     auto* samples = reinterpret_cast<float*>(memory);
-    const Plans plans = {
-        fftwf_plan_dft_r2c_2d(size.height, size.width, samples, values, FFTW_ESTIMATE),
-        fftwf_plan_dft_c2r_2d(size.height, size.width, values, samples, FFTW_ESTIMATE)};
-    if (plans.forward == nullptr || plans.inverse == nullptr) {
+    Plans plans = {
+        Plan(fftwf_plan_dft_r2c_2d(size.height, size.width, samples, values, FFTW_ESTIMATE)),
+        Plan(fftwf_plan_dft_c2r_2d(size.height, size.width, values, samples, FFTW_ESTIMATE))};
+    if (!plans.forward || !plans.inverse) {
       throw Error(ErrorKind::exhausted, "no memory to prepare a Fourier transform");
     }
-    found = known.emplace(key, plans).first;
+    found = known.emplace(key, std::move(plans)).first;
   }
   return found->second;
 }
@@ -65,14 +71,14 @@ Spectrum::Spectrum(int channels, Size size) : channels_(channels), size_(size) {
 Spectrum fft(ConstView image, int threads) {
   Spectrum spectrum(image.channels(), image.size());
   if (image.empty()) return spectrum;
-  const Plans plans = plans_for(image.size(), spectrum.plane(0).data());
+  const Plans& plans = plans_for(image.size(), spectrum.plane(0).data());
   parallel_for(image.channels(), threads, [&](int channel) {
     for (int y = 0; y < image.height(); ++y) {
       std::ranges::copy(image.row(channel, y),
                         reinterpret_cast<float*>(spectrum.row(channel, y).data()));
     }
     std::complex<float>* values = spectrum.plane(channel).data();
-    fftwf_execute_dft_r2c(plans.forward, reinterpret_cast<float*>(values), as_fftw(values));
+    fftwf_execute_dft_r2c(plans.forward.get(), reinterpret_cast<float*>(values), as_fftw(values));
   });
   return spectrum;
 }
@@ -80,11 +86,11 @@ Spectrum fft(ConstView image, int threads) {
 Image inverse_fft(Spectrum spectrum, int threads) {
   Image image(spectrum.channels(), spectrum.size());
   if (image.empty()) return image;
-  const Plans plans = plans_for(image.size(), spectrum.plane(0).data());
+  const Plans& plans = plans_for(image.size(), spectrum.plane(0).data());
   const float scale = 1.0F / static_cast<float>(image.size().pixels());
   parallel_for(image.channels(), threads, [&](int channel) {
     std::complex<float>* values = spectrum.plane(channel).data();
-    fftwf_execute_dft_c2r(plans.inverse, as_fftw(values), reinterpret_cast<float*>(values));
+    fftwf_execute_dft_c2r(plans.inverse.get(), as_fftw(values), reinterpret_cast<float*>(values));
     for (int y = 0; y < image.height(); ++y) {
       const auto* from = reinterpret_cast<const float*>(spectrum.row(channel, y).data());
       const auto to = image.view().row(channel, y);
