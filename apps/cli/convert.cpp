@@ -1,5 +1,6 @@
 // limpid convert: the same frame in another format, depth or packing.
 #include <limpid/io.h>
+#include <limpid/picture.h>
 
 #include "command.h"
 
@@ -11,6 +12,9 @@ struct Options {
   std::string format = "as-input", depth = "as-input", compress = "none", checksum = "none";
   int image = 0;
   bool overwrite = false;
+  std::vector<int> region;
+  bool stretch = false;
+  int zoom = 1;
 };
 
 /// The place of `word` in the list that its option offers, as a value of the enumeration that lists
@@ -25,6 +29,24 @@ const std::vector<std::string> compressions{"none", "zlib", "lz4", "zstd", "rice
 const std::vector<std::string> checksums{"none",    "sha-1",    "sha-256",
                                          "sha-512", "sha3-256", "sha3-512"};
 
+/// What --stretch, --region and --zoom make of a frame: something to look at, which has no place in
+/// the sky and no scale any more, so that the file's header does not apply to it.
+Frame picture_of(const Frame& frame, const Options& options, const std::string& name) {
+  Image image = options.stretch ? apply(measure_stretch(frame.image.view()), frame.image.view())
+                                : frame.image.clone();
+  if (!options.region.empty()) {
+    if (options.region.size() != 4) throw Error(ErrorKind::usage, "--region: write X,Y,W,H");
+    const Rect rect{options.region[0], options.region[1], options.region[2], options.region[3]};
+    if (rect.width < 1 || rect.height < 1 ||
+        intersect(rect, {0, 0, image.width(), image.height()}) != rect) {
+      throw Error(ErrorKind::usage, name + ": --region reaches outside the frame");
+    }
+    image = copy(image.view().crop(rect));
+  }
+  if (options.zoom > 1) image = enlarge(image.view(), options.zoom);
+  return {std::move(image), {}};
+}
+
 Result convert(const Job& job, const Options& options, const std::string& history,
                const Progress& progress) {
   const WriteOptions writing{.depth = chosen<Depth>(options.depth, depths),
@@ -33,15 +55,18 @@ Result convert(const Job& job, const Options& options, const std::string& histor
                              .overwrite = options.overwrite,
                              .history = history};
   check_writable(job.output, writing);
-  const Frame frame = read_frame(job.input, {.image = options.image}, progress.part(0.0, 0.5));
+  Frame frame = read_frame(job.input, {.image = options.image}, progress.part(0.0, 0.5));
   for (const std::string& note : frame.metadata.notes) progress.say(note);
+  if (options.stretch || !options.region.empty() || options.zoom > 1) {
+    frame = picture_of(frame, options, job.input.string());
+  }
   write_frame(job.output, frame, writing, progress.part(0.5, 1.0));
   return {{{"input", job.input.string()},
            {"output", job.output.string()},
            {"width", frame.image.width()},
            {"height", frame.image.height()},
            {"channels", frame.image.channels()}},
-          job.output.string() + "\n"};
+          job.output.string()};
 }
 
 }  // namespace
@@ -58,6 +83,9 @@ void add_convert(CLI::App& app, const Common& common) {
               "packing; FITS: zlib, rice; XISF: zlib, lz4, zstd; TIFF: zlib, zstd")
       .choice("--checksum", options->checksum, checksums, "of each block of an XISF file")
       .option("--image", options->image, {0, 9999}, "which image of a file that holds several")
+      .flag("--stretch", options->stretch, "make it visible: sky dark grey, faint things bright")
+      .option("--region", options->region, "X,Y,W,H: only that part, to look at")
+      .option("--zoom", options->zoom, {1, 32}, "each pixel as a square of so many")
       .flag("--overwrite", options->overwrite, "replace files that exist");
   command.run([options, common] {
     if (options->paths.size() < 2) {
