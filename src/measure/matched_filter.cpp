@@ -1,0 +1,220 @@
+#include "measure/matched_filter.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/parallel.h"
+#include "core/statistics.h"
+
+namespace limpid {
+
+SkyModel model_sky(ConstView frame, int threads) {
+  // A mesh much finer would follow the stars themselves, one much coarser misses vignetting.
+  constexpr int cell_px = 64;
+  const auto channels = static_cast<std::size_t>(frame.channels());
+  SkyModel sky;
+  for (int c = 0; c < frame.channels(); ++c) sky.coverage.emplace_back(frame.channel(c));
+  for (int c = 0; c < frame.channels(); ++c) {
+    sky.mesh.emplace_back(frame.channel(c), sky.coverage[static_cast<std::size_t>(c)], cell_px,
+                          sky_level, threads);
+  }
+  sky.level.resize(channels);
+  parallel_for(frame.channels(), threads, [&](int c) {
+    const auto i = static_cast<std::size_t>(c);
+    sky.level[i] = measure_sky_channel(frame.channel(c), sky.coverage[i]);
+  });
+  return sky;
+}
+
+Image detection_frame(ConstView frame, const SkyModel& sky, int threads) {
+  Image sum(1, frame.size());
+  std::vector<float> weights;
+  float squares = 0;
+  for (const SkyLevel& level : sky.level) {
+    weights.push_back(level.sigma > 0 ? 1 / (level.sigma * level.sigma) : 0.0F);
+    squares += level.sigma > 0 ? weights.back() : 0.0F;
+  }
+  if (squares == 0) return sum;
+  for (float& weight : weights) weight /= std::sqrt(squares);
+  const MutableView out = sum.view();
+  parallel_for(frame.height(), threads, [&](int y) {
+    const auto row = out.row(0, y);
+    std::vector<float> level(row.size());
+    for (int c = 0; c < frame.channels(); ++c) {
+      const auto i = static_cast<std::size_t>(c);
+      if (weights[i] == 0) continue;
+      sky.mesh[i].fill_row(y, level);
+      const auto pixels = frame.row(c, y);
+      for (std::size_t x = 0; x < row.size(); ++x) row[x] += weights[i] * (pixels[x] - level[x]);
+    }
+    for (std::size_t x = 0; x < row.size(); ++x) {
+      bool covered = std::isfinite(row[x]);
+      for (const Coverage& coverage : sky.coverage) {
+        covered = covered && coverage.covers(static_cast<int>(x), y);
+      }
+      if (!covered) row[x] = 0;
+    }
+  });
+  return sum;
+}
+
+// ---- the filter
+
+MatchedFilter::MatchedFilter(float fwhm_px) : box_(std::max(3, static_cast<int>(std::lround(2 * fwhm_px)))) {
+  const float sigma = std::max(fwhm_px, 0.8F) / 2.3548F;
+  const int reach = std::min(box_, static_cast<int>(std::ceil(2.5F * sigma)));
+  float sum = 0;
+  for (int i = -reach; i <= reach; ++i) {
+    taps_.push_back(std::exp(-0.5F * static_cast<float>(i * i) / (sigma * sigma)));
+    sum += taps_.back();
+  }
+  for (float& tap : taps_) tap /= sum;
+}
+
+float MatchedFilter::white_noise_gain() const {
+  float squares = 0;
+  for (const float tap : taps_) squares += tap * tap;
+  const auto side = static_cast<float>(2 * box_ + 1);
+  // Of (g g - 1/n): sum of g^4 cross terms, with both parts summing to 1.
+  return std::sqrt(squares * squares - 1 / (side * side));
+}
+
+namespace {
+
+/// Adds `weight * source` to `target`; a loop of its own so that the compiler vectorises it.
+void add_scaled(const float* source, float weight, float* target, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) target[i] += weight * source[i];
+}
+
+/// Sums over 2 * reach + 1 neighbours along a row; outside the row is 0.
+void sliding_sum(std::span<const float> row, int reach, std::span<float> out) {
+  const int width = static_cast<int>(row.size());
+  double sum = 0;
+  for (int x = 0; x < std::min(reach, width); ++x) sum += row[static_cast<std::size_t>(x)];
+  for (int x = 0; x < width; ++x) {
+    if (x + reach < width) sum += row[static_cast<std::size_t>(x + reach)];
+    if (x - reach - 1 >= 0) sum -= row[static_cast<std::size_t>(x - reach - 1)];
+    out[static_cast<std::size_t>(x)] = static_cast<float>(sum);
+  }
+}
+
+}  // namespace
+
+/// Rows first .. last - 1, through the two one-dimensional passes.
+void MatchedFilter::filter_band(ConstView frame, MutableView out, int first, int last) const {
+  const int reach = static_cast<int>(taps_.size() / 2), width = frame.width();
+  const int top = std::max(0, first - box_), bottom = std::min(frame.height(), last + box_);
+  const auto columns = static_cast<std::size_t>(width);
+  Image smooth(1, {width, bottom - top}), boxed(1, {width, bottom - top});
+  for (int y = top; y < bottom; ++y) {
+    const auto row = frame.row(0, y);
+    const auto target = smooth.view().row(0, y - top);
+    for (int i = -reach; i <= reach; ++i) {
+      const int from = std::max(0, -i), to = std::min(width, width - i);
+      if (to <= from) continue;
+      add_scaled(row.data() + from + i, taps_[static_cast<std::size_t>(i + reach)],
+                 target.data() + from, static_cast<std::size_t>(to - from));
+    }
+    sliding_sum(row, box_, boxed.view().row(0, y - top));
+  }
+  const auto side = static_cast<float>(2 * box_ + 1);
+  std::vector<float> box_sum(columns, 0.0F);
+  for (int y = top; y < std::min(bottom, first + box_); ++y) {
+    add_scaled(boxed.view().row(0, y - top).data(), 1, box_sum.data(), columns);
+  }
+  for (int y = first; y < last; ++y) {
+    if (y + box_ < bottom) {
+      add_scaled(boxed.view().row(0, y + box_ - top).data(), 1, box_sum.data(), columns);
+    }
+    if (y - box_ - 1 >= top) {
+      add_scaled(boxed.view().row(0, y - box_ - 1 - top).data(), -1, box_sum.data(), columns);
+    }
+    const auto target = out.row(0, y);
+    std::ranges::fill(target, 0.0F);
+    for (int i = std::max(-reach, top - y); i <= std::min(reach, bottom - 1 - y); ++i) {
+      add_scaled(smooth.view().row(0, y + i - top).data(), taps_[static_cast<std::size_t>(i + reach)],
+                 target.data(), columns);
+    }
+    add_scaled(box_sum.data(), -1 / (side * side), target.data(), columns);
+  }
+}
+
+Image MatchedFilter::apply(ConstView frame, int threads) const {
+  constexpr int band_px = 128;
+  Image filtered(1, frame.size());
+  const MutableView out = filtered.view();
+  parallel_for((frame.height() + band_px - 1) / band_px, threads, [&](int band) {
+    filter_band(frame, out, band * band_px, std::min(frame.height(), (band + 1) * band_px));
+  });
+  return filtered;
+}
+
+float lower_scatter(std::span<float> samples) {
+  const float middle = median_in_place(samples);
+  return middle - quantile_in_place(samples, 0.158655);
+}
+
+// ---- peaks
+
+namespace {
+
+/// Position and curvature from the parabola through the 3 by 3 pixels around a local maximum.
+Peak describe_peak(ConstView filtered, int x, int y) {
+  const auto at = [&](int dx, int dy) { return filtered(0, y + dy, x + dx); };
+  const float height = at(0, 0);
+  const float xx = 2 * height - at(1, 0) - at(-1, 0), yy = 2 * height - at(0, 1) - at(0, -1);
+  const float xy = 0.25F * (at(1, -1) + at(-1, 1) - at(1, 1) - at(-1, -1));
+  Peak peak;
+  peak.x = x;
+  peak.y = y;
+  const auto offset = [](float before, float after, float curvature) {
+    return curvature > 0 ? std::clamp(0.5F * (after - before) / curvature, -0.5F, 0.5F) : 0.0F;
+  };
+  peak.sub_x = static_cast<float>(x) + offset(at(-1, 0), at(1, 0), xx);
+  peak.sub_y = static_cast<float>(y) + offset(at(0, -1), at(0, 1), yy);
+  peak.height = height;
+  const float mean = 0.5F * (xx + yy), half = std::hypot(0.5F * (xx - yy), xy);
+  peak.most_curved = (mean + half) / height;
+  peak.least_curved = (mean - half) / height;
+  return peak;
+}
+
+/// Greater than what was passed already and no less than what is still to come, so that of two
+/// equal neighbours exactly one is the maximum.
+bool is_maximum(ConstView filtered, int x, int y) {
+  const float value = filtered(0, y, x);
+  for (int v = -1; v <= 1; ++v) {
+    for (int u = -1; u <= 1; ++u) {
+      if (u == 0 && v == 0) continue;
+      const float other = filtered(0, y + v, x + u);
+      if (v < 0 || (v == 0 && u < 0) ? other >= value : other > value) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float threshold, int threads) {
+  const int rows = std::max(0, filtered.height() - 2);
+  std::vector<std::vector<Peak>> by_row(static_cast<std::size_t>(rows));
+  parallel_for(rows, threads, [&](int i) {
+    const int y = i + 1;
+    const auto row = filtered.row(0, y);
+    std::vector<float> level(row.size());
+    noise.fill_row(y, level);
+    for (std::size_t x = 1; x + 1 < row.size(); ++x) {
+      if (!(row[x] > threshold * level[x]) || !(row[x] > 0)) continue;
+      if (row[x - 1] > row[x] || row[x + 1] > row[x]) continue;
+      if (!is_maximum(filtered, static_cast<int>(x), y)) continue;
+      Peak peak = describe_peak(filtered, static_cast<int>(x), y);
+      peak.snr = level[x] > 0 ? peak.height / level[x] : 0;
+      by_row[static_cast<std::size_t>(i)].push_back(peak);
+    }
+  });
+  std::vector<Peak> peaks;
+  for (const auto& row : by_row) peaks.insert(peaks.end(), row.begin(), row.end());
+  return peaks;
+}
+
+}  // namespace limpid

@@ -1,0 +1,317 @@
+#include "measure/sky.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include <Eigen/Dense>
+
+#include "core/parallel.h"
+#include "core/statistics.h"
+
+namespace limpid {
+namespace {
+
+constexpr int shortest_border_px = 4;
+constexpr float no_data = std::numeric_limits<float>::quiet_NaN();
+
+/// Length of the run of NaN or of one value at the beginning of `count` pixels, `step` apart.
+int border_run(const float* first, std::ptrdiff_t step, int count) {
+  float value = no_data;
+  int run = 0;
+  for (; run < count; ++run) {
+    const float pixel = first[run * step];
+    if (std::isnan(pixel)) continue;
+    if (std::isnan(value)) value = pixel;
+    if (pixel != value) break;
+  }
+  return run >= shortest_border_px || std::isnan(value) ? run : 0;
+}
+
+}  // namespace
+
+Coverage::Coverage(ConstView channel) {
+  const int width = channel.width(), height = channel.height();
+  const std::ptrdiff_t stride = channel.row_stride();
+  for (int y = 0; y < height; ++y) {
+    const float* row = channel.row(0, y).data();
+    left_.push_back(border_run(row, 1, width));
+    right_.push_back(width - border_run(row + width - 1, -1, width));
+  }
+  for (int x = 0; x < width; ++x) {
+    const float* top = channel.row(0, 0).data() + x;
+    top_.push_back(border_run(top, stride, height));
+    bottom_.push_back(height - border_run(top + (height - 1) * stride, -stride, height));
+  }
+}
+
+// ---- the mesh
+
+/// Mode of the clipped samples by 2.5 median - 1.5 mean, and the median where they are too skewed
+/// for that to hold (Bertin & Arnouts 1996, A&AS 117, 393, section 3).
+float sky_level(std::span<float> samples) {
+  const Clipped clipped = sigma_clip(samples, {.max_iterations = 5});
+  if (std::abs(clipped.mean - clipped.median) < 0.3F * clipped.sigma) {
+    return 2.5F * clipped.median - 1.5F * clipped.mean;
+  }
+  return clipped.median;
+}
+
+namespace {
+
+std::vector<float> samples_of(ConstView channel, const Coverage& coverage, Rect cell, int step) {
+  std::vector<float> samples;
+  for (int y = cell.y; y < cell.y + cell.height; y += step) {
+    const auto row = channel.row(0, y);
+    for (int x = cell.x; x < cell.x + cell.width; x += step) {
+      const float value = row[static_cast<std::size_t>(x)];
+      if (std::isfinite(value) && coverage.covers(x, y)) samples.push_back(value);
+    }
+  }
+  return samples;
+}
+
+Rect cell_rect(Size frame, Size cells, int column, int row) {
+  const auto edge = [](int length, int count, int i) {
+    return static_cast<int>(static_cast<std::int64_t>(length) * i / count);
+  };
+  const int x = edge(frame.width, cells.width, column), y = edge(frame.height, cells.height, row);
+  return {x, y, edge(frame.width, cells.width, column + 1) - x,
+          edge(frame.height, cells.height, row + 1) - y};
+}
+
+}  // namespace
+
+Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px,
+           CellStatistic statistic, int threads)
+    : cells_{std::max(1, channel.width() / cell_px), std::max(1, channel.height() / cell_px)},
+      frame_(channel.size()), values_(cells_.pixels(), no_data) {
+  // About a thousand samples give the level to 4 % of the noise, which the smoothing halves again.
+  const int step = std::max(1, cell_px / 32);
+  parallel_for(cells_.height, threads, [&](int row) {
+    for (int column = 0; column < cells_.width; ++column) {
+      const Rect cell = cell_rect(frame_, cells_, column, row);
+      auto samples = samples_of(channel, coverage, cell, step);
+      const auto wanted = static_cast<std::size_t>(cell.width / step) *
+                          static_cast<std::size_t>(cell.height / step) / 4;
+      if (samples.empty() || samples.size() < wanted) continue;
+      values_[static_cast<std::size_t>(row) * static_cast<std::size_t>(cells_.width) +
+              static_cast<std::size_t>(column)] = statistic(samples);
+    }
+  });
+  fill_empty_cells();
+  smooth();
+}
+
+/// Each pass gives the cells next to known ones the mean of these.
+void Mesh::fill_empty_cells() {
+  const auto at = [this](int x, int y) {
+    return static_cast<std::size_t>(y) * static_cast<std::size_t>(cells_.width) +
+           static_cast<std::size_t>(x);
+  };
+  for (bool again = true; again;) {
+    again = false;
+    bool grew = false;
+    const std::vector<float> known = values_;
+    for (int y = 0; y < cells_.height; ++y) {
+      for (int x = 0; x < cells_.width; ++x) {
+        if (!std::isnan(known[at(x, y)])) continue;
+        float sum = 0;
+        int count = 0;
+        for (int v = std::max(0, y - 1); v <= std::min(cells_.height - 1, y + 1); ++v) {
+          for (int u = std::max(0, x - 1); u <= std::min(cells_.width - 1, x + 1); ++u) {
+            if (std::isnan(known[at(u, v)])) continue;
+            sum += known[at(u, v)];
+            ++count;
+          }
+        }
+        if (count > 0) values_[at(x, y)] = sum / static_cast<float>(count);
+        (count > 0 ? grew : again) = true;
+      }
+    }
+    again = again && grew;
+  }
+}
+
+/// A 3 by 3 median takes out cells that a bright star or a galaxy has lifted.
+void Mesh::smooth() {
+  const std::vector<float> raw = values_;
+  for (int y = 0; y < cells_.height; ++y) {
+    for (int x = 0; x < cells_.width; ++x) {
+      std::array<float, 9> around{};
+      std::size_t count = 0;
+      for (int v = std::max(0, y - 1); v <= std::min(cells_.height - 1, y + 1); ++v) {
+        for (int u = std::max(0, x - 1); u <= std::min(cells_.width - 1, x + 1); ++u) {
+          around[count++] = raw[static_cast<std::size_t>(v) * static_cast<std::size_t>(cells_.width) +
+                                static_cast<std::size_t>(u)];
+        }
+      }
+      values_[static_cast<std::size_t>(y) * static_cast<std::size_t>(cells_.width) +
+              static_cast<std::size_t>(x)] = median(std::span(around.data(), count));
+    }
+  }
+}
+
+namespace {
+
+/// Where a pixel lies between the centres of the cells along one axis.
+struct Between {
+  std::size_t first, second;
+  float part;
+};
+Between between_cells(float position, int length, int count) {
+  const float cell = (position + 0.5F) * static_cast<float>(count) / static_cast<float>(length) - 0.5F;
+  const float inside = std::clamp(cell, 0.0F, static_cast<float>(count - 1));
+  const auto first = static_cast<std::size_t>(inside);
+  return {first, std::min(first + 1, static_cast<std::size_t>(count - 1)),
+          inside - static_cast<float>(first)};
+}
+
+}  // namespace
+
+float Mesh::at(float x, float y) const {
+  const Between u = between_cells(x, frame_.width, cells_.width);
+  const Between v = between_cells(y, frame_.height, cells_.height);
+  const auto line = [&](std::size_t row) {
+    const float* cells = values_.data() + row * static_cast<std::size_t>(cells_.width);
+    return cells[u.first] + u.part * (cells[u.second] - cells[u.first]);
+  };
+  const float above = line(v.first);
+  return above + v.part * (line(v.second) - above);
+}
+
+void Mesh::fill_row(int y, std::span<float> row) const {
+  const Between v = between_cells(static_cast<float>(y), frame_.height, cells_.height);
+  std::vector<float> line(static_cast<std::size_t>(cells_.width));
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    const float above = values_[v.first * line.size() + i];
+    line[i] = above + v.part * (values_[v.second * line.size() + i] - above);
+  }
+  for (std::size_t x = 0; x < row.size(); ++x) {
+    const Between u = between_cells(static_cast<float>(x), frame_.width, cells_.width);
+    row[x] = line[u.first] + u.part * (line[u.second] - line[u.first]);
+  }
+}
+
+// ---- level and noise
+
+namespace {
+
+struct CellNoise {
+  float level, sigma;
+};
+
+/// Standard deviation of a normal distribution after cutting it at 3 sigma, in sigmas.
+constexpr double three_sigma_cut = 0.986578;
+
+/// Scatter of the pixels about a plane, without what sticks out over 3 sigma. All scatter counts,
+/// also what neighbours share: differences of neighbours would miss that in resampled frames.
+CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
+  std::vector<Eigen::Vector4d> pixels;  // 1, x, y, value
+  std::vector<float> values;
+  for (int y = cell.y; y < cell.y + cell.height; ++y) {
+    for (int x = cell.x; x < cell.x + cell.width; ++x) {
+      const float value = channel(0, y, x);
+      if (!std::isfinite(value) || !coverage.covers(x, y)) continue;
+      pixels.emplace_back(1, x - cell.x - cell.width / 2.0, y - cell.y - cell.height / 2.0, value);
+      values.push_back(value);
+    }
+  }
+  if (values.size() * 2 < cell.size().pixels() || values.size() < 8) return {no_data, no_data};
+  const Spread spread = robust_spread(values);
+  Eigen::Vector3d plane(spread.median, 0, 0);
+  double sigma = spread.sigma;
+  for (int round = 0; round < 8; ++round) {
+    // A few levels only: the median deviation is 0 while the pixels do differ.
+    const double reach = sigma > 0 ? 3 * sigma : std::numeric_limits<double>::infinity();
+    Eigen::Matrix3d normal = Eigen::Matrix3d::Zero();
+    Eigen::Vector3d right = Eigen::Vector3d::Zero();
+    double squares = 0, count = 0;
+    for (const Eigen::Vector4d& pixel : pixels) {
+      const Eigen::Vector3d term = pixel.head<3>();
+      const double residual = pixel[3] - term.dot(plane);
+      if (std::abs(residual) > reach) continue;
+      normal += term * term.transpose();
+      right += term * residual;
+      squares += residual * residual;
+      count += 1;
+    }
+    if (count < 6) break;
+    const Eigen::Vector3d change = normal.ldlt().solve(right);
+    const double left = std::max(squares - change.dot(right), 0.0);
+    const double next = std::sqrt(left / (count - 3)) / (sigma > 0 ? three_sigma_cut : 1.0);
+    plane += change;
+    const bool settled = std::abs(next - sigma) <= 1e-4 * next;
+    sigma = next;
+    if (settled) break;
+  }
+  return {static_cast<float>(plane[0]), static_cast<float>(sigma)};
+}
+
+/// Where most of the sky has one value, the noise hides in the step to the next: a uniform error of
+/// one step has the standard deviation step / sqrt(12). 0 for a constant channel.
+float quantisation_noise(ConstView channel, float level) {
+  float step = std::numeric_limits<float>::infinity();
+  for (int y = 0; y < channel.height(); ++y) {
+    for (const float value : channel.row(0, y)) {
+      const float difference = std::abs(value - level);
+      if (difference > 4e-6F * std::abs(level)) step = std::min(step, difference);
+    }
+  }
+  return std::isfinite(step) ? step / std::sqrt(12.0F) : 0.0F;
+}
+
+}  // namespace
+
+SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage) {
+  constexpr int cell_px = 32, most_cells = 1024;
+  const Size cells{std::max(1, channel.width() / cell_px), std::max(1, channel.height() / cell_px)};
+  const int count = static_cast<int>(cells.pixels());
+  std::vector<CellNoise> found;
+  for (int i = 0; i < std::min(count, most_cells); ++i) {
+    // Fibonacci hashing spreads the chosen cells over the frame without a pattern.
+    const int index = count <= most_cells
+                          ? i
+                          : static_cast<int>(static_cast<std::uint64_t>(
+                                std::fmod(i * 0.6180339887498949, 1.0) * count));
+    const CellNoise noise = cell_noise(
+        channel, coverage, cell_rect(channel.size(), cells, index % cells.width, index / cells.width));
+    if (!std::isnan(noise.sigma)) found.push_back(noise);
+  }
+  if (found.empty()) {
+    std::vector<float> values;
+    for (int y = 0; y < channel.height(); ++y) {
+      for (const float value : channel.row(0, y)) {
+        if (std::isfinite(value)) values.push_back(value);
+      }
+    }
+    return values.empty() ? SkyLevel{} : SkyLevel{median_in_place(values), 0};
+  }
+  std::vector<float> sigmas;
+  for (const CellNoise& cell : found) sigmas.push_back(cell.sigma);
+  // Stars, galaxies and nebulae only ever add scatter: the quiet cells are those near the lower
+  // quartile. 15 %: four times the error of one cell's sigma, 1/sqrt(2 * 1024), and a little more.
+  const float quiet = 1.15F * quantile(sigmas, 0.25);
+  std::vector<float> quiet_sigmas, quiet_levels;
+  for (const CellNoise& cell : found) {
+    if (cell.sigma > quiet) continue;
+    quiet_sigmas.push_back(cell.sigma);
+    quiet_levels.push_back(cell.level);
+  }
+  const float level = median_in_place(quiet_levels), sigma = median_in_place(quiet_sigmas);
+  return {level, sigma > 0 ? sigma : quantisation_noise(channel, level)};
+}
+
+std::vector<SkyLevel> measure_sky(ConstView frame) {
+  std::vector<SkyLevel> sky(static_cast<std::size_t>(frame.channels()));
+  if (frame.empty()) return sky;
+  parallel_for(frame.channels(), 0, [&](int channel) {
+    const ConstView view = frame.channel(channel);
+    sky[static_cast<std::size_t>(channel)] = measure_sky_channel(view, Coverage(view));
+  });
+  return sky;
+}
+
+}  // namespace limpid

@@ -1,0 +1,52 @@
+// Where a channel has data, the smooth level of its sky, and the noise on it.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include <limpid/image.h>
+#include <limpid/stars.h>
+
+namespace limpid {
+
+/// Tells the picture from a border of NaN or of one repeated value (registration leaves zeros,
+/// some programs white): such a run of at least four pixels that begins at a frame's edge.
+class Coverage {
+ public:
+  explicit Coverage(ConstView channel);
+  /// Inside the border; a NaN further in is the caller's to see.
+  [[nodiscard]] bool covers(int x, int y) const {
+    const auto column = static_cast<std::size_t>(x), line = static_cast<std::size_t>(y);
+    return x >= left_[line] && x < right_[line] && y >= top_[column] && y < bottom_[column];
+  }
+
+ private:
+  std::vector<int> left_, right_, top_, bottom_;
+};
+
+/// Of the samples of one cell, which it may put into another order.
+using CellStatistic = float (*)(std::span<float> samples);
+/// Mode of the samples without what is clipped away: the sky under stars.
+float sky_level(std::span<float> samples);
+
+/// A statistic on a mesh of cells, smoothed, and interpolated between their centres.
+class Mesh {
+ public:
+  Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatistic statistic, int threads);
+  /// NaN everywhere when the channel has no data.
+  [[nodiscard]] float at(float x, float y) const;
+  /// The values along one row of the channel.
+  void fill_row(int y, std::span<float> row) const;
+
+ private:
+  void fill_empty_cells();
+  void smooth();
+
+  Size cells_, frame_;
+  std::vector<float> values_;
+};
+
+/// Level and noise of the quiet parts of one channel; see measure_sky.
+SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage);
+
+}  // namespace limpid
