@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The program as a user sees it: exit codes, streams, files. Usage: cli_test.sh LIMPID
 set -u
+export LC_ALL=C.UTF-8
 
 limpid=$(realpath "$1")
 work=$(mktemp -d)
@@ -116,9 +117,34 @@ if has_command convert; then
   expect 0 info --json back.fits
   check "the header came through XISF and back" grep -q 'flat' out
   expect 0 convert "Pferdekopf-Nebel größer 馬頭.fits" "größer 馬頭.tif"
-  check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.*.fits' \
-    -o -name '.*.xisf' -o -name '.*.tif')"
 fi
 
+if has_command measure; then
+  expect 0 measure --json flat.fits
+  check "measure --json is one object, for a frame without stars too" is_json_object out
+  expect 3 measure missing.fits
+fi
+
+if has_command deconvolve; then
+  expect 6 deconvolve flat.fits -o sharp.fits --psf 3 --ai nonsense.fits
+  check "bad weights are told of in one line" one_error_line
+  expect 2 deconvolve flat.fits -o sharp.fits --sharpen-stars 0.9
+  check "a value out of range is told of with the range" grep -q '0\.\.0\.7' err
+
+  # sixteen megapixels take longer than the second until Ctrl-C
+  make_fits big.fits 4000
+  for signal in INT TERM; do
+    "$limpid" deconvolve big.fits -o sharp.fits --psf 3 --device cpu >out 2>err &
+    pid=$!
+    sleep 1
+    kill -$signal "$pid"
+    wait "$pid"
+    check "SIG$signal is exit code 130" test $? -eq 130
+    check "SIG$signal: one line" one_error_line
+    check "SIG$signal leaves no output" test ! -e sharp.fits
+  done
+fi
+
+check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.?*')"
 echo "$checks checks, $failures failed"
 [ "$failures" -eq 0 ]

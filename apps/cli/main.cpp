@@ -14,8 +14,7 @@ namespace {
 
 using AddCommand = void (*)(CLI::App&, const Common&);
 constexpr AddCommand commands[] = {
-#define LIMPID_COMMAND(name) add_##name,
-#include "commands.inc"
+#include "commands.inc"  // made from the list in CMakeLists.txt
 };
 
 /// Turns SIGINT and SIGTERM into a request to stop; a second one ends the program at once. Made
