@@ -122,7 +122,9 @@ std::string to_text(const std::filesystem::path& path, const FrameInfo& info) {
     if (property.data.empty()) text << " = " << property.value;
     text << '\n';
   }
-  return text.str();
+  std::string lines = text.str();
+  lines.pop_back();
+  return lines;
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ struct WriteOptions {
   Checksum checksum = Checksum::none;  ///< of each block, XISF only
   bool overwrite = false;
   /// One line for the file's history: the exact command, version and model.
-  std::string history;
+  std::string history = {};
 };
 
 /// Format by the ending of `path`. Written beside the target, flushed to disk and renamed: the

@@ -12,6 +12,8 @@
 
 #include <limpid/error.h>
 
+#include "fits_structure.h"
+#include "fits_tiles.h"
 #include "inflate.h"
 #include "raw_pixels.h"
 
@@ -44,6 +46,7 @@ bool is_gzip(const InputFile& file) {
 class OpenFits {
  public:
   explicit OpenFits(const fs::path& path) : file_(open(path)) {
+    sound_hdus_ = count_sound_hdus(*file_);
     int status = 0;
     if (file_->memory().empty()) {
       // The whole path: CFITSIO gives a leading '~' a meaning.
@@ -65,6 +68,7 @@ class OpenFits {
 
   [[nodiscard]] fitsfile* get() const { return fits_; }
   [[nodiscard]] const InputFile& file() const { return *file_; }
+  [[nodiscard]] int sound_hdus() const { return sound_hdus_; }
 
  private:
   static std::unique_ptr<InputFile> open(const fs::path& path) {
@@ -81,6 +85,7 @@ class OpenFits {
   void* buffer_ = nullptr;
   std::size_t buffer_size_ = 0;
   fitsfile* fits_ = nullptr;
+  int sound_hdus_ = 0;
 };
 
 struct Axes {
@@ -106,8 +111,7 @@ Axes axes_of_current(fitsfile* fits) {
 std::vector<int> find_images(const OpenFits& fits) {
   std::vector<int> images;
   int status = 0;
-  constexpr int most = 10000;
-  for (int number = 1; number <= most; ++number) {
+  for (int number = 1; number <= fits.sound_hdus(); ++number) {
     if (fits_movabs_hdu(fits.get(), number, nullptr, &status) != 0) break;
     if (axes_of_current(fits.get()).count > 0) images.push_back(number);
   }
@@ -327,6 +331,8 @@ class FitsSource final : public ImageSource {
   }
 
   void read_compressed(Rect rect, MutableView out) {
+    if (!tiles_checked_) require_sound_tiles(fits_.get(), fits_.file(), pixels_.start);
+    tiles_checked_ = true;
     float no_data = std::numeric_limits<float>::quiet_NaN();
     for (int channel = 0; channel < out.channels(); ++channel) {
       for (int y = 0; y < rect.height; ++y) {
@@ -348,7 +354,7 @@ class FitsSource final : public ImageSource {
   OpenFits fits_;
   fs::path path_;
   RawPixels pixels_;
-  bool compressed_ = false;
+  bool compressed_ = false, tiles_checked_ = false;
 };
 
 bool recognises(std::span<const std::byte> head) {

@@ -124,6 +124,20 @@ double stored_scale(const Metadata& metadata, SampleType type) {
   return metadata.scale == sample_max(type) + 1.0 ? metadata.scale : sample_max(type);
 }
 
+/// Integers have an end; whoever asked for them should know what lies beyond it.
+void count_clipped(const std::filesystem::path& path, const WriteJob& job) {
+  if (is_float(job.type)) return;
+  // Half a step beyond the ends still rounds to them.
+  const double lowest = sample_min(job.type) - 0.5, highest = sample_max(job.type) + 0.5;
+  const auto clipped = std::ranges::count_if(job.frame.image.pixels(), [&](float pixel) {
+    const double stored = job.offset + job.scale * static_cast<double>(pixel);
+    return stored < lowest || stored > highest;
+  });
+  if (clipped == 0) return;
+  job.progress.say(shown(path) + ": " + std::to_string(clipped) +
+                   " pixels do not fit into integers and were clipped; --depth f32 keeps them");
+}
+
 void require_combination(const fs::path& path, const Format& format, const WriteOptions& options) {
   if (std::ranges::find(format.compressions, options.compression) == format.compressions.end()) {
     throw Error(ErrorKind::usage, shown(path) + ": " + std::string(format.name) +
@@ -238,9 +252,12 @@ void write_frame(const std::filesystem::path& path, const Frame& frame, const Wr
   }
   const SampleType type = io::stored_type(frame.metadata, options.depth, format);
   const bool same = type == frame.metadata.sample_type;
+  const io::WriteJob job{
+      frame,   type,    io::stored_scale(frame.metadata, type), same ? frame.metadata.offset : 0.0,
+      options, progress};
+  io::count_clipped(path, job);
   io::OutputFile file(path, options.overwrite);
-  format.write(file, {frame, type, io::stored_scale(frame.metadata, type),
-                      same ? frame.metadata.offset : 0.0, options, progress});
+  format.write(file, job);
   progress.throw_if_stopped();
   file.commit();
 }

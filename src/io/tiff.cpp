@@ -23,16 +23,18 @@ struct TiffInput {
   std::string message;
 };
 
+/// Fewer bytes than asked mean an error to libtiff; a negative count, its own sign for one, makes
+/// libtiff 4.5 write in front of its buffer.
 tmsize_t read_bytes(thandle_t handle, void* buffer, tmsize_t count) {
   auto& input = *static_cast<TiffInput*>(handle);
   const std::uint64_t size = input.file->size();
-  const std::uint64_t left = input.position < size ? size - input.position : 0;
+  if (count < 0 || input.position >= size) return 0;
   const auto wanted = static_cast<std::size_t>(
-      std::min<std::uint64_t>(left, static_cast<std::uint64_t>(std::max<tmsize_t>(count, 0))));
+      std::min<std::uint64_t>(size - input.position, static_cast<std::uint64_t>(count)));
   try {
     input.file->read_at(input.position, {static_cast<std::byte*>(buffer), wanted});
   } catch (const Error&) {
-    return -1;  // libtiff tells it as an error of its own
+    return 0;
   }
   input.position += wanted;
   return static_cast<tmsize_t>(wanted);

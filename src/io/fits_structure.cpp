@@ -1,0 +1,133 @@
+#include "fits_structure.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <map>
+#include <string_view>
+
+#include <limpid/error.h>
+
+#include "format.h"
+
+namespace limpid::io {
+namespace {
+
+constexpr std::size_t block_bytes = 2880, card_bytes = 80;
+
+/// Whole numbers of the keywords that shape a HDU.
+using Numbers = std::map<std::string, long long, std::less<>>;
+
+bool shapes_the_hdu(std::string_view keyword) {
+  return keyword == "BITPIX" || keyword.starts_with("NAXIS") || keyword == "PCOUNT" ||
+         keyword == "GCOUNT" || keyword == "TFIELDS";
+}
+
+/// The message when the value is none, else empty. The first of several cards counts.
+std::string take_number(std::string_view card, Numbers& numbers) {
+  const HeaderCard parsed = parse_card(card);
+  if (!shapes_the_hdu(parsed.keyword)) return {};
+  long long value = 0;
+  const char* end = parsed.value.data() + parsed.value.size();
+  const auto result = std::from_chars(parsed.value.data(), end, value);
+  if (parsed.is_string || result.ec != std::errc{} || result.ptr != end) {
+    return parsed.keyword + " is not a whole number";
+  }
+  numbers.emplace(parsed.keyword, value);
+  return {};
+}
+
+struct Header {
+  Numbers numbers;
+  bool extension = false;
+  std::uint64_t data_start = 0;
+  std::string fault;  ///< empty for a sound header
+};
+
+Header read_header(const InputFile& file, std::uint64_t position) {
+  Header header;
+  std::array<std::byte, block_bytes> block{};
+  bool first = true;
+  while (position + block_bytes <= file.size()) {
+    file.read_at(position, block);
+    position += block_bytes;
+    const std::string_view text(reinterpret_cast<const char*>(block.data()), block.size());
+    for (std::size_t i = 0; i < block_bytes; i += card_bytes) {
+      const std::string_view card = text.substr(i, card_bytes);
+      if (first) header.extension = card.starts_with("XTENSION=");
+      first = false;
+      if (card.starts_with("END     ")) {
+        header.data_start = position;
+        return header;
+      }
+      header.fault = take_number(card, header.numbers);
+      if (!header.fault.empty()) return header;
+    }
+  }
+  header.fault = "its header has no end";
+  return header;
+}
+
+long long number_or(const Header& header, std::string_view keyword, long long otherwise) {
+  const auto found = header.numbers.find(keyword);
+  return found == header.numbers.end() ? otherwise : found->second;
+}
+
+/// Where the next HDU starts (FITS standard 4.0, equation 2). Sets `fault` when nothing makes
+/// sense.
+std::uint64_t end_of_data(Header& header) {
+  const long long bitpix = number_or(header, "BITPIX", 0);
+  const long long axes = number_or(header, "NAXIS", -1);
+  const long long parameters = number_or(header, "PCOUNT", 0);
+  const long long groups = number_or(header, "GCOUNT", 1);
+  const long long fields = number_or(header, "TFIELDS", 0);
+  constexpr std::array<long long, 6> depths{8, 16, 32, 64, -32, -64};
+  const auto reject = [&](const std::string& keyword) {
+    header.fault = keyword + " makes no sense";
+    return header.data_start;
+  };
+  if (std::ranges::find(depths, bitpix) == depths.end()) return reject("BITPIX");
+  if (axes < 0 || axes > 999) return reject("NAXIS");
+  if (parameters < 0) return reject("PCOUNT");
+  if (groups < 0) return reject("GCOUNT");
+  if (fields < 0 || fields > 999) return reject("TFIELDS");
+  // Beyond 2^60 bytes is beyond every file; checked as double so that nothing wraps on the way.
+  constexpr double most = 1152921504606846976.0;
+  long long values = axes == 0 ? 0 : 1;
+  for (long long i = 1; i <= axes; ++i) {
+    const std::string keyword = "NAXIS" + std::to_string(i);
+    const long long length = number_or(header, keyword, -1);
+    if (length < 0) return reject(keyword);
+    if (i == 1 && length == 0 && axes > 1 && !header.extension) continue;  // random groups
+    if (static_cast<double>(values) * static_cast<double>(length) > most) return reject(keyword);
+    values *= length;
+  }
+  const long long sample_bytes = (bitpix < 0 ? -bitpix : bitpix) / 8;
+  const double bytes = (static_cast<double>(values) + static_cast<double>(parameters)) *
+                       static_cast<double>(groups) * static_cast<double>(sample_bytes);
+  if (bytes > most) return reject("GCOUNT");
+  const auto whole = static_cast<std::uint64_t>((values + parameters) * groups * sample_bytes);
+  return header.data_start + (whole + block_bytes - 1) / block_bytes * block_bytes;
+}
+
+}  // namespace
+
+int count_sound_hdus(const InputFile& file) {
+  constexpr int most = 10000;
+  std::uint64_t position = 0;
+  int count = 0;
+  while (count < most && position < file.size()) {
+    Header header = read_header(file, position);
+    if (header.fault.empty()) position = end_of_data(header);
+    if (header.fault.empty() && count > 0 && !header.extension) break;  // not a HDU: filling
+    if (!header.fault.empty()) {
+      if (count > 0) break;
+      throw Error(ErrorKind::bad_input,
+                  shown(file.path()) + ": damaged FITS: " + clean_text(header.fault));
+    }
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace limpid::io
