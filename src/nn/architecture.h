@@ -1,0 +1,47 @@
+// What a network must offer, and the table of those that there are.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/guides.h"
+
+namespace limpid {
+
+/// Planes that a network sees per pixel: the tile, its guide planes, the clipped-core mask.
+inline constexpr int plane_count = 3 + 3 * guide_count + 1;
+
+/// Networks work on blocks of `block_px` x `block_px` pixels laid into channels ("space to depth").
+inline constexpr int block_px = 4, block_area = block_px * block_px;
+
+/// Widths per level and residual blocks (encoder, middle, decoder); kept in the weights' metadata.
+struct ArchitectureOptions {
+  std::vector<int> widths{48, 96};
+  std::vector<int> blocks{0, 1, 1};
+};
+
+class Architecture : public torch::nn::Module {
+ public:
+  /// `planes`: (N, plane_count * block_area, h, w), linear, in units of the sky noise, channels
+  /// last; plane p, pixel (i, j) of a block is channel p * block_area + i * block_px + j.
+  /// `controls`: (N, control_count). Returns (N, 3 * block_area, h, w) in the same layout.
+  virtual torch::Tensor forward(const torch::Tensor& planes, const torch::Tensor& controls) = 0;
+  /// Multiply-adds per pixel of one forward pass.
+  [[nodiscard]] virtual double multiply_adds_per_pixel() const = 0;
+};
+
+/// Throws Error(bad_model) for a name that is not in the table.
+std::shared_ptr<Architecture> build_architecture(const std::string& name,
+                                                 const ArchitectureOptions& options);
+std::shared_ptr<Architecture> build_guided_unet(const ArchitectureOptions& options);
+
+/// (planes, H, W) contiguous -> (1, planes * block_area, H / block_px, W / block_px) channels last.
+torch::Tensor to_blocks(const torch::Tensor& planes);
+/// The inverse for one image: (1, channels * block_area, h, w) -> (channels, H, W).
+torch::Tensor from_blocks(const torch::Tensor& blocks);
+
+}  // namespace limpid

@@ -1,0 +1,37 @@
+#include <limpid/error.h>
+
+#include "nn/architecture.h"
+
+namespace limpid {
+
+std::shared_ptr<Architecture> build_architecture(const std::string& name,
+                                                 const ArchitectureOptions& options) {
+  using Builder = std::shared_ptr<Architecture> (*)(const ArchitectureOptions&);
+  static const std::map<std::string, Builder> table{{"guided_unet", build_guided_unet}};
+  const auto entry = table.find(name);
+  if (entry == table.end()) {
+    throw Error(ErrorKind::bad_model, "unknown network architecture '" + name +
+                                          "'; these weights need a newer limpid");
+  }
+  return entry->second(options);
+}
+
+torch::Tensor to_blocks(const torch::Tensor& planes) {
+  const auto p = planes.size(0), h = planes.size(1) / block_px, w = planes.size(2) / block_px;
+  return planes.view({p, h, block_px, w, block_px})
+      .permute({1, 3, 0, 2, 4})
+      .contiguous()
+      .view({1, h, w, p * block_area})
+      .permute({0, 3, 1, 2});
+}
+
+torch::Tensor from_blocks(const torch::Tensor& blocks) {
+  const auto c = blocks.size(1) / block_area, h = blocks.size(2), w = blocks.size(3);
+  return blocks.permute({0, 2, 3, 1})
+      .reshape({h, w, c, block_px, block_px})
+      .permute({2, 0, 3, 1, 4})
+      .contiguous()
+      .view({c, h * block_px, w * block_px});
+}
+
+}  // namespace limpid

@@ -1,0 +1,15 @@
+// Where tensors live.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <limpid/network.h>
+
+namespace limpid {
+
+/// Throws Error(exhausted) when a CUDA device is asked for and there is none.
+torch::Device torch_device(const Device& device);
+/// bfloat16 pays where the processor multiplies it natively; elsewhere float32 is faster.
+bool bfloat16_is_fast(const torch::Device& device);
+
+}  // namespace limpid

@@ -1,0 +1,24 @@
+// Linear estimates of what is asked, handed to the network beside the tile itself.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <limpid/network.h>
+
+namespace limpid {
+
+/// Guide planes per channel: two non-stellar ones, two stellar ones.
+inline constexpr int guide_count = 4;
+/// Regularisation of each guide plane, as a share of the PSF's squared transfer at zero frequency.
+inline constexpr std::array<double, guide_count> guide_lambda{0.003, 0.05, 0.002, 0.03};
+
+/// W = (G_out conj(G) + lambda) / (|G|^2 + lambda): undoes the local PSF G as far as lambda lets
+/// it, puts the wanted G_out in its place, and leaves alone what G has destroyed.
+/// `tile`: float (3, h, w), treated as periodic. Returns (guide_count, 3, h, w).
+torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& controls);
+
+/// The controls as the network sees them, about zero mean and unit size.
+inline constexpr int control_count = 16;
+std::array<float, control_count> control_vector(const TileControls& controls);
+
+}  // namespace limpid

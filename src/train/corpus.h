@@ -1,0 +1,40 @@
+// Sharp star-free patches: from a file, or drawn by power laws and profiles.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <string>
+
+#include "core/random.h"
+
+namespace limpid {
+
+/// Patches of one side of the split, kept as 16-bit display values.
+class CorpusPatches {
+ public:
+  /// Throws Error(bad_input) when the file is not a corpus.
+  static CorpusPatches load(const std::filesystem::path& path, bool validation);
+  [[nodiscard]] int count() const { return static_cast<int>(patches_.size(0)); }
+  [[nodiscard]] const std::string& hash() const { return hash_; }
+  /// A random window (3, side, side) of linear light in [0,1], turned at random, its stretch undone
+  /// by a random power; sometimes averaged 2x first.
+  [[nodiscard]] torch::Tensor draw(Random& random, int side) const;
+
+ private:
+  torch::Tensor patches_;  // int16 view of unsigned values, (n, 3, side, side)
+  std::vector<bool> linear_;
+  std::string hash_;
+};
+
+/// Nebula and dust by power-law turbulence, galaxies by Sersic profiles: (3, side, side) in [0,1].
+/// Amplitude slopes from -1.2 to -1.9.
+torch::Tensor draw_procedural(Random& random, int height, int width);
+
+/// The eight turns and mirrorings of the last two dimensions; `turn` in [0, 8).
+torch::Tensor turned(const torch::Tensor& x, int turn);
+
+/// Stars of a display-scale picture (3, h, w) replaced by their surroundings; how many.
+int remove_stars(torch::Tensor& picture);
+
+}  // namespace limpid

@@ -1,0 +1,477 @@
+#include "train/simulator.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include <limpid/error.h>
+
+#include "core/parallel.h"
+#include "train/scene.h"
+
+namespace limpid {
+namespace {
+
+using torch::indexing::Slice;
+
+/// Spectrum (.., h, w / 2 + 1) of whole-pixel kernels (.., 64, 64) centred on pixel (0, 0).
+torch::Tensor kernel_spectrum(const torch::Tensor& kernel, std::int64_t height, std::int64_t width) {
+  auto shape = kernel.sizes().vec();
+  shape[shape.size() - 2] = height;
+  shape[shape.size() - 1] = width;
+  auto field = torch::zeros(shape);
+  field.index_put_({torch::indexing::Ellipsis, Slice(0, psf_side_px), Slice(0, psf_side_px)}, kernel);
+  return torch::fft::rfft2(field.roll({-psf_side_px / 2, -psf_side_px / 2}, {-2, -1}));
+}
+
+torch::Tensor phases(const torch::Tensor& psfs) {
+  return psfs.index({torch::indexing::Ellipsis, Slice(0, torch::indexing::None, psf_oversampling),
+                     Slice(0, torch::indexing::None, psf_oversampling)});
+}
+
+torch::Tensor convolved(const torch::Tensor& spectrum, const torch::Tensor& kernel, std::int64_t height,
+                        std::int64_t width) {
+  return torch::fft::irfft2(spectrum * kernel_spectrum(kernel, height, width), at::IntArrayRef({height, width}));
+}
+
+/// White or interpolation-correlated noise of unit variance.
+torch::Tensor draw_noise(Random& random, int channels, int height, int width, bool correlated) {
+  auto noise = torch::empty({channels, height, width});
+  float* data = noise.data_ptr<float>();
+  for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = static_cast<float>(random.normal());
+  if (!correlated) return noise;
+  // Registration by bilinear interpolation at one sub-pixel shift, or a mixture of many frames' shifts.
+  const auto line = [&](double t) {
+    const double a = t * (1 - t);
+    return std::array<double, 3>{a, 1 - 2 * a, a};  // autocorrelation-like three-tap blur
+  };
+  const auto kx = line(random.uniform(0, 0.5)), ky = line(random.uniform(0, 0.5));
+  torch::Tensor blurred = torch::zeros_like(noise);
+  double power = 0;
+  for (int j = 0; j < 3; ++j) {
+    for (int i = 0; i < 3; ++i) {
+      const double weight = kx[static_cast<std::size_t>(i)] * ky[static_cast<std::size_t>(j)];
+      blurred += weight * noise.roll({j - 1, i - 1}, {1, 2});
+      power += weight * weight;
+    }
+  }
+  return blurred / std::sqrt(power);
+}
+
+Aberration draw_aberration(Random& random) {
+  if (random.chance(0.15)) return Aberration::none;
+  if (random.chance(0.4)) return Aberration::mixed;
+  return static_cast<Aberration>(random.index(aberration_count));
+}
+
+std::optional<BankPsf> draw_psf(Random& random, Aberration aberration, double fwhm_px) {
+  BankPsf entry;
+  entry.aberration = aberration;
+  const auto optics = draw_optics(random, aberration, fwhm_px);
+  const auto render = [&](const std::array<Optics, 3>& channels, std::array<Psf, 3>& described) -> torch::Tensor {
+    std::vector<torch::Tensor> psfs;
+    double dx = 0, dy = 0;
+    const bool same = aberration == Aberration::none || aberration == Aberration::guiding ||
+                      aberration == Aberration::defocus || aberration == Aberration::coma ||
+                      aberration == Aberration::second_coma || aberration == Aberration::astigmatism ||
+                      aberration == Aberration::trefoil || aberration == Aberration::spherical ||
+                      aberration == Aberration::spider;
+    for (std::size_t c = 0; c < 3; ++c) {
+      if (same && c > 0) {
+        psfs.push_back(psfs[0]);
+        described[c] = described[0];
+      } else {
+        psfs.push_back(render_psf(channels[c]));
+        const auto psf = describe_psf(psfs.back());
+        if (!psf || psf->fwhm_px < 1.3F || psf->fwhm_px > 9.0F || psf->ellipticity() > 0.5F) return {};
+        described[c] = *psf;
+      }
+      dx += described[c].dx / 3;
+      dy += described[c].dy / 3;
+    }
+    // Positions are those of the mean over the channels: put the mean centroid on the pixel.
+    for (std::size_t c = 0; c < 3; ++c) {
+      described[c].dx -= static_cast<float>(dx);
+      described[c].dy -= static_cast<float>(dy);
+    }
+    auto stack = torch::stack(psfs);
+    const auto fy = torch::fft::fftfreq(psf_grid, torch::kFloat).unsqueeze(1), fx = torch::fft::rfftfreq(psf_grid, torch::kFloat).unsqueeze(0);
+    const auto phase = 2 * std::numbers::pi * psf_oversampling * (fx * dx + fy * dy);
+    stack = torch::fft::irfft2(torch::fft::rfft2(stack) * torch::polar(torch::ones_like(phase), phase),
+                               at::IntArrayRef({psf_grid, psf_grid})).clamp_min(0);
+    return stack / (stack.sum({1, 2}, true) / (psf_oversampling * psf_oversampling));
+  };
+  entry.here = render(optics, entry.described);
+  if (!entry.here.defined()) return std::nullopt;
+  if (random.chance(0.3)) {
+    entry.there = render(draw_neighbour(random, optics), entry.described_there);
+    if (!entry.there.defined()) return std::nullopt;
+  }
+  return entry;
+}
+
+BankPsf turned_psf(const BankPsf& psf, int turn, const std::array<int, 3>& order) {
+  const auto turn_tensor = [&](const torch::Tensor& x) {
+    // sample (grid/2, grid/2) is the centre: mirroring must map it onto itself
+    auto result = x.index_select(0, torch::tensor({order[0], order[1], order[2]}));
+    if ((turn & 1) != 0) result = result.flip(-1).roll(1, -1);
+    if ((turn & 2) != 0) result = result.flip(-2).roll(1, -2);
+    if ((turn & 4) != 0) result = result.transpose(-1, -2);
+    return result.contiguous();
+  };
+  const auto turn_psf = [&](Psf p) {
+    if ((turn & 1) != 0) p.e2 = -p.e2, p.dx = -p.dx;
+    if ((turn & 2) != 0) p.e2 = -p.e2, p.dy = -p.dy;
+    if ((turn & 4) != 0) p.e1 = -p.e1, std::swap(p.dx, p.dy);
+    return p;
+  };
+  BankPsf result = psf;
+  result.here = turn_tensor(psf.here);
+  if (psf.there.defined()) result.there = turn_tensor(psf.there);
+  for (std::size_t c = 0; c < 3; ++c) {
+    result.described[c] = turn_psf(psf.described[static_cast<std::size_t>(order[c])]);
+    result.described_there[c] = turn_psf(psf.described_there[static_cast<std::size_t>(order[c])]);
+  }
+  return result;
+}
+
+/// What a measurement of this PSF would hand over (SPEC 3.4: FWHM 3 %, beta 8 %, ellipticity .015).
+std::array<Psf, 3> measured_like(Random& random, const std::array<Psf, 3>& truth, bool perturb) {
+  std::array<Psf, 3> measured = truth;
+  const double common = 0.02 * random.normal(), common_beta = 0.06 * random.normal();
+  const double ce1 = 0.01 * random.normal(), ce2 = 0.01 * random.normal();
+  for (Psf& psf : measured) {
+    const double own = 0.02 * random.normal(), own_beta = 0.05 * random.normal();
+    const double oe1 = 0.01 * random.normal(), oe2 = 0.01 * random.normal();
+    const double sx = 0.02 * random.normal(), sy = 0.02 * random.normal();
+    if (!perturb) continue;
+    psf.fwhm_px *= static_cast<float>(std::exp(common + own));
+    psf.beta = std::clamp(psf.beta * static_cast<float>(std::exp(common_beta + own_beta)), 1.3F, 11.5F);
+    psf.e1 += static_cast<float>(ce1 + oe1);
+    psf.e2 += static_cast<float>(ce2 + oe2);
+    psf.dx += static_cast<float>(sx);
+    psf.dy += static_cast<float>(sy);
+  }
+  return measured;
+}
+
+struct Brightness {
+  double peak_min = 1, peak_max = 3e4, slope = 0.8;
+};
+
+std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, int field, double fwhm_px,
+                                  float psf_peak, const std::array<double, 3>& channel_scale) {
+  Brightness brightness;
+  brightness.slope = random.uniform(0.5, 1.2);
+  brightness.peak_min = options.star_peak_min.value_or(random.log_uniform(0.5, 5));
+  brightness.peak_max = options.star_peak_max.value_or(random.log_uniform(300, 1e5));
+  const auto make = [&](double x, double y) {
+    SceneStar star;
+    star.qx = static_cast<int>(std::lround(4 * x));
+    star.qy = static_cast<int>(std::lround(4 * y));
+    const double peak = options.isolated_stars
+                            ? random.log_uniform(brightness.peak_min, brightness.peak_max)
+                            : std::min(brightness.peak_max, brightness.peak_min * std::pow(1 - random.uniform(), -1 / brightness.slope));
+    const double colour = 0.35 * random.normal();
+    for (int c = 0; c < 3; ++c) {
+      star.flux[static_cast<std::size_t>(c)] = static_cast<float>(
+          peak / psf_peak * std::exp(colour * (1 - c)) * channel_scale[static_cast<std::size_t>(c)]);
+    }
+    return star;
+  };
+  std::vector<SceneStar> stars;
+  if (options.isolated_stars) {
+    const double pitch = std::max(16.0, 8 * fwhm_px);
+    for (double y = scene_margin_px + pitch / 2; y < field - scene_margin_px - pitch / 3; y += pitch) {
+      for (double x = scene_margin_px + pitch / 2; x < field - scene_margin_px - pitch / 3; x += pitch) {
+        stars.push_back(make(x + random.uniform(-2, 2), y + random.uniform(-2, 2)));
+      }
+    }
+    return stars;
+  }
+  const double area = field * field / 65536.0;
+  int count = 0;
+  double cluster = 0;
+  if (options.stars) {
+    count = *options.stars;
+  } else {
+    const double kind = random.uniform();
+    if (kind < 0.08) count = 0;
+    else if (kind < 0.7) count = static_cast<int>(area * random.log_uniform(5, 200));
+    else if (kind < 0.9) count = static_cast<int>(area * random.log_uniform(200, 900));
+    else count = static_cast<int>(area * random.log_uniform(600, 3000)), cluster = random.chance(0.6) ? field * random.uniform(0.08, 0.25) : 0;
+  }
+  const double cx = random.uniform(0.3, 0.7) * field, cy = random.uniform(0.3, 0.7) * field;
+  for (int i = 0; i < count; ++i) {
+    double x = random.uniform(0, field), y = random.uniform(0, field);
+    if (cluster > 0 && random.chance(0.7)) {
+      x = cx + cluster * random.normal();
+      y = cy + cluster * random.normal();
+      if (x < 0 || y < 0 || x >= field - 1 || y >= field - 1) continue;
+    }
+    stars.push_back(make(x, y));
+  }
+  return stars;
+}
+
+}  // namespace
+
+std::string_view name(Aberration aberration) {
+  constexpr std::array<std::string_view, aberration_count> names{
+      "none", "guiding", "defocus", "coma", "second coma", "astigmatism", "trefoil", "spherical",
+      "spider", "lateral colour", "longitudinal colour", "channel seeing", "mixed"};
+  return names[static_cast<std::size_t>(aberration)];
+}
+
+torch::Tensor to_tensor(ConstView view) {
+  auto tensor = torch::empty({view.channels(), view.height(), view.width()});
+  float* out = tensor.data_ptr<float>();
+  for (int c = 0; c < view.channels(); ++c) {
+    for (int y = 0; y < view.height(); ++y) {
+      const auto row = view.row(c, y);
+      out = std::copy(row.begin(), row.end(), out);
+    }
+  }
+  return tensor;
+}
+
+Image to_image(const torch::Tensor& tensor) {
+  const auto plain = tensor.to(torch::kFloat).cpu().contiguous();
+  Image image(static_cast<int>(plain.size(0)), {static_cast<int>(plain.size(2)), static_cast<int>(plain.size(1))});
+  std::copy_n(plain.data_ptr<float>(), plain.numel(), image.pixels().data());
+  return image;
+}
+
+torch::Tensor Simulator::Body::draw_sky(Random& random, int side) const {
+  if (procedural.empty() || side > procedural_px) return draw_procedural(random, side, side);
+  const auto& sky = procedural[static_cast<std::size_t>(random.index(static_cast<int>(procedural.size())))];
+  const int x = random.index(procedural_px - side + 1), y = random.index(procedural_px - side + 1);
+  return turned(sky.narrow(1, y, side).narrow(2, x, side), random.index(8)).to(torch::kFloat).contiguous();
+}
+
+SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& options) const {
+  const torch::NoGradGuard no_grad;
+  Random random(seed, index + 1);
+  const int field = options.side_px + 2 * scene_margin_px;
+  SceneTensors scene;
+
+  // The telescope: from the bank, or made to order.
+  BankPsf psf;
+  if (options.aberration || options.fwhm_px || bank.empty()) {
+    for (;;) {
+      const auto drawn = draw_psf(random, options.aberration.value_or(draw_aberration(random)),
+                                  options.fwhm_px.value_or(random.log_uniform(1.6, 7.5)));
+      if (drawn) {
+        psf = *drawn;
+        break;
+      }
+    }
+  } else {
+    psf = bank[static_cast<std::size_t>(random.index(static_cast<int>(bank.size())))];
+  }
+  std::array<int, 3> order{0, 1, 2};
+  for (int i = 2; i > 0; --i) std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(random.index(i + 1))]);
+  const bool mono = options.mono.value_or(random.chance(0.15));
+  if (mono) order = {order[0], order[0], order[0]};
+  psf = turned_psf(psf, random.index(8), order);
+  if (mono) {
+    for (auto* described : {&psf.described, &psf.described_there}) {
+      for (Psf& p : *described) p.dx = p.dy = 0;
+    }
+  }
+  const bool varies = psf.there.defined();
+  const double turn = random.uniform(0, 2 * std::numbers::pi);
+  const auto weight_there = [&](int x, int y) {
+    const double u = ((x - field / 2) * std::cos(turn) + (y - field / 2) * std::sin(turn)) / field;
+    return static_cast<float>(std::clamp(0.5 + u, 0.0, 1.0));
+  };
+  scene.aberration = psf.aberration;
+  scene.true_psf = psf.described;
+  for (std::size_t c = 0; varies && c < 3; ++c) {
+    Psf& p = scene.true_psf[c];
+    const Psf& q = psf.described_there[c];
+    p.fwhm_px = std::sqrt(p.fwhm_px * q.fwhm_px);
+    p.beta = std::sqrt(p.beta * q.beta);
+    p.e1 = (p.e1 + q.e1) / 2;
+    p.e2 = (p.e2 + q.e2) / 2;
+    p.dx = (p.dx + q.dx) / 2;
+    p.dy = (p.dy + q.dy) / 2;
+  }
+  for (std::int64_t c = 0; c < 3; ++c) {
+    scene.kernels[static_cast<std::size_t>(c)] = central_phase(varies ? (psf.here[c] + psf.there[c]) / 2 : psf.here[c]);
+  }
+
+  // What is asked.
+  TileControls truth;
+  truth.measured = truth.nonstellar = scene.true_psf;
+  truth.mono = mono;
+  const bool correct_only = random.chance(0.08);
+  const double s = random.chance(0.12) ? 0 : random.chance(0.25) ? 0.25 : random.uniform(0, 0.7);
+  const double n = random.chance(0.12) ? 0 : random.chance(0.35) ? 0.9 : random.uniform(0, 1);
+  const double a = random.chance(0.6) ? 0 : random.uniform(-0.5, 0.5);
+  truth.sharpen_stars = static_cast<float>(options.sharpen_stars.value_or(correct_only ? 0 : s));
+  truth.sharpen_nonstellar = static_cast<float>(options.sharpen_nonstellar.value_or(correct_only ? 0 : n));
+  truth.adjust_halos = static_cast<float>(options.adjust_halos.value_or(correct_only ? 0 : a));
+  scene.wanted = wanted_psfs(truth);
+  scene.controls = truth;
+  scene.controls.measured = measured_like(random, scene.true_psf, options.perturb_measurement);
+  scene.controls.nonstellar = scene.controls.measured;
+  if (mono) {
+    scene.controls.measured.fill(scene.controls.measured[0]);
+    for (Psf& p : scene.controls.measured) p.dx = p.dy = 0;
+    scene.controls.nonstellar = scene.controls.measured;
+  }
+  if (random.chance(0.12) && options.perturb_measurement) {  // a round PSF given by hand
+    Psf round = wanted_psfs({scene.controls.measured, scene.controls.measured, 0, 0, 0, mono}).stellar;
+    round.fwhm_px *= static_cast<float>(std::exp(0.06 * random.normal()));
+    scene.controls.nonstellar.fill(round);
+  }
+
+  // The sky behind: nebulae, galaxies.
+  std::array<double, 3> channel_scale{1, 1, 1};
+  if (random.chance(0.3)) for (double& scale : channel_scale) scale = random.log_uniform(0.15, 1.5);
+  torch::Tensor light;
+  double nebula_peak = 0;
+  if (options.nebula.value_or(random.chance(0.85))) {
+    const bool real = corpus && !options.procedural_only && random.chance(0.65);
+    light = real ? corpus->draw(random, field) : draw_sky(random, field);
+    if (real && random.chance(0.25)) light = light + 0.3 * draw_sky(random, field);
+    nebula_peak = options.nebula_peak.value_or(random.log_uniform(2, 1500));
+    light = light * (nebula_peak / light.quantile(0.99).clamp_min(1e-6).item<double>());
+    for (std::size_t c = 0; c < 3; ++c) light[static_cast<std::int64_t>(c)] *= channel_scale[c];
+    if (mono) light = light.mean(0, true).expand({3, -1, -1}).contiguous();
+  } else {
+    light = torch::zeros({3, field, field});
+  }
+
+  // Stars, the same list twice: as recorded and as wanted.
+  const float psf_peak = psf.here.amax().item<float>();
+  auto stars = options.stars.value_or(1) == 0
+                   ? std::vector<SceneStar>{}
+                   : draw_stars(random, options, field, scene.true_psf[0].fwhm_px, psf_peak, channel_scale);
+  if (mono) for (SceneStar& star : stars) star.flux.fill(star.flux[1]);
+
+  torch::Tensor blurred, ideal;
+  const auto wanted_nonstellar = central_phase(oversampled_moffat(scene.wanted.nonstellar));
+  if (nebula_peak > 0) {
+    const auto spectrum = torch::fft::rfft2(light);
+    blurred = convolved(spectrum, phases(psf.here), field, field);
+    if (varies) {
+      auto weights = torch::empty({field, field});
+      float* w = weights.data_ptr<float>();
+      for (int y = 0; y < field; ++y) for (int x = 0; x < field; ++x) w[y * field + x] = weight_there(x, y);
+      blurred = blurred + weights * (convolved(spectrum, phases(psf.there), field, field) - blurred);
+    }
+    ideal = convolved(spectrum, wanted_nonstellar, field, field);
+  } else {
+    blurred = torch::zeros({3, field, field});
+    ideal = torch::zeros({3, field, field});
+  }
+  blurred = blurred.contiguous();
+  ideal = ideal.contiguous();
+  const auto wanted_stellar = oversampled_moffat(scene.wanted.stellar).unsqueeze(0);
+  if (!stars.empty()) {
+    add_stars(blurred, stars, psf.here, psf.there, weight_there, 0.01F);
+    add_stars(ideal, stars, wanted_stellar, {}, nullptr, 0.01F);
+  }
+
+  // The recording.
+  const double shot = random.log_uniform(0.003, 0.4);
+  const bool correlated = options.correlated_noise.value_or(random.chance(0.45));
+  auto noise = draw_noise(random, mono ? 1 : 3, field, field, correlated);
+  noise = noise * (1 + shot * blurred.clamp_min(0)).sqrt();
+  scene.blurred = blurred;
+  scene.ideal = ideal;
+  scene.input = blurred + noise;
+  scene.target = ideal + noise;
+  scene.saturated = torch::zeros({1, field, field});
+  if (options.saturation.value_or(random.chance(0.7))) {
+    scene.saturation_level = std::max(1.5 * nebula_peak, random.log_uniform(300, 3e4));
+    const auto level = scene.saturation_level;
+    const double gain = std::max(1.0, wanted_stellar.amax().item<double>() / psf_peak);
+    scene.saturated = (scene.input >= 0.98 * level).any(0, true).to(torch::kFloat);
+    scene.input = scene.input.clamp_max(level);
+    scene.target = scene.target.clamp_max(level * gain);
+  }
+  for (const SceneStar& star : stars) {
+    SimulatedStar known{static_cast<float>(star.qx) / 4 - scene_margin_px, static_cast<float>(star.qy) / 4 - scene_margin_px, star.flux, false};
+    if (known.x < 0 || known.y < 0 || known.x > options.side_px - 1 || known.y > options.side_px - 1) continue;
+    known.saturated = scene.saturation_level > 0 &&
+                      *std::max_element(star.flux.begin(), star.flux.end()) * psf_peak > 0.8 * scene.saturation_level;
+    scene.stars.push_back(known);
+  }
+  // The sky and noise of a real frame are measured, not known.
+  if (options.perturb_measurement) {
+    for (std::int64_t c = 0; c < 3; ++c) {
+      const double offset = 0.05 * random.normal(), scale = std::exp(0.04 * random.normal());
+      const auto at = mono ? 0 : c;
+      if (mono && c > 0) {
+        scene.input[c] = scene.input[at];
+        scene.target[c] = scene.target[at];
+        continue;
+      }
+      for (auto* x : {&scene.input, &scene.target}) (*x)[c].add_(offset).mul_(scale);
+      for (auto* x : {&scene.blurred, &scene.ideal}) (*x)[c].add_(offset).mul_(scale);
+    }
+  }
+  return scene;
+}
+
+Simulator::Simulator(const std::filesystem::path& corpus, bool validation, std::uint64_t seed, int psf_bank,
+                     int threads, const Progress& progress)
+    : body_(std::make_unique<Body>()) {
+  body_->seed = seed;
+  if (!corpus.empty()) body_->corpus = CorpusPatches::load(corpus, validation);
+  body_->bank.resize(static_cast<std::size_t>(psf_bank));
+  body_->procedural.resize(static_cast<std::size_t>(psf_bank / 4));
+  progress(0, "preparing skies");
+  parallel_for(psf_bank / 4, threads, [&](int i) {
+    const torch::NoGradGuard no_grad;
+    omp_set_num_threads(1);
+    Random random(seed ^ 0x51a7ULL, static_cast<std::uint64_t>(i));
+    body_->procedural[static_cast<std::size_t>(i)] = draw_procedural(random, procedural_px, procedural_px).to(torch::kHalf);
+  });
+  progress(0, "preparing PSFs");
+  parallel_for(psf_bank, threads, [&](int i) {
+    const torch::NoGradGuard no_grad;
+    omp_set_num_threads(1);
+    Random random(seed ^ 0x9f5fULL, static_cast<std::uint64_t>(i));
+    for (;;) {
+      const auto aberration = draw_aberration(random);
+      if (auto drawn = draw_psf(random, aberration, random.log_uniform(1.5, 7.5))) {
+        body_->bank[static_cast<std::size_t>(i)] = std::move(*drawn);
+        return;
+      }
+    }
+  });
+}
+Simulator::Simulator(Simulator&&) noexcept = default;
+Simulator::~Simulator() = default;
+
+std::string Simulator::corpus_hash() const { return body_->corpus ? body_->corpus->hash() : "procedural"; }
+
+SimulatedScene Simulator::draw(std::uint64_t index, const SceneOptions& options) const {
+  const SceneTensors tensors = body_->draw(index, options);
+  SimulatedScene scene;
+  const auto inner = [&](const torch::Tensor& x) {
+    const int m = scene_margin_px, s = options.side_px;
+    return to_image(x.index({Slice(), Slice(m, m + s), Slice(m, m + s)}));
+  };
+  scene.input = inner(tensors.input);
+  scene.target = inner(tensors.target);
+  scene.saturated = inner(tensors.saturated);
+  scene.blurred = inner(tensors.blurred);
+  scene.ideal = inner(tensors.ideal);
+  for (std::size_t c = 0; c < 3; ++c) scene.kernels[c] = to_image(tensors.kernels[c].unsqueeze(0));
+  scene.stars = tensors.stars;
+  scene.true_psf = tensors.true_psf;
+  scene.controls = tensors.controls;
+  scene.wanted = tensors.wanted;
+  scene.aberration = tensors.aberration;
+  scene.saturation_level = tensors.saturation_level;
+  return scene;
+}
+
+}  // namespace limpid

@@ -1,0 +1,51 @@
+// What the trainer sees of the simulator: scenes as tensors, guide planes included.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <limpid/training.h>
+
+#include "train/corpus.h"
+#include "train/pupil.h"
+
+namespace limpid {
+
+/// One telescope: an oversampled PSF per channel, here and a little further on in the field.
+struct BankPsf {
+  torch::Tensor here, there;           ///< (3, psf_grid, psf_grid)
+  std::array<Psf, 3> described, described_there;
+  Aberration aberration = Aberration::none;
+};
+
+/// A scene on a periodic field of `side + 2 * 32` pixels. Tensors have shape (3, field, field).
+struct SceneTensors {
+  torch::Tensor input, target, saturated;  ///< saturated: (1, field, field)
+  torch::Tensor blurred, ideal;
+  std::vector<SimulatedStar> stars;        ///< positions in the inner frame
+  std::array<Psf, 3> true_psf;
+  std::array<torch::Tensor, 3> kernels;
+  TileControls controls;
+  WantedPsfs wanted;
+  Aberration aberration = Aberration::none;
+  double saturation_level = 0;
+};
+
+/// Border of the field that is not shown.
+inline constexpr int procedural_px = 512;
+inline constexpr int scene_margin_px = psf_side_px / 2;
+
+struct Simulator::Body {
+  std::optional<CorpusPatches> corpus;
+  std::vector<BankPsf> bank;
+  std::vector<torch::Tensor> procedural;   ///< (3, procedural_px, procedural_px), half precision
+  std::uint64_t seed = 0;
+  /// A turned window of the bank of procedural skies, or a new one when there is no bank.
+  [[nodiscard]] torch::Tensor draw_sky(Random& random, int side) const;
+  [[nodiscard]] SceneTensors draw(std::uint64_t index, const SceneOptions& options) const;
+};
+
+/// (c, h, w) of an Image, sharing nothing with it; and back.
+torch::Tensor to_tensor(ConstView view);
+Image to_image(const torch::Tensor& tensor);
+
+}  // namespace limpid

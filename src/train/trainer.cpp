@@ -1,0 +1,314 @@
+// The training loop: scenes flow in from loader threads, weights and their average flow out.
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <deque>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include <limpid/error.h>
+#include <limpid/training.h>
+
+#include "core/parallel.h"
+#include "nn/device.h"
+#include "nn/model_file.h"
+#include "nn/weights.h"
+#include "train/simulator.h"
+
+namespace limpid {
+namespace {
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// A scene cut to the patch, with its guide planes; flat planes (plane_count, side, side).
+struct Example {
+  torch::Tensor planes, target;
+  std::array<float, control_count> controls{};
+  float shot_knee = 0;
+};
+
+Example make_example(const Simulator::Body& simulator, std::uint64_t index, int side) {
+  const torch::NoGradGuard no_grad;
+  SceneOptions options;
+  options.side_px = side;
+  const SceneTensors scene = simulator.draw(index, options);
+  const auto guides = guide_planes(scene.input, scene.controls);
+  const auto all = torch::cat({scene.input, guides.view({3 * guide_count, guides.size(2), guides.size(3)}), scene.saturated});
+  const auto inner = [&](const torch::Tensor& x) {
+    return x.narrow(1, scene_margin_px, side).narrow(2, scene_margin_px, side).contiguous();
+  };
+  return {inner(all), inner(scene.target), control_vector(scene.controls), 0};
+}
+
+/// The same example mirrored or turned; the controls follow.
+void turn_example(Example& example, int turn) {
+  example.planes = turned(example.planes, turn).contiguous();
+  example.target = turned(example.target, turn).contiguous();
+  if ((turn & 1) != 0) example.controls[2] = -example.controls[2];
+  if ((turn & 2) != 0) example.controls[2] = -example.controls[2];
+  if ((turn & 4) != 0) example.controls[1] = -example.controls[1];
+}
+
+/// Draws examples ahead of the trainer; hands them out in the order of their index.
+class Loader {
+ public:
+  Loader(const Simulator::Body& simulator, int side, int threads, std::uint64_t first)
+      : simulator_(simulator), side_(side), next_(first), wanted_(first) {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+  }
+  ~Loader() {
+    for (auto& thread : threads_) thread.request_stop();
+    room_.notify_all();
+  }
+  Example take() {
+    std::unique_lock lock(mutex_);
+    const double start = seconds();
+    ready_.wait(lock, [&] { return failure_ || done_.count(wanted_) > 0; });
+    waited_ += seconds() - start;
+    if (failure_) std::rethrow_exception(failure_);
+    Example example = std::move(done_.at(wanted_));
+    done_.erase(wanted_++);
+    room_.notify_all();
+    return example;
+  }
+  [[nodiscard]] double busy_seconds() const { return busy_; }
+  [[nodiscard]] double waited_seconds() const { return waited_; }
+
+ private:
+  void work(const std::stop_token& stop) {
+    omp_set_num_threads(1);
+    while (!stop.stop_requested()) {
+      std::uint64_t index = 0;
+      {
+        std::unique_lock lock(mutex_);
+        room_.wait(lock, stop, [&] { return next_ < wanted_ + 48; });
+        if (stop.stop_requested()) return;
+        index = next_++;
+      }
+      try {
+        const double start = seconds();
+        Example example = make_example(simulator_, index, side_);
+        const std::lock_guard lock(mutex_);
+        busy_ += seconds() - start;
+        done_.emplace(index, std::move(example));
+      } catch (...) {
+        const std::lock_guard lock(mutex_);
+        failure_ = std::current_exception();
+      }
+      ready_.notify_all();
+    }
+  }
+
+  const Simulator::Body& simulator_;
+  int side_;
+  std::uint64_t next_, wanted_;
+  std::mutex mutex_;
+  std::condition_variable_any ready_, room_;
+  std::map<std::uint64_t, Example> done_;
+  std::exception_ptr failure_;
+  double busy_ = 0, waited_ = 0;
+  std::vector<std::jthread> threads_;
+};
+
+/// Batches in which every scene appears `reuse` times, far apart and turned anew.
+class Batches {
+ public:
+  Batches(const Simulator::Body& simulator, const TrainOptions& options, std::int64_t first_step)
+      : options_(options),
+        fresh_(std::max(1, options.batch / std::max(1, options.reuse))),
+        step_(std::max<std::int64_t>(0, first_step - history_steps)),
+        loader_(simulator, options.patch_px, std::max(1, options.loader_threads),
+                static_cast<std::uint64_t>(step_) * static_cast<std::uint64_t>(fresh_)) {
+    // What was in the pool when the run was stopped is drawn again.
+    while (step_ < first_step) refill(step_++);
+  }
+  struct Batch {
+    torch::Tensor planes, target, controls;
+  };
+  Batch next() {
+    refill(step_);
+    Random random(options_.seed ^ 0xba7c4ULL, static_cast<std::uint64_t>(step_++));
+    std::vector<torch::Tensor> planes, targets, controls;
+    for (int i = 0; i < options_.batch; ++i) {
+      const std::size_t at = i < fresh_ ? pool_.size() - 1 - static_cast<std::size_t>(i)
+                                        : static_cast<std::size_t>(random.index(static_cast<int>(pool_.size())));
+      Example example = pool_[at];
+      turn_example(example, random.index(8));
+      planes.push_back(to_blocks(example.planes));
+      targets.push_back(to_blocks(example.target));
+      controls.push_back(torch::tensor(at::ArrayRef<float>(example.controls.data(), control_count)).unsqueeze(0));
+    }
+    return {torch::cat(planes), torch::cat(targets), torch::cat(controls)};
+  }
+  [[nodiscard]] const Loader& loader() const { return loader_; }
+
+ private:
+  static constexpr std::int64_t history_steps = 16;
+  void refill(std::int64_t) {
+    for (int i = 0; i < fresh_; ++i) pool_.push_back(loader_.take());
+    while (pool_.size() > static_cast<std::size_t>(history_steps * fresh_)) pool_.pop_front();
+  }
+  const TrainOptions& options_;
+  int fresh_;
+  std::int64_t step_;
+  Loader loader_;
+  std::deque<Example> pool_;
+};
+
+/// Mean absolute error in units of what can be told apart: the noise, and a share of the light;
+/// of pixels and of 4x4 means (flux). `light` sets the scale and is not the network's.
+torch::Tensor loss_of(const torch::Tensor& answer, const torch::Tensor& target, const TrainOptions& o) {
+  const auto error = answer - target;
+  const auto noise = (1 + (o.relative_weight * target).square()).sqrt();
+  auto loss = (error.abs() / noise).mean();
+  if (o.flux_weight > 0) {
+    const auto rows = [](const torch::Tensor& x) {
+      return x.permute({0, 2, 3, 1}).unflatten(3, at::IntArrayRef({3, block_area})).mean(4);
+    };
+    const auto light = rows(target);
+    const auto block_noise = (1.0 / block_area + (o.relative_weight * light).square()).sqrt();
+    // as many noise units of a block as of its pixels would make it outweigh them: divide by the side
+    loss = loss + o.flux_weight / block_px * (rows(error).abs() / block_noise).mean();
+  }
+  return loss;
+}
+
+double learning_rate_at(std::int64_t step, const TrainOptions& o) {
+  if (step < o.warm_up_steps) return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warm_up_steps);
+  const double decay_steps = std::max(1.0, o.decay_fraction * static_cast<double>(o.steps));
+  const double left = static_cast<double>(o.steps - step) / decay_steps;
+  if (left >= 1) return o.learning_rate;
+  return o.final_learning_rate + (o.learning_rate - o.final_learning_rate) * std::max(0.0, left);
+}
+
+}  // namespace
+
+void train(const TrainOptions& options, const std::function<void(const TrainState&)>& log, const Progress& progress) {
+  if (options.batch < 1 || options.patch_px < 32 || options.patch_px % (2 * block_px) != 0) {
+    throw Error(ErrorKind::usage, "batch must be at least 1 and patch_px a multiple of 8, at least 32");
+  }
+  const int threads = thread_count(options.threads);
+  at::set_num_threads(threads);
+  const Simulator simulator(options.corpus, false, options.seed, options.psf_bank, threads, progress);
+  torch::manual_seed(options.seed);
+  const torch::Device device = torch_device(options.device);
+  const ArchitectureOptions shape{options.widths, options.blocks};
+  auto network = build_architecture(options.architecture, shape);
+  std::map<std::string, torch::Tensor> average;
+  torch::optim::Adam adam(network->parameters(), torch::optim::AdamOptions(options.learning_rate).betas({0.9, 0.99}));
+
+  std::filesystem::path checkpoint = options.output;
+  checkpoint += ".checkpoint";
+  std::int64_t step = 0, earlier_steps = 0;
+  if (options.resume && std::filesystem::exists(checkpoint)) {
+    TensorFile file = read_safetensors(checkpoint);
+    step = std::stoll(file.metadata.at("step"));
+    earlier_steps = std::stoll(file.metadata.at("earlier_steps"));
+    load_parameters(*network, file.tensors, "weights.", checkpoint);
+    for (const auto& [key, tensor] : file.tensors) {
+      if (key.rfind("average.", 0) == 0) average[key.substr(8)] = tensor.to(device);
+    }
+    for (const auto& item : network->named_parameters()) {
+      auto state = std::make_unique<torch::optim::AdamParamState>();
+      state->step(step);
+      state->exp_avg(file.tensors.at("first." + item.key()).to(device));
+      state->exp_avg_sq(file.tensors.at("second." + item.key()).to(device));
+      adam.state()[c10::guts::to_string(item.value().unsafeGetTensorImpl())] = std::move(state);
+    }
+  } else if (!options.initial_weights.empty()) {
+    const TensorFile file = read_safetensors(options.initial_weights);
+    load_parameters(*network, file.tensors, "", options.initial_weights);
+    if (const auto known = file.metadata.find("steps"); known != file.metadata.end()) earlier_steps = std::stoll(known->second);
+  }
+  network->to(device);
+  for (auto& parameter : network->parameters()) {
+    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+  }
+  if (average.empty()) {
+    for (const auto& item : network->named_parameters()) average[item.key()] = item.value().detach().clone();
+  }
+
+  const auto save = [&] {
+    TensorFile file;
+    file.metadata = {{"step", std::to_string(step)}, {"earlier_steps", std::to_string(earlier_steps)}};
+    for (const auto& item : network->named_parameters()) {
+      file.tensors["weights." + item.key()] = item.value();
+      file.tensors["average." + item.key()] = average.at(item.key());
+      const auto state = adam.state().find(c10::guts::to_string(item.value().unsafeGetTensorImpl()));
+      if (state == adam.state().end()) continue;
+      const auto& adam_state = static_cast<const torch::optim::AdamParamState&>(*state->second);
+      file.tensors["first." + item.key()] = adam_state.exp_avg();
+      file.tensors["second." + item.key()] = adam_state.exp_avg_sq();
+    }
+    if (step > 0) write_safetensors(checkpoint, file);
+    ModelDescription about;
+    about.name = options.name;
+    about.architecture = options.architecture;
+    about.shape = shape;
+    about.steps = earlier_steps + step;
+    about.patches = (earlier_steps + step) * options.batch;
+    about.config = options.config_text;
+    about.corpus_hash = simulator.corpus_hash();
+    save_model(options.output, average, about);
+  };
+
+  Batches batches(simulator.body(), options, step);
+  const double started = seconds();
+  double last_log = started, last_save = started;
+  double loss_sum = 0, identity_sum = 0;
+  std::int64_t logged = step;
+  const std::int64_t first_step = step;
+  while (step < options.steps && !progress.stop.stop_requested()) {
+    const auto batch = batches.next();
+    const auto planes = batch.planes.to(device), target = batch.target.to(device), controls = batch.controls.to(device);
+    for (auto& group : adam.param_groups()) {
+      static_cast<torch::optim::AdamOptions&>(group.options()).lr(learning_rate_at(step, options));
+    }
+    adam.zero_grad();
+    const auto loss = loss_of(network->forward(planes, controls), target, options);
+    loss.backward();
+    torch::nn::utils::clip_grad_norm_(network->parameters(), options.gradient_clip);
+    adam.step();
+    {
+      const torch::NoGradGuard no_grad;
+      const double keep = std::min(options.weight_average, static_cast<double>(1 + step) / static_cast<double>(10 + step));
+      for (const auto& item : network->named_parameters()) average[item.key()].mul_(keep).add_(item.value(), 1 - keep);
+      loss_sum += loss.item<double>();
+      identity_sum += loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<double>();
+    }
+    ++step;
+    const double now = seconds();
+    if (log && (now - last_log > 10 || step == options.steps)) {
+      TrainState state;
+      state.step = step;
+      const auto steps = static_cast<double>(step - logged);
+      state.loss = loss_sum / steps;
+      state.identity_loss = identity_sum / steps;
+      state.patches_per_s = steps * options.batch / (now - last_log);
+      const double elapsed = now - started;
+      state.loader_share = batches.loader().busy_seconds() / (elapsed * threads);
+      state.wait_share = batches.loader().waited_seconds() / elapsed;
+      state.seconds_left = elapsed / static_cast<double>(step - first_step) * static_cast<double>(options.steps - step);
+      state.learning_rate = learning_rate_at(step, options);
+      log(state);
+      loss_sum = identity_sum = 0;
+      logged = step;
+      last_log = now;
+    }
+    progress(static_cast<double>(step) / static_cast<double>(options.steps), "training");
+    if (now - last_save > 60 * options.checkpoint_minutes) {
+      save();
+      last_save = now;
+    }
+  }
+  save();
+}
+
+}  // namespace limpid
