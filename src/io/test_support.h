@@ -92,7 +92,7 @@ inline void abuse(const TemporaryFolder& folder, const std::filesystem::path& or
   };
   for (std::size_t i = 0; i <= 40; ++i) try_to_read(bytes.substr(0, bytes.size() * i / 41));
   unsigned random = 12345;
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 100; ++i) {
     std::string changed = bytes;
     for (int j = 0; j < 4; ++j) {
       random = random * 1664525U + 1013904223U;  // Numerical Recipes
