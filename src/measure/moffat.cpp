@@ -217,8 +217,10 @@ void Search::weigh(const Vector& p) {
   const MoffatProfile profile = profile_of(p);
   const double variance = options_.sky_sigma * options_.sky_sigma;
   for (Pixel& pixel : pixels_) {
-    const double light = p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
-    pixel.weight = 1 / (variance + std::max(light, 0.0) / options_.gain);
+    const double light = std::max(
+        0.0, p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]));
+    const double shot = options_.gain > 0 ? light / options_.gain : 0;
+    pixel.weight = 1 / (variance + shot + std::pow(options_.model_error * light, 2));
   }
 }
 
@@ -333,7 +335,9 @@ bool Search::minimise(Vector& p) const {
     const double moved = std::max(std::abs(next[unknown_x] - p[unknown_x]),
                                   std::abs(next[unknown_y] - p[unknown_y]));
     p = next;
-    if (gain <= 1e-6 * next_chi2 && moved < 1e-4 && damping <= 1e-3) return true;
+    // Against known noise a thousandth of chi2's own unit is nothing: 3 % of an error bar.
+    const double negligible = std::max(1e-6 * next_chi2, options_.sky_sigma > 0 ? 1e-3 : 0.0);
+    if (gain <= negligible && moved < 1e-3 && damping <= 1e-3) return true;
     damping = std::max(damping / 10, 1e-9);
     normal = normal_equations(p);
     if (!(normal.chi2 > 0)) return true;  // reproduced exactly
@@ -389,7 +393,8 @@ std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
   if (search.pixel_count() <= search.free_count()) return std::nullopt;
   Vector p = search.first_guess(start);
   if (!p.allFinite() || !search.minimise(p)) return std::nullopt;
-  if (options.sky_sigma > 0 && options.gain > 0 && p[unknown_flux] > 0) {
+  const bool star_adds_noise = options.gain > 0 || options.model_error > 0;
+  if (options.sky_sigma > 0 && star_adds_noise && p[unknown_flux] > 0) {
     // Weights from the first solution, not from the data: those would pull the fit to low pixels.
     search.weigh(p);
     if (!search.minimise(p)) return std::nullopt;

@@ -23,6 +23,9 @@ struct MoffatOptions {
   double sky_sigma = 0;
   /// Photo-electrons per unit of pixel value; 0: no shot noise (variance is the sky's everywhere).
   double gain = 0;
+  /// Error of the profile itself, as a share of the star's light in each pixel: keeps the core of a
+  /// bright star, which no Moffat meets exactly, from outvoting the rest.
+  double model_error = 0;
   /// Pixels at or over this value are left out, like NaN.
   double saturation = std::numeric_limits<double>::infinity();
   /// One channel, the cutout's size; pixels that are not 0 are left out. Empty: no mask.

@@ -1,0 +1,135 @@
+// Stars, and how the point spread function changes over a frame.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <limpid/image.h>
+#include <limpid/progress.h>
+
+namespace limpid {
+
+/// Elliptical Moffat profile I(r) = I0 [1 + (r/a)^2]^-beta, FWHM = 2 a sqrt(2^(1/beta) - 1)
+/// (Moffat 1969, A&A 3, 455), integrated over each pixel. `fwhm_px` is sqrt(major * minor) of the
+/// profile before pixel integration.
+struct Psf {
+  float fwhm_px = 0, beta = 0;
+  float e1 = 0, e2 = 0;  ///< ellipticity 1 - b/a times (cos 2 angle, sin 2 angle)
+  float dx = 0, dy = 0;  ///< lateral colour: this channel's centroid minus the channels' mean, px
+  [[nodiscard]] float ellipticity() const;  ///< 1 - b/a
+  [[nodiscard]] float eccentricity() const; ///< sqrt(1 - (b/a)^2), what PixInsight prints
+  [[nodiscard]] float angle_rad() const;    ///< of the major axis, from +x towards +y
+  /// Shape (1, side, side), sums to 1, centred on pixel (side/2, side/2) plus (dx, dy).
+  [[nodiscard]] Image kernel(int side_px) const;
+};
+
+/// A fit of one star in one channel, with one-sigma errors.
+struct StarFit {
+  Psf psf;
+  float x = 0, y = 0, flux = 0, peak = 0, sky = 0;
+  float x_error = 0, y_error = 0, flux_error = 0, fwhm_error = 0, ellipticity_error = 0;
+  float chi2 = 0;  ///< per degree of freedom
+};
+
+struct Star {
+  float x = 0, y = 0;      ///< px, pixel centres at whole numbers
+  float flux = 0;          ///< sum over channels, in the frame's units
+  float peak = 0;          ///< highest pixel over the local sky
+  float snr = 0;
+  float fwhm_px = 0, ellipticity = 0;  ///< mean over the fitted channels; 0 when not fitted
+  bool saturated = false, blended = false, on_edge = false, artefact = false;  ///< cosmic ray, hot pixel
+  /// One per channel when the star was fitted, else empty. A channel in which the star is too faint
+  /// or clipped has psf.fwhm_px 0.
+  std::vector<StarFit> fits;
+};
+
+/// Sky level and noise of one channel, in the frame's units.
+struct SkyLevel {
+  float sky = 0, sigma = 0;
+};
+
+/// Brightest first.
+struct StarCatalogue {
+  std::vector<Star> stars;
+  std::vector<SkyLevel> sky;        ///< per channel
+  std::optional<float> saturation;  ///< level at which cores are clipped, if any are
+  Size frame;
+};
+
+struct DetectOptions {
+  float threshold_sigma = 5.0F;   ///< of the matched-filtered frame
+  int max_fits = 2000;            ///< isolated unsaturated stars fitted, brightest first, spread over the frame
+  int threads = 0;                ///< 0: all cores
+};
+
+/// Sky and noise by clipped statistics on a mesh; noise from the pixels' own scatter, so that
+/// nebulosity does not count as noise. NaN and exact-zero borders are left out.
+std::vector<SkyLevel> measure_sky(ConstView frame);
+
+/// Finds and fits. A constant or empty frame gives an empty catalogue.
+StarCatalogue detect_stars(ConstView frame, const DetectOptions& options = {},
+                           const Progress& progress = {});
+
+/// A smooth robust model of the PSF over the frame: low-order polynomials of position in log FWHM,
+/// e1, e2, beta and colour shift per channel.
+class PsfField {
+ public:
+  /// The same PSF everywhere and in every channel.
+  static PsfField constant(const Psf& psf, Size frame, int channels);
+  [[nodiscard]] Psf at(float x, float y, int channel) const;
+  /// Mean over the channels: FWHM geometric, shape averaged, no colour shift.
+  [[nodiscard]] Psf mean_at(float x, float y) const;
+  /// One-sigma relative uncertainty of the FWHM at this place.
+  [[nodiscard]] float fwhm_uncertainty(float x, float y) const;
+  [[nodiscard]] int channels() const { return static_cast<int>(channels_.size()); }
+  [[nodiscard]] int order() const { return order_; }
+  [[nodiscard]] int star_count() const { return star_count_; }
+  /// The field of the frame binned by `factor`, or of the window that starts at (x, y).
+  [[nodiscard]] PsfField binned(int factor) const;
+  [[nodiscard]] PsfField shifted(float x, float y) const;
+
+  /// Polynomial coefficients; terms 1, u, v, u^2, uv, v^2, ... of u, v in [-1, 1] over the frame.
+  struct ChannelModel {
+    std::vector<double> log_fwhm, e1, e2, log_beta, dx, dy;
+  };
+  /// `relative_error` is the part of the FWHM's uncertainty that is the same everywhere; the
+  /// covariance of the polynomial of log FWHM (terms * terms, may be empty) adds the rest.
+  PsfField(Size frame, int order, int star_count, std::vector<ChannelModel> channels,
+           float relative_error, std::vector<double> covariance = {});
+
+ private:
+  Size frame_;
+  float origin_x_ = 0, origin_y_ = 0, scale_ = 1;
+  int order_ = 0, star_count_ = 0;
+  float relative_error_ = 0;
+  std::vector<ChannelModel> channels_;
+  std::vector<double> covariance_;
+};
+
+struct FieldOptions {
+  int max_order = 3;
+  int min_stars = 5;
+};
+
+/// Nothing when too few stars could be fitted.
+std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue,
+                                      const FieldOptions& options = {});
+
+/// What `limpid measure` reports.
+struct FrameReport {
+  float fwhm_px_median = 0, ellipticity_median = 0, eccentricity_median = 0, beta_median = 0;
+  std::vector<float> fwhm_px_per_channel;
+  int stars_detected = 0, stars_used = 0, stars_saturated = 0;
+  std::string sampling_verdict, sampling_reason;
+  struct Cell {
+    float x, y, fwhm_px, ellipticity, eccentricity, angle_rad, beta;
+  };
+  std::vector<Cell> field;       ///< grid of local values, row by row
+  int field_columns = 0, field_rows = 0;
+  float tilt = 0, off_axis = 0;  ///< relative FWHM change across the frame, and centre to corners
+  std::string summary;           ///< one or two sentences
+};
+FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<PsfField>& field);
+
+}  // namespace limpid

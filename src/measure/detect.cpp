@@ -1,0 +1,245 @@
+// Finds the stars of a frame and measures them.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <span>
+
+#include <limpid/stars.h>
+
+#include "core/parallel.h"
+#include "core/statistics.h"
+#include "measure/candidates.h"
+#include "measure/matched_filter.h"
+#include "measure/moffat.h"
+#include "measure/star_fits.h"
+
+namespace limpid {
+namespace {
+
+constexpr int noise_cell_px = 64;
+
+/// Distance from the peak at which the light has halved, mean of four directions, px.
+float half_width(ConstView detection, const Peak& peak) {
+  const float half = 0.5F * detection(0, peak.y, peak.x);
+  constexpr int furthest = 24;
+  float sum = 0;
+  for (const auto& [dx, dy] : std::array<std::pair<int, int>, 4>{{{1, 0}, {-1, 0}, {0, 1}, {0, -1}}}) {
+    float before = 2 * half, reached = furthest;
+    for (int step = 1; step <= furthest; ++step) {
+      const int x = peak.x + step * dx, y = peak.y + step * dy;
+      if (x < 0 || y < 0 || x >= detection.width() || y >= detection.height()) break;
+      const float value = detection(0, y, x);
+      if (value <= half) {
+        reached = static_cast<float>(step - 1) + (before - half) / std::max(before - value, 1e-20F);
+        break;
+      }
+      before = value;
+    }
+    sum += reached;
+  }
+  return sum / 4;
+}
+
+/// Mode by halving again and again the shortest interval that holds half of the samples
+/// (Bickel & Frühwirth 2006, Comput. Stat. Data Anal. 50, 3500).
+float half_sample_mode(std::vector<float> samples) {
+  std::ranges::sort(samples);
+  std::span<const float> rest = samples;
+  while (rest.size() > 3) {
+    const std::size_t half = (rest.size() + 1) / 2;
+    std::size_t best = 0;
+    for (std::size_t i = 1; i + half <= rest.size(); ++i) {
+      if (rest[i + half - 1] - rest[i] < rest[best + half - 1] - rest[best]) best = i;
+    }
+    rest = rest.subspan(best, half);
+  }
+  return median(rest);
+}
+
+struct Shape {
+  float fwhm_px, beta;
+};
+
+std::optional<MoffatFit> fit_on_detection(ConstView detection, const Peak& peak,
+                                          std::optional<double> beta) {
+  const float half = half_width(detection, peak);
+  const int reach = std::clamp(static_cast<int>(std::ceil(6 * half)), 5, 60);
+  const Rect box = intersect({peak.x - reach, peak.y - reach, 2 * reach + 1, 2 * reach + 1},
+                             {0, 0, detection.width(), detection.height()});
+  MoffatOptions options;
+  options.sky_sigma = 1;
+  options.model_error = 0.05;
+  options.fixed_beta = beta;
+  const MoffatStart start{static_cast<double>(peak.x - box.x), static_cast<double>(peak.y - box.y),
+                          std::max(1.0, 2.0 * half), 3, 0, 0};
+  return fit_moffat(detection.crop(box), start, options);
+}
+
+/// The width that most bright peaks share. Hot pixels are narrower, galaxies and clipped stars
+/// wider, and neither crowd around one width as stars do. Nothing when there is no peak to fit.
+std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>& peaks, int threads) {
+  constexpr std::size_t most = 240;
+  std::vector<Peak> bright = peaks;
+  std::ranges::stable_sort(bright, [](const Peak& a, const Peak& b) { return a.snr > b.snr; });
+  const auto enough = std::ranges::partition_point(bright, [](const Peak& p) { return p.snr > 20; });
+  bright.resize(std::clamp(static_cast<std::size_t>(enough - bright.begin()),
+                           std::min<std::size_t>(bright.size(), 20), bright.size()));
+  std::vector<Peak> chosen;
+  const std::size_t count = std::min(most, bright.size());
+  for (std::size_t i = 0; i < count; ++i) chosen.push_back(bright[i * bright.size() / count]);
+
+  std::vector<std::optional<MoffatFit>> fits(chosen.size());
+  const auto fit_all = [&](std::optional<double> beta) {
+    parallel_for(static_cast<int>(chosen.size()), threads, [&](int i) {
+      const auto slot = static_cast<std::size_t>(i);
+      fits[slot] = fit_on_detection(detection, chosen[slot], beta);
+    });
+  };
+  fit_all(3.0);
+  std::vector<float> widths;
+  for (const auto& fit : fits) {
+    const bool sensible = fit && fit->value.fwhm_px > 0.55 && std::hypot(fit->value.e1, fit->value.e2) < 0.6;
+    if (sensible) widths.push_back(static_cast<float>(std::log(fit->value.fwhm_px)));
+  }
+  if (widths.empty()) return std::nullopt;
+  const float mode = half_sample_mode(widths);
+
+  std::vector<Peak> stars;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    if (fits[i] && std::abs(std::log(fits[i]->value.fwhm_px) - mode) < 0.2) stars.push_back(chosen[i]);
+  }
+  chosen = std::move(stars);
+  fits.assign(chosen.size(), std::nullopt);
+  fit_all(std::nullopt);
+  std::vector<float> betas;
+  widths.clear();
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    if (!fits[i] || chosen[i].snr < 50) continue;
+    betas.push_back(static_cast<float>(fits[i]->value.beta));
+    widths.push_back(static_cast<float>(std::log(fits[i]->value.fwhm_px)));
+  }
+  if (betas.size() < 3) return Shape{std::exp(mode), 3};
+  return Shape{std::exp(median(widths)), std::clamp(median(betas), 1.8F, 6.0F)};
+}
+
+struct Detection {
+  std::vector<Peak> peaks;
+  float noise_ratio = 1;  ///< noise after the filter over what independent pixels would give
+};
+
+Detection detect_with(ConstView detection, const MatchedFilter& filter, float threshold, int threads) {
+  const Image filtered = filter.apply(detection, threads);
+  const Coverage whole(filtered.view());
+  const Mesh noise(filtered.view(), whole, noise_cell_px, lower_scatter, threads);
+  Detection result;
+  result.peaks = find_peaks(filtered.view(), noise, threshold, threads);
+  const SkyLevel before = measure_sky_channel(detection, Coverage(detection));
+  const SkyLevel after = measure_sky_channel(filtered.view(), whole);
+  if (before.sigma > 0) {
+    result.noise_ratio = std::max(1.0F, after.sigma / (before.sigma * filter.white_noise_gain()));
+  }
+  return result;
+}
+
+/// Fits that tell against a star: much wider than the stars around it is a galaxy, much narrower
+/// an artefact. `expected` is the field through all the fits.
+void weigh_fits(std::vector<Star>& stars, const std::optional<PsfField>& expected) {
+  if (!expected) return;
+  std::erase_if(stars, [&](Star& star) {
+    if (star.fits.empty()) return false;
+    double excess = 0, error = 0, count = 0;
+    for (std::size_t c = 0; c < star.fits.size(); ++c) {
+      const StarFit& fit = star.fits[c];
+      if (fit.psf.fwhm_px == 0) continue;
+      const float usual = expected->at(star.x, star.y, static_cast<int>(c)).fwhm_px;
+      excess += std::log(fit.psf.fwhm_px / usual);
+      error += fit.fwhm_error / fit.psf.fwhm_px;
+      count += 1;
+    }
+    excess /= count;
+    error /= count;
+    if (excess < -0.5 && -excess > 5 * error) {
+      star.artefact = true;
+      star.fits.clear();
+    }
+    return excess > 0.3 && excess > 5 * error;
+  });
+}
+
+void summarise_fits(Star& star) {
+  double flux = 0, log_fwhm = 0, e1 = 0, e2 = 0, x = 0, y = 0, count = 0;
+  for (const StarFit& fit : star.fits) {
+    if (fit.psf.fwhm_px == 0) continue;
+    flux += fit.flux;
+    log_fwhm += std::log(fit.psf.fwhm_px);
+    e1 += fit.psf.e1;
+    e2 += fit.psf.e2;
+    x += fit.x;
+    y += fit.y;
+    count += 1;
+  }
+  if (count == 0) return;
+  star.flux = static_cast<float>(flux);
+  star.fwhm_px = static_cast<float>(std::exp(log_fwhm / count));
+  star.ellipticity = static_cast<float>(std::hypot(e1, e2) / count);
+  star.x = static_cast<float>(x / count);
+  star.y = static_cast<float>(y / count);
+}
+
+}  // namespace
+
+StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const Progress& progress) {
+  StarCatalogue catalogue;
+  catalogue.frame = frame.size();
+  if (frame.empty()) return catalogue;
+  progress(0, "measuring the sky");
+  const SkyModel sky = model_sky(frame, options.threads);
+  catalogue.sky = sky.level;
+  const bool has_noise = std::ranges::any_of(sky.level, [](SkyLevel l) { return l.sigma > 0; });
+  constexpr int least_side = 7;
+  if (!has_noise || std::min(frame.width(), frame.height()) < least_side) return catalogue;
+
+  progress.throw_if_stopped();
+  progress(0.2, "finding stars");
+  const Image detection = detection_frame(frame, sky, options.threads);
+  constexpr float first_guess_px = 2.5F, first_threshold = 8;
+  const auto first =
+      detect_with(detection.view(), MatchedFilter(first_guess_px),
+                  std::max(options.threshold_sigma, first_threshold), options.threads);
+  const auto typical = typical_shape(detection.view(), first.peaks, options.threads);
+  const Shape assumed = typical.value_or(Shape{first_guess_px, 3});
+  const StarTemplate shape(std::min(assumed.fwhm_px, 20.0F), assumed.beta);
+  progress.throw_if_stopped();
+  progress(0.4, "finding stars");
+  const auto found =
+      detect_with(detection.view(), shape.filter, options.threshold_sigma, options.threads);
+  const auto saturation = find_saturation(frame, found.peaks, sky, shape);
+  for (const float level : saturation) {
+    if (std::isfinite(level)) catalogue.saturation = std::min(level, catalogue.saturation.value_or(level));
+  }
+  const CandidateInput scene{frame, detection.view(), sky, shape, saturation};
+  const auto candidates = judge_peaks(scene, found.peaks, options.threads);
+
+  progress.throw_if_stopped();
+  progress(0.6, "fitting stars");
+  constexpr int bright_count = 150;
+  constexpr float bright_snr = 50, fitted_snr = 10;
+  const FitInput input{scene, candidates, found.noise_ratio};
+  const auto noise = learn_noise(
+      input, choose_stars(candidates, frame.size(), std::min(bright_count, options.max_fits), bright_snr),
+      options.threads);
+  const auto chosen = choose_stars(candidates, frame.size(), options.max_fits, fitted_snr);
+  for (const Candidate& candidate : candidates) catalogue.stars.push_back(candidate.star);
+  parallel_for(static_cast<int>(chosen.size()), options.threads, [&](int i) {
+    progress.throw_if_stopped();
+    const int index = chosen[static_cast<std::size_t>(i)];
+    catalogue.stars[static_cast<std::size_t>(index)].fits = fit_star(input, noise, index);
+  });
+  for (Star& star : catalogue.stars) summarise_fits(star);
+  weigh_fits(catalogue.stars, fit_psf_field(catalogue, {.max_order = 2}));
+  std::ranges::stable_sort(catalogue.stars, [](const Star& a, const Star& b) { return a.flux > b.flux; });
+  progress(1, "fitting stars");
+  return catalogue;
+}
+
+}  // namespace limpid
