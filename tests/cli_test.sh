@@ -31,7 +31,7 @@ expect() {  # expect CODE ARGUMENT...: runs limpid, keeps its streams in `out` a
 
 empty() { [ ! -s "$1" ]; }
 one_error_line() { [ "$(wc -l <err)" -eq 1 ] && grep -q '^limpid: ' err; }
-has_command() { "$limpid" --help | grep -q "^  $1 "; }
+has_command() { grep -qx "$1" <<<"$commands"; }
 is_json_object() { [ "$(head -c 1 "$1")" = '{' ] && [ "$(tail -c 2 "$1")" = '}' ]; }
 
 card() { printf '%-80s' "$1"; }
