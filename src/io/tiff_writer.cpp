@@ -74,16 +74,10 @@ std::uint16_t format_of(SampleType type) {
 }
 
 /// The header of a FITS file, as Siril does it, so that nothing of it is lost; otherwise the text
-/// that the frame came with, and one line for its history.
+/// that the frame came with, untouched: programs keep notes to themselves in it.
 std::string description(const WriteJob& job) {
   const Metadata& metadata = job.frame.metadata;
-  if (metadata.cards.empty()) {
-    std::string text = metadata.description;
-    if (!job.options.history.empty()) {
-      text += (text.empty() ? "" : "\n") + job.options.history;
-    }
-    return text;
-  }
+  if (metadata.cards.empty()) return metadata.description;
   std::string text = format_card({"SIMPLE", "T", "header of a FITS file", false}).front() + "\n";
   for (const HeaderCard& card : cards_to_write(job)) {
     for (const std::string& line : format_card(card)) text += line + "\n";
@@ -105,7 +99,9 @@ void set_tags(TIFF* tiff, const WriteJob& job, std::uint32_t rows_per_strip) {
   TIFFSetField(tiff, TIFFTAG_ORIENTATION,
                metadata.bottom_up ? ORIENTATION_BOTLEFT : ORIENTATION_TOPLEFT);
   TIFFSetField(tiff, TIFFTAG_ROWSPERSTRIP, rows_per_strip);
-  TIFFSetField(tiff, TIFFTAG_SOFTWARE, "limpid " LIMPID_VERSION);
+  const std::string& history = job.options.history;
+  TIFFSetField(tiff, TIFFTAG_SOFTWARE,
+               history.empty() ? "limpid " LIMPID_VERSION : history.c_str());
   if (job.options.compression != Compression::none) {
     TIFFSetField(tiff, TIFFTAG_COMPRESSION,
                  job.options.compression == Compression::zlib ? COMPRESSION_ADOBE_DEFLATE
