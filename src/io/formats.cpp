@@ -66,10 +66,10 @@ void refuse_mosaic(const fs::path& path, const FrameInfo& info) {
                                         "), not yet a picture; debayer it first");
 }
 
-/// Rows of about four megabytes: large enough to be fast, small enough to stay in the cache.
+/// Rows of about one megabyte: large enough to be fast, small enough to stay in the cache.
 int rows_at_once(const FrameInfo& info) {
   const std::size_t row = sizeof(float) * static_cast<std::size_t>(info.channels * info.size.width);
-  return static_cast<int>(std::clamp<std::size_t>((std::size_t{4} << 20) / row, 1,
+  return static_cast<int>(std::clamp<std::size_t>((std::size_t{1} << 20) / row, 1,
                                                   static_cast<std::size_t>(info.size.height)));
 }
 
