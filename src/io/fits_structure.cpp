@@ -20,12 +20,12 @@ using Numbers = std::map<std::string, long long, std::less<>>;
 
 bool shapes_the_hdu(std::string_view keyword) {
   return keyword == "BITPIX" || keyword.starts_with("NAXIS") || keyword == "PCOUNT" ||
-         keyword == "GCOUNT" || keyword == "TFIELDS";
+         keyword == "GCOUNT" || keyword == "TFIELDS" || keyword.starts_with("ZNAXIS") ||
+         keyword.starts_with("ZTILE");
 }
 
 /// The message when the value is none, else empty. The first of several cards counts.
-std::string take_number(std::string_view card, Numbers& numbers) {
-  const HeaderCard parsed = parse_card(card);
+std::string take_number(const HeaderCard& parsed, Numbers& numbers) {
   if (!shapes_the_hdu(parsed.keyword)) return {};
   long long value = 0;
   const char* end = parsed.value.data() + parsed.value.size();
@@ -39,6 +39,7 @@ std::string take_number(std::string_view card, Numbers& numbers) {
 
 struct Header {
   Numbers numbers;
+  std::string rice_block = "32";  ///< value of the packing parameter BLOCKSIZE
   bool extension = false;
   std::uint64_t data_start = 0;
   std::string fault;  ///< empty for a sound header
@@ -48,6 +49,7 @@ Header read_header(const InputFile& file, std::uint64_t position) {
   Header header;
   std::array<std::byte, block_bytes> block{};
   bool first = true;
+  std::string block_keyword;  // ZVALn, when ZNAMEn is BLOCKSIZE
   while (position + block_bytes <= file.size()) {
     file.read_at(position, block);
     position += block_bytes;
@@ -60,7 +62,14 @@ Header read_header(const InputFile& file, std::uint64_t position) {
         header.data_start = position;
         return header;
       }
-      header.fault = take_number(card, header.numbers);
+      const HeaderCard parsed = parse_card(card);
+      if (parsed.keyword.starts_with("ZNAME") && parsed.value == "BLOCKSIZE") {
+        block_keyword = "ZVAL" + parsed.keyword.substr(5);
+        header.rice_block.clear();
+      } else if (parsed.keyword == block_keyword && !block_keyword.empty()) {
+        header.rice_block = parsed.value;
+      }
+      header.fault = take_number(parsed, header.numbers);
       if (!header.fault.empty()) return header;
     }
   }
@@ -71,6 +80,21 @@ Header read_header(const InputFile& file, std::uint64_t position) {
 long long number_or(const Header& header, std::string_view keyword, long long otherwise) {
   const auto found = header.numbers.find(keyword);
   return found == header.numbers.end() ? otherwise : found->second;
+}
+
+/// CFITSIO divides by the sides of the tiles and by the pixels of a Rice block.
+bool has_sound_tiles(const Header& header) {
+  const std::string& block = header.rice_block;
+  if (block.empty() || block.size() > 4 || block.front() == '0' ||
+      block.find_first_not_of("0123456789") != std::string::npos) {
+    return false;
+  }
+  return std::ranges::all_of(header.numbers, [](const auto& entry) {
+    const auto& [keyword, value] = entry;
+    constexpr long long longest = 0x7fffffff;
+    if (keyword == "ZNAXIS") return value >= 0 && value <= 9;
+    return keyword.front() != 'Z' || (value >= 1 && value <= longest);
+  });
 }
 
 /// Where the next HDU starts (FITS standard 4.0, equation 2). Sets `fault` when nothing makes
@@ -91,6 +115,7 @@ std::uint64_t end_of_data(Header& header) {
   if (parameters < 0) return reject("PCOUNT");
   if (groups < 0) return reject("GCOUNT");
   if (fields < 0 || fields > 999) return reject("TFIELDS");
+  if (!has_sound_tiles(header)) return reject("ZTILE");
   // Beyond 2^60 bytes is beyond every file; checked as double so that nothing wraps on the way.
   constexpr double most = 1152921504606846976.0;
   long long values = axes == 0 ? 0 : 1;

@@ -224,6 +224,35 @@ TEST(Fits, RiceCodingOfFloatsIsRefusedBecauseItRounds) {
   EXPECT_NE(text.find("zlib"), std::string::npos);
 }
 
+TEST(Fits, TilesWithoutASideAreRefused) {
+  const TemporaryFolder folder;
+  write_frame(folder / "a.fits", {ramp(1, {64, 64}), {}}, {.compression = Compression::zlib});
+  std::string bytes = read_text(folder / "a.fits");
+  const std::size_t place = bytes.find("ZTILE1  =                   64");
+  ASSERT_NE(place, std::string::npos);
+  bytes.replace(place, 30, "ZTILE1  =                    0");
+  write_text(folder / "b.fits", bytes);
+  refusal(folder / "b.fits");
+}
+
+TEST(Fits, RiceCodesThatRunOutAreRefused) {
+  const TemporaryFolder folder;
+  Frame frame{ramp(1, {64, 64}), {}};
+  frame.metadata.sample_type = SampleType::u16;
+  frame.metadata.scale = 65535.0;
+  write_frame(folder / "a.fits", frame, {.compression = Compression::rice});
+  std::string bytes = read_text(folder / "a.fits");
+  // Zeros in the heap ask for pixel after pixel without an end.
+  const std::size_t heap = bytes.size() - 2880;
+  std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(heap), bytes.end(), '\x10');
+  write_text(folder / "b.fits", bytes);
+  try {
+    read_frame(folder / "b.fits");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_input);
+  }
+}
+
 TEST(Fits, PackedTilesThatEndEarlyAreRefused) {
   const TemporaryFolder folder;
   write_frame(folder / "a.fits", {ramp(1, {64, 64}), {}}, {.compression = Compression::zlib});
