@@ -116,6 +116,16 @@ struct FieldOptions {
 std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue,
                                       const FieldOptions& options = {});
 
+/// The typical star's light at a distance from its centre, 1 at the fitted peak.
+struct RadialPoint {
+  float radius_px = 0, light = 0;
+  float scatter = 0;  ///< one sigma of the single pixels
+};
+/// Medians over rings half a pixel wide around up to 100 of the brightest fitted stars; empty when
+/// none was fitted. `frame` is the one that the catalogue comes from.
+std::vector<RadialPoint> measure_radial_profile(ConstView frame, const StarCatalogue& catalogue,
+                                                int channel);
+
 /// What `limpid measure` reports.
 struct FrameReport {
   float fwhm_px_median = 0, ellipticity_median = 0, eccentricity_median = 0, beta_median = 0;

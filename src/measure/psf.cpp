@@ -14,14 +14,11 @@
 namespace limpid {
 namespace {
 
-constexpr int most_terms = 10;  // third order
-using Terms = Eigen::Matrix<double, Eigen::Dynamic, 1, 0, most_terms, 1>;
-
 int term_count(int order) { return (order + 1) * (order + 2) / 2; }
 
 /// 1, u, v, u^2, uv, v^2, ...
-Terms polynomial_terms(double u, double v, int count) {
-  Terms terms(count);
+Eigen::VectorXd polynomial_terms(double u, double v, int count) {
+  Eigen::VectorXd terms(count);
   int i = 0;
   for (int degree = 0; i < count; ++degree) {
     for (int power = 0; power <= degree && i < count; ++power) {
@@ -96,7 +93,7 @@ Psf PsfField::mean_at(float x, float y) const {
 float PsfField::fwhm_uncertainty(float x, float y) const {
   if (covariance_.empty()) return relative_error_;
   const int count = static_cast<int>(std::lround(std::sqrt(static_cast<double>(covariance_.size()))));
-  const Terms terms = polynomial_terms(unit(origin_x_ + scale_ * x, frame_.width),
+  const Eigen::VectorXd terms = polynomial_terms(unit(origin_x_ + scale_ * x, frame_.width),
                                        unit(origin_y_ + scale_ * y, frame_.height), count);
   const Eigen::Map<const Eigen::MatrixXd> covariance(covariance_.data(), count, count);
   return static_cast<float>(std::hypot(relative_error_, std::sqrt(terms.dot(covariance * terms))));
@@ -144,7 +141,7 @@ Surface fit_surface(const std::vector<Sample>& samples, Quantity quantity, int t
   Eigen::VectorXd right = Eigen::VectorXd::Zero(terms);
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (!in_use(i)) continue;
-    const Terms term = polynomial_terms(samples[i].u, samples[i].v, terms);
+    const Eigen::VectorXd term = polynomial_terms(samples[i].u, samples[i].v, terms);
     normal += samples[i].weight[quantity] * term * term.transpose();
     right += samples[i].weight[quantity] * samples[i].value[quantity] * term;
   }

@@ -100,17 +100,29 @@ void describe_field(FrameReport& report, const Extremes& extremes) {
                         : ".";
 }
 
+/// Faint stars look wider, narrower and above all longer than they are: medians are taken of those
+/// whose width is known to 5 %, if there are a few.
+bool well_measured(const Star& star) {
+  return std::ranges::all_of(star.fits, [](const StarFit& fit) {
+    return fit.psf.fwhm_px > 0 && fit.fwhm_error < 0.05F * fit.psf.fwhm_px;
+  });
+}
+
 }  // namespace
 
 FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<PsfField>& field) {
   FrameReport report;
   std::vector<float> widths, ellipticities, eccentricities, betas;
   std::vector<std::vector<float>> by_channel(catalogue.sky.size());
+  const auto good = std::ranges::count_if(
+      catalogue.stars, [](const Star& star) { return !star.fits.empty() && well_measured(star); });
+  constexpr int enough = 5;
   for (const Star& star : catalogue.stars) {
     report.stars_detected += star.artefact ? 0 : 1;
     report.stars_saturated += star.saturated ? 1 : 0;
     if (star.fits.empty()) continue;
     ++report.stars_used;
+    if (good >= enough && !well_measured(star)) continue;
     widths.push_back(star.fwhm_px);
     ellipticities.push_back(star.ellipticity);
     const float ratio = 1 - star.ellipticity;

@@ -247,7 +247,10 @@ CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
     sigma = next;
     if (settled) break;
   }
-  return {static_cast<float>(plane[0]), static_cast<float>(sigma)};
+  // Of equal values with a few outliers nothing but rounding is left.
+  const auto [lowest, highest] = std::ranges::minmax(values);
+  const double rounding = 1e-6 * std::max({std::abs(lowest), std::abs(highest), highest - lowest});
+  return {static_cast<float>(plane[0]), sigma > rounding ? static_cast<float>(sigma) : 0.0F};
 }
 
 /// Where most of the sky has one value, the noise hides in the step to the next: a uniform error of
