@@ -42,7 +42,7 @@ target_compile_options(limpid_flags INTERFACE
 # 105329, 105651 and their kin); the debug build keeps these warnings.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(limpid_flags INTERFACE
-    $<$<CONFIG:Release>:-Wno-restrict -Wno-stringop-overflow -Wno-array-bounds>)
+    "$<$<CONFIG:Release>:-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds>")
 endif()
 if(LIMPID_WERROR)
   target_compile_options(limpid_flags INTERFACE -Werror)
