@@ -78,7 +78,7 @@ std::optional<MoffatFit> fit_on_detection(ConstView detection, const Peak& peak,
 /// The width that most bright peaks share. Hot pixels are narrower, galaxies and clipped stars
 /// wider, and neither crowd around one width as stars do. Nothing when there is no peak to fit.
 std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>& peaks, int threads) {
-  constexpr std::size_t most = 240;
+  constexpr std::size_t most = 120;
   std::vector<Peak> bright = peaks;
   std::ranges::stable_sort(bright, [](const Peak& a, const Peak& b) { return a.snr > b.snr; });
   const auto enough = std::ranges::partition_point(bright, [](const Peak& p) { return p.snr > 20; });
@@ -122,23 +122,38 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
   return Shape{std::exp(median(widths)), std::clamp(median(betas), 1.8F, 6.0F)};
 }
 
-struct Detection {
-  std::vector<Peak> peaks;
-  float noise_ratio = 1;  ///< noise after the filter over what independent pixels would give
-};
+std::vector<Peak> detect_with(ConstView filtered, const Coverage& coverage, float threshold, int threads) {
+  const Mesh noise(filtered, coverage, noise_cell_px, lower_scatter, threads);
+  return find_peaks(filtered, noise, threshold, threads);
+}
 
-Detection detect_with(ConstView detection, const MatchedFilter& filter, float threshold, int threads) {
-  const Image filtered = filter.apply(detection, threads);
-  const Coverage whole(filtered.view());
-  const Mesh noise(filtered.view(), whole, noise_cell_px, lower_scatter, threads);
-  Detection result;
-  result.peaks = find_peaks(filtered.view(), noise, threshold, threads);
-  const SkyLevel before = measure_sky_channel(detection, Coverage(detection));
-  const SkyLevel after = measure_sky_channel(filtered.view(), whole);
-  if (before.sigma > 0) {
-    result.noise_ratio = std::max(1.0F, after.sigma / (before.sigma * filter.white_noise_gain()));
+/// The shape of the stars in the middle of a large frame, where there are enough of them, else in
+/// all of it.
+std::optional<Shape> find_shape(ConstView detection, int threads) {
+  constexpr int middle_px = 2048;
+  constexpr std::size_t enough = 60;
+  constexpr float first_guess_px = 2.5F, first_threshold = 8;
+  const MatchedFilter filter(first_guess_px);
+  const Size size = detection.size();
+  const Rect whole{0, 0, size.width, size.height};
+  const Rect middle = intersect(whole, {(size.width - middle_px) / 2, (size.height - middle_px) / 2,
+                                        middle_px, middle_px});
+  for (const Rect part : {middle, whole}) {
+    const ConstView view = detection.crop(part);
+    const Image filtered = filter.apply(view, threads);
+    const auto peaks = detect_with(filtered.view(), Coverage(filtered.view()), first_threshold, threads);
+    if (part == whole || peaks.size() >= enough) return typical_shape(view, peaks, threads);
   }
-  return result;
+  return std::nullopt;
+}
+
+/// Noise after the filter over what pixels with independent noise would give; 1 for such.
+float noise_correlation(ConstView detection, ConstView filtered, const Coverage& coverage,
+                        const MatchedFilter& filter) {
+  const SkyLevel before = measure_sky_channel(detection, Coverage(detection));
+  const SkyLevel after = measure_sky_channel(filtered, coverage);
+  if (before.sigma <= 0) return 1;
+  return std::max(1.0F, after.sigma / (before.sigma * filter.white_noise_gain()));
 }
 
 /// Fits that tell against a star: much wider than the stars around it is a galaxy, much narrower
@@ -202,29 +217,26 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
   progress.throw_if_stopped();
   progress(0.2, "finding stars");
   const Image detection = detection_frame(frame, sky, options.threads);
-  constexpr float first_guess_px = 2.5F, first_threshold = 8;
-  const auto first =
-      detect_with(detection.view(), MatchedFilter(first_guess_px),
-                  std::max(options.threshold_sigma, first_threshold), options.threads);
-  const auto typical = typical_shape(detection.view(), first.peaks, options.threads);
-  const Shape assumed = typical.value_or(Shape{first_guess_px, 3});
+  const Shape assumed = find_shape(detection.view(), options.threads).value_or(Shape{2.5F, 3});
   const StarTemplate shape(std::min(assumed.fwhm_px, 20.0F), assumed.beta);
   progress.throw_if_stopped();
   progress(0.4, "finding stars");
-  const auto found =
-      detect_with(detection.view(), shape.filter, options.threshold_sigma, options.threads);
-  const auto saturation = find_saturation(frame, found.peaks, sky, shape);
+  const Image filtered = shape.filter.apply(detection.view(), options.threads);
+  const Coverage coverage(filtered.view());
+  const auto peaks = detect_with(filtered.view(), coverage, options.threshold_sigma, options.threads);
+  const auto saturation = find_saturation(frame, peaks, sky, shape);
   for (const float level : saturation) {
     if (std::isfinite(level)) catalogue.saturation = std::min(level, catalogue.saturation.value_or(level));
   }
   const CandidateInput scene{frame, detection.view(), sky, shape, saturation};
-  const auto candidates = judge_peaks(scene, found.peaks, options.threads);
+  const auto candidates = judge_peaks(scene, peaks, options.threads);
 
   progress.throw_if_stopped();
   progress(0.6, "fitting stars");
   constexpr int bright_count = 150;
   constexpr float bright_snr = 50, fitted_snr = 10;
-  const FitInput input{scene, candidates, found.noise_ratio};
+  const FitInput input{scene, candidates,
+                       noise_correlation(detection.view(), filtered.view(), coverage, shape.filter)};
   const auto noise = learn_noise(
       input, choose_stars(candidates, frame.size(), std::min(bright_count, options.max_fits), bright_snr),
       options.threads);

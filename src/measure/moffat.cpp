@@ -187,7 +187,6 @@ class Search {
 
  private:
   [[nodiscard]] Normal normal_equations(const Vector& p) const;
-  [[nodiscard]] double chi2(const Vector& p) const;
   void solve_linear(Vector& p) const;
   void confine(Vector& p) const;
   void hold_fixed(const Vector& p, Normal& normal) const;
@@ -279,25 +278,12 @@ Normal Search::normal_equations(const Vector& p) const {
     slope << flux * terms.by_x, flux * terms.by_y, terms.value, flux * terms.by_log_fwhm,
         flux * terms.by_e1, flux * terms.by_e2, -flux * terms.by_beta * beta * beta, 1;
     const double residual = pixel.value - flux * terms.value - p[unknown_sky];
-    normal.hessian.selfadjointView<Eigen::Lower>().rankUpdate(slope, pixel.weight);
+    normal.hessian.noalias() += slope * (pixel.weight * slope).transpose();
     normal.gradient += pixel.weight * residual * slope;
     normal.chi2 += pixel.weight * residual * residual;
   }
-  normal.hessian.triangularView<Eigen::StrictlyUpper>() = normal.hessian.transpose();
   hold_fixed(p, normal);
   return normal;
-}
-
-double Search::chi2(const Vector& p) const {
-  const MoffatProfile profile = profile_of(p);
-  double sum = 0;
-  for (const Pixel& pixel : pixels_) {
-    const double model =
-        p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
-    const double residual = pixel.value - model - p[unknown_sky];
-    sum += pixel.weight * residual * residual;
-  }
-  return sum;
 }
 
 /// Takes held parameters, and beta where it pushes against its bound, out of the equations.
@@ -325,22 +311,24 @@ bool Search::minimise(Vector& p) const {
     if (!step.allFinite()) return false;
     Vector next = p + step;
     confine(next);
-    const double next_chi2 = chi2(next);
-    if (!(next_chi2 <= normal.chi2)) {
-      damping *= 8;
-      if (damping > 1e9) return true;  // rounding, not the model, is what stops the descent
-      continue;
-    }
-    const double gain = normal.chi2 - next_chi2;
+    // Most steps succeed, and then the next one needs the whole equations anyway.
+    Normal ahead = normal_equations(next);
+    const double gain = normal.chi2 - ahead.chi2;
     const double moved = std::max(std::abs(next[unknown_x] - p[unknown_x]),
                                   std::abs(next[unknown_y] - p[unknown_y]));
-    p = next;
-    // Against known noise a thousandth of chi2's own unit is nothing: 3 % of an error bar.
-    const double negligible = std::max(1e-6 * next_chi2, options_.sky_sigma > 0 ? 1e-3 : 0.0);
-    if (gain <= negligible && moved < 1e-3 && damping <= 1e-3) return true;
-    damping = std::max(damping / 10, 1e-9);
-    normal = normal_equations(p);
-    if (!(normal.chi2 > 0)) return true;  // reproduced exactly
+    // Against known noise a thousandth of chi2's own unit is nothing: 3 % of an error bar. At the
+    // minimum rounding alone decides the sign of the gain.
+    const double negligible = std::max(1e-6 * normal.chi2, options_.sky_sigma > 0 ? 1e-3 : 0.0);
+    const bool settled = std::abs(gain) <= negligible && moved < 1e-3 && damping <= 1e-2;
+    if (gain >= 0) {
+      p = next;
+      normal = ahead;
+      damping = std::max(damping / 10, 1e-9);
+    } else {
+      damping *= 8;
+    }
+    // Reproduced exactly, or nowhere to go but by rounding errors.
+    if (settled || !(normal.chi2 > 0) || damping > 1e6) return true;
   }
   return true;  // the best point found is still a description; its errors tell how good
 }
@@ -364,10 +352,11 @@ MoffatFit Search::describe(const Vector& p) const {
                beta * beta * error[unknown_inverse_beta], error[unknown_sky]};
   fit.chi2 = options_.sky_sigma > 0 ? reduced : 1.0;
   fit.pixels_used = pixel_count();
+  const MoffatProfile profile = profile_of(p);
   double light = 0, residual = 0;
   for (const Pixel& pixel : pixels_) {
     const double model =
-        p[unknown_flux] * profile_of(p).pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
+        p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
     const double over_sky = pixel.value - p[unknown_sky];
     light += over_sky * over_sky;
     residual += (over_sky - model) * (over_sky - model);

@@ -209,13 +209,13 @@ constexpr double three_sigma_cut = 0.986578;
 /// Scatter of the pixels about a plane, without what sticks out over 3 sigma. All scatter counts,
 /// also what neighbours share: differences of neighbours would miss that in resampled frames.
 CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
-  std::vector<Eigen::Vector4d> pixels;  // 1, x, y, value
-  std::vector<float> values;
+  std::vector<float> xs, ys, values;
   for (int y = cell.y; y < cell.y + cell.height; ++y) {
     for (int x = cell.x; x < cell.x + cell.width; ++x) {
       const float value = channel(0, y, x);
       if (!std::isfinite(value) || !coverage.covers(x, y)) continue;
-      pixels.emplace_back(1, x - cell.x - cell.width / 2.0, y - cell.y - cell.height / 2.0, value);
+      xs.push_back(static_cast<float>(x - cell.x) - 0.5F * static_cast<float>(cell.width));
+      ys.push_back(static_cast<float>(y - cell.y) - 0.5F * static_cast<float>(cell.height));
       values.push_back(value);
     }
   }
@@ -228,22 +228,26 @@ CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
     const double reach = sigma > 0 ? 3 * sigma : std::numeric_limits<double>::infinity();
     Eigen::Matrix3d normal = Eigen::Matrix3d::Zero();
     Eigen::Vector3d right = Eigen::Vector3d::Zero();
-    double squares = 0, count = 0;
-    for (const Eigen::Vector4d& pixel : pixels) {
-      const Eigen::Vector3d term = pixel.head<3>();
-      const double residual = pixel[3] - term.dot(plane);
+    double squares = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double x = xs[i], y = ys[i], residual = values[i] - plane[0] - x * plane[1] - y * plane[2];
       if (std::abs(residual) > reach) continue;
-      normal += term * term.transpose();
-      right += term * residual;
+      normal(0, 0) += 1;
+      normal(1, 0) += x;
+      normal(2, 0) += y;
+      normal(1, 1) += x * x;
+      normal(2, 1) += x * y;
+      normal(2, 2) += y * y;
+      right += residual * Eigen::Vector3d(1, x, y);
       squares += residual * residual;
-      count += 1;
     }
+    const double count = normal(0, 0);
     if (count < 6) break;
-    const Eigen::Vector3d change = normal.ldlt().solve(right);
+    const Eigen::Vector3d change = normal.selfadjointView<Eigen::Lower>().ldlt().solve(right);
     const double left = std::max(squares - change.dot(right), 0.0);
     const double next = std::sqrt(left / (count - 3)) / (sigma > 0 ? three_sigma_cut : 1.0);
     plane += change;
-    const bool settled = std::abs(next - sigma) <= 1e-4 * next;
+    const bool settled = std::abs(next - sigma) <= 1e-3 * next;
     sigma = next;
     if (settled) break;
   }
@@ -269,7 +273,7 @@ float quantisation_noise(ConstView channel, float level) {
 }  // namespace
 
 SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage) {
-  constexpr int cell_px = 32, most_cells = 1024;
+  constexpr int cell_px = 32, most_cells = 600;
   const Size cells{std::max(1, channel.width() / cell_px), std::max(1, channel.height() / cell_px)};
   const int count = static_cast<int>(cells.pixels());
   std::vector<CellNoise> found;

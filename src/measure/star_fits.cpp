@@ -15,8 +15,12 @@ namespace {
 constexpr float least_snr_for_beta = 60;
 
 Rect cutout_of(const FitInput& input, const Candidate& candidate) {
-  // 2.5 FWHM: beyond it lies under 2 % of the light (beta 3), and the sky is well measured.
-  const int reach = std::max(5, static_cast<int>(std::ceil(2.5F * input.scene.shape.fwhm_px)) + 1);
+  // Out to 0.3 % of the peak (2.4 FWHM for beta 3): enough sky is in sight there to tell it from the
+  // wings, and no more pixels are paid for than tell something.
+  const StarTemplate& shape = input.scene.shape;
+  float radius = 2 * shape.fwhm_px;
+  while (radius < 4 * shape.fwhm_px && shape.profile(radius) > 0.003F) radius += 0.25F;
+  const int reach = std::max(5, static_cast<int>(std::ceil(radius)) + 1);
   const Rect box{candidate.peak.x - reach, candidate.peak.y - reach, 2 * reach + 1, 2 * reach + 1};
   return intersect(box, {0, 0, input.scene.frame.width(), input.scene.frame.height()});
 }
