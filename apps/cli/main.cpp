@@ -109,7 +109,8 @@ int run(int argc, char** argv) {
     status =
         failed("out of memory; a smaller --tile or fewer --threads may help", ErrorKind::exhausted);
   } catch (const std::exception& error) {
-    status = failed(error.what(), ErrorKind::failed);
+    const std::string_view text = error.what();  // some libraries add a page of addresses
+    status = failed(std::string(text.substr(0, text.find('\n'))), ErrorKind::failed);
   }
   common.finish(status);
   return status;

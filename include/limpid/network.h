@@ -71,8 +71,8 @@ class Network {
   /// Tiles must have a width and height that are multiples of this, px.
   [[nodiscard]] static int granularity_px();
   /// `tile`: shape (3, h, w), in units of the sky noise over the sky, margin included, no NaN.
-  /// `saturated`: shape (1, h, w), 1 where any channel is clipped. Returns the inner part
-  /// (3, h - 2 margin, w - 2 margin). Throws Error(exhausted) when the device's memory is out.
+  /// `saturated`: (1, h - 2 margin, w - 2 margin), 1 where any channel is clipped. Returns the inner
+  /// part, (3, h - 2 margin, w - 2 margin). Throws Error(exhausted) when the device's memory is out.
   [[nodiscard]] Image run(ConstView tile, ConstView saturated, const TileControls& controls) const;
 
  private:

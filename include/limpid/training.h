@@ -67,14 +67,14 @@ std::string_view name(Aberration aberration);
 /// What is drawn; every field that is not set is drawn at random.
 struct SceneOptions {
   int side_px = 192;
-  std::optional<Aberration> aberration;
-  std::optional<double> fwhm_px;        ///< aimed at; the fitted one differs
-  std::optional<double> sharpen_stars, adjust_halos, sharpen_nonstellar;
-  std::optional<int> stars;
-  std::optional<double> star_peak_min, star_peak_max;  ///< in units of the sky noise
-  std::optional<bool> nebula;
-  std::optional<double> nebula_peak;    ///< 99th percentile, in units of the sky noise
-  std::optional<bool> saturation, correlated_noise, mono;
+  std::optional<Aberration> aberration = {};
+  std::optional<double> fwhm_px = {};        ///< aimed at; the fitted one differs
+  std::optional<double> sharpen_stars = {}, adjust_halos = {}, sharpen_nonstellar = {};
+  std::optional<int> stars = {};
+  std::optional<double> star_peak_min = {}, star_peak_max = {};  ///< in units of the sky noise
+  std::optional<bool> nebula = {};
+  std::optional<double> nebula_peak = {};    ///< 99th percentile, in units of the sky noise
+  std::optional<bool> saturation = {}, correlated_noise = {}, mono = {};
   bool isolated_stars = false;          ///< on a jittered lattice, eight FWHM apart
   bool procedural_only = false;
   bool perturb_measurement = true;      ///< the PSF handed over differs from the true one as a measured one would
@@ -170,7 +170,7 @@ struct TrainState {
          seconds_left = 0, learning_rate = 0;
 };
 /// Returns when all steps are done or a stop was requested; a checkpoint and the averaged weights
-/// are on disk then. `log`, if given, is called about every 10 s.
+/// are on disk then. `log`, if given, is called about every 20 s.
 void train(const TrainOptions& options, const std::function<void(const TrainState&)>& log = {},
            const Progress& progress = {});
 
@@ -208,5 +208,8 @@ struct Evaluation {
   [[nodiscard]] std::string table() const;  ///< Markdown
 };
 Evaluation evaluate(const EvaluateOptions& options, const Progress& progress = {});
+/// A copy of the weights that carries `table` as its validation table.
+void record_table(const std::filesystem::path& weights, const std::filesystem::path& copy,
+                  const std::string& table);
 
 }  // namespace limpid

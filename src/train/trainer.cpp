@@ -31,7 +31,6 @@ double seconds() {
 struct Example {
   torch::Tensor planes, target;
   std::array<float, control_count> controls{};
-  float shot_knee = 0;
 };
 
 Example make_example(const Simulator::Body& simulator, std::uint64_t index, int side) {
@@ -44,17 +43,43 @@ Example make_example(const Simulator::Body& simulator, std::uint64_t index, int 
   const auto inner = [&](const torch::Tensor& x) {
     return x.narrow(1, scene_margin_px, side).narrow(2, scene_margin_px, side).contiguous();
   };
-  return {inner(all), inner(scene.target), control_vector(scene.controls), 0};
+  return {inner(all), inner(scene.target), control_vector(scene.controls)};
 }
 
-/// The same example mirrored or turned; the controls follow.
-void turn_example(Example& example, int turn) {
-  example.planes = turned(example.planes, turn).contiguous();
-  example.target = turned(example.target, turn).contiguous();
-  if ((turn & 1) != 0) example.controls[2] = -example.controls[2];
-  if ((turn & 2) != 0) example.controls[2] = -example.controls[2];
-  if ((turn & 4) != 0) example.controls[1] = -example.controls[1];
+/// Writes (channels, side, side) planes, mirrored or turned, as rows of blocks: (side / block_px)^2 rows
+/// of channels * block_area values. The same order as turned() and to_blocks() give.
+void write_blocks(const torch::Tensor& planes, int turn, float* out) {
+  const auto channels = planes.size(0), side = planes.size(1), blocks = side / block_px;
+  const float* in = planes.data_ptr<float>();
+  // turned(): first the mirrorings, then the transposition; followed backwards here
+  const std::int64_t down = (turn & 4) != 0 ? 1 : side, right = (turn & 4) != 0 ? side : 1;
+  const auto start_x = (turn & 1) != 0 ? side - 1 : 0, start_y = (turn & 2) != 0 ? side - 1 : 0;
+  const std::int64_t sign_x = (turn & 1) != 0 ? -1 : 1, sign_y = (turn & 2) != 0 ? -1 : 1;
+  const auto step = [&](std::int64_t stride) { return stride == 1 ? sign_x : sign_y * side; };
+  const std::int64_t step_y = step(down), step_x = step(right);
+  const std::int64_t start = start_y * side + start_x;
+  for (std::int64_t by = 0; by < blocks; ++by) {
+    for (std::int64_t bx = 0; bx < blocks; ++bx) {
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const float* corner = in + c * side * side + start + by * block_px * step_y + bx * block_px * step_x;
+        for (int i = 0; i < block_px; ++i) {
+          for (int j = 0; j < block_px; ++j) *out++ = corner[i * step_y + j * step_x];
+        }
+      }
+    }
+  }
 }
+
+/// The controls of a mirrored or turned example.
+std::array<float, control_count> turned_controls(std::array<float, control_count> controls, int turn) {
+  if ((turn & 1) != 0) controls[2] = -controls[2];
+  if ((turn & 2) != 0) controls[2] = -controls[2];
+  if ((turn & 4) != 0) controls[1] = -controls[1];
+  return controls;
+}
+
+/// Every so many steps the loss of the untouched input is computed too.
+constexpr std::int64_t identity_every = 5;
 
 /// Draws examples ahead of the trainer; hands them out in the order of their index.
 class Loader {
@@ -122,6 +147,7 @@ class Batches {
  public:
   Batches(const Simulator::Body& simulator, const TrainOptions& options, std::int64_t first_step)
       : options_(options),
+        threads_(thread_count(options.threads)),
         fresh_(std::max(1, options.batch / std::max(1, options.reuse))),
         step_(std::max<std::int64_t>(0, first_step - history_steps)),
         loader_(simulator, options.patch_px, std::max(1, options.loader_threads),
@@ -135,17 +161,24 @@ class Batches {
   Batch next() {
     refill(step_);
     Random random(options_.seed ^ 0xba7c4ULL, static_cast<std::uint64_t>(step_++));
-    std::vector<torch::Tensor> planes, targets, controls;
-    for (int i = 0; i < options_.batch; ++i) {
+    const std::int64_t count = options_.batch, blocks = options_.patch_px / block_px;
+    std::vector<std::pair<const Example*, int>> chosen;
+    for (std::int64_t i = 0; i < count; ++i) {
       const std::size_t at = i < fresh_ ? pool_.size() - 1 - static_cast<std::size_t>(i)
                                         : static_cast<std::size_t>(random.index(static_cast<int>(pool_.size())));
-      Example example = pool_[at];
-      turn_example(example, random.index(8));
-      planes.push_back(to_blocks(example.planes));
-      targets.push_back(to_blocks(example.target));
-      controls.push_back(torch::tensor(at::ArrayRef<float>(example.controls.data(), control_count)).unsqueeze(0));
+      chosen.emplace_back(&pool_[at], random.index(8));
     }
-    return {torch::cat(planes), torch::cat(targets), torch::cat(controls)};
+    auto planes = torch::empty({count, blocks, blocks, plane_count * block_area});
+    auto targets = torch::empty({count, blocks, blocks, 3 * block_area});
+    auto controls = torch::empty({count, control_count});
+    parallel_for(static_cast<int>(count), threads_, [&](int i) {
+      const auto& [example, turn] = chosen[static_cast<std::size_t>(i)];
+      write_blocks(example->planes, turn, planes.data_ptr<float>() + i * planes.stride(0));
+      write_blocks(example->target, turn, targets.data_ptr<float>() + i * targets.stride(0));
+      const auto wishes = turned_controls(example->controls, turn);
+      std::copy(wishes.begin(), wishes.end(), controls.data_ptr<float>() + i * control_count);
+    });
+    return {planes.permute({0, 3, 1, 2}), targets.permute({0, 3, 1, 2}), controls};
   }
   [[nodiscard]] const Loader& loader() const { return loader_; }
 
@@ -156,7 +189,7 @@ class Batches {
     while (pool_.size() > static_cast<std::size_t>(history_steps * fresh_)) pool_.pop_front();
   }
   const TrainOptions& options_;
-  int fresh_;
+  int threads_, fresh_;
   std::int64_t step_;
   Loader loader_;
   std::deque<Example> pool_;
@@ -263,6 +296,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
   const double started = seconds();
   double last_log = started, last_save = started;
   double loss_sum = 0, identity_sum = 0;
+  int compared = 0;
   std::int64_t logged = step;
   const std::int64_t first_step = step;
   while (step < options.steps && !progress.stop.stop_requested()) {
@@ -280,17 +314,20 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       const torch::NoGradGuard no_grad;
       const double keep = std::min(options.weight_average, static_cast<double>(1 + step) / static_cast<double>(10 + step));
       for (const auto& item : network->named_parameters()) average[item.key()].mul_(keep).add_(item.value(), 1 - keep);
-      loss_sum += loss.item<double>();
-      identity_sum += loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<double>();
+      if (step % identity_every == 0) {
+        loss_sum += loss.item<double>();
+        identity_sum += loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<double>();
+        ++compared;
+      }
     }
     ++step;
     const double now = seconds();
-    if (log && (now - last_log > 10 || step == options.steps)) {
+    if (log && (now - last_log > 20 || step == options.steps)) {
       TrainState state;
       state.step = step;
       const auto steps = static_cast<double>(step - logged);
-      state.loss = loss_sum / steps;
-      state.identity_loss = identity_sum / steps;
+      state.loss = loss_sum / std::max(1, compared);
+      state.identity_loss = identity_sum / std::max(1, compared);
       state.patches_per_s = steps * options.batch / (now - last_log);
       const double elapsed = now - started;
       state.loader_share = batches.loader().busy_seconds() / (elapsed * threads);
@@ -299,6 +336,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       state.learning_rate = learning_rate_at(step, options);
       log(state);
       loss_sum = identity_sum = 0;
+      compared = 0;
       logged = step;
       last_log = now;
     }

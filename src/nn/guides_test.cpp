@@ -1,0 +1,59 @@
+#include "nn/guides.h"
+
+#include <gtest/gtest.h>
+
+namespace limpid {
+namespace {
+
+TileControls controls_of(float fwhm_px, float e1, float sharpen) {
+  TileControls c;
+  for (Psf& psf : c.measured) psf = {.fwhm_px = fwhm_px, .beta = 4, .e1 = e1};
+  c.nonstellar = c.measured;
+  c.sharpen_stars = sharpen;
+  return c;
+}
+
+TEST(Guides, LeaveTheMeanOfTheLightAsItIs) {
+  torch::manual_seed(1);
+  const auto tile = torch::randn({3, 128, 160}) + 7;
+  const auto planes = guide_planes(tile, controls_of(3, 0.1F, 0.5F));
+  // at zero frequency W = (1 + lambda) / (1 + lambda)
+  EXPECT_TRUE(torch::allclose(planes.mean({2, 3}), tile.mean({1, 2}).expand({guide_count, 3}), 1e-3, 1e-3));
+}
+
+TEST(Guides, AreTheTileWhenNothingIsAskedOfARoundPsf) {
+  torch::manual_seed(1);
+  TileControls controls = controls_of(3, 0, 0);
+  controls.sharpen_nonstellar = 0;
+  const auto tile = torch::randn({3, 128, 128});
+  const auto planes = guide_planes(tile, controls);
+  for (int k = 0; k < guide_count; ++k) EXPECT_TRUE(torch::allclose(planes[k], tile, 1e-3, 1e-3)) << k;
+}
+
+TEST(Guides, TurnAStarIntoTheWantedOne) {
+  TileControls controls = controls_of(4, 0.2F, 0.25F);
+  const WantedPsfs wanted = wanted_psfs(controls);
+  auto tile = torch::zeros({3, 128, 128});
+  const Image from = controls.measured[0].kernel(64), to = wanted.stellar.kernel(64);
+  const auto star = torch::from_blob(const_cast<float*>(from.pixels().data()), {64, 64}).clone();
+  const auto ideal = torch::from_blob(const_cast<float*>(to.pixels().data()), {64, 64}).clone();
+  tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(star.expand({3, 64, 64}));
+  const auto best = guide_planes(tile, controls)[2][0].narrow(0, 32, 64).narrow(1, 32, 64);
+  // what lambda = 0.002 keeps of the difference: a few per cent of the peak at this width
+  EXPECT_LT((best - ideal).abs().max().item<float>(), 0.1F * ideal.max().item<float>());
+  EXPECT_LT((best - ideal).abs().max().item<float>(), 0.5F * (star - ideal).abs().max().item<float>());
+}
+
+TEST(Wanted, FollowsTheControls) {
+  TileControls controls = controls_of(4, 0.2F, 0.4F);
+  controls.adjust_halos = 0.5F;
+  controls.sharpen_nonstellar = 0.5F;
+  const WantedPsfs wanted = wanted_psfs(controls);
+  EXPECT_FLOAT_EQ(wanted.stellar.fwhm_px, 4 * 0.6F);
+  EXPECT_FLOAT_EQ(wanted.stellar.beta, 4 * std::exp2(-0.75F));
+  EXPECT_FLOAT_EQ(wanted.nonstellar.fwhm_px, 2);
+  EXPECT_FLOAT_EQ(wanted.stellar.ellipticity(), 0);
+}
+
+}  // namespace
+}  // namespace limpid

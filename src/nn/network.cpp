@@ -1,0 +1,177 @@
+#include <limpid/network.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include <limpid/error.h>
+
+#include "nn/device.h"
+#include "nn/model_file.h"
+#include "nn/weights.h"
+
+namespace limpid {
+namespace {
+
+/// Guide planes reach this far; the tile must bring as much context on each side.
+constexpr int context_px = 32;
+/// Width of the strip at the tile's rim in which opposite sides are led into each other, because
+/// the Fourier transform takes the tile for periodic.
+constexpr int seam_px = 16;
+
+void join_opposite_sides(torch::Tensor& tile, int dimension) {
+  const auto size = tile.size(dimension);
+  const auto first = tile.narrow(dimension, 0, seam_px).clone();
+  const auto last = tile.narrow(dimension, size - seam_px, seam_px).clone();
+  auto share = (torch::arange(seam_px, tile.options()) + 1) / (2.0 * seam_px);  // rises to one half
+  share = dimension == 1 ? share.view({1, -1, 1}) : share.view({1, 1, -1});
+  const auto falling = share.flip(dimension);
+  tile.narrow(dimension, size - seam_px, seam_px).copy_(last + share * (first.flip(dimension) - last));
+  tile.narrow(dimension, 0, seam_px).copy_(first + falling * (last.flip(dimension) - first));
+}
+
+torch::Tensor packed(ConstView view) {
+  auto tensor = torch::empty({view.channels(), view.height(), view.width()});
+  float* out = tensor.data_ptr<float>();
+  for (int c = 0; c < view.channels(); ++c) {
+    for (int y = 0; y < view.height(); ++y) {
+      const auto row = view.row(c, y);
+      out = std::copy(row.begin(), row.end(), out);
+    }
+  }
+  return tensor;
+}
+
+}  // namespace
+
+struct Network::Body {
+  Model model;
+  torch::Device device{torch::kCPU};
+  torch::ScalarType type = torch::kFloat;
+};
+
+Network::Network(std::unique_ptr<Body> body) : body_(std::move(body)) {}
+Network::Network(Network&&) noexcept = default;
+Network& Network::operator=(Network&&) noexcept = default;
+Network::~Network() = default;
+
+Network Network::load(const std::filesystem::path& weights, Device device, Precision precision) {
+  auto body = std::make_unique<Body>();
+  body->model = load_model(weights);
+  body->device = torch_device(device);
+  const bool narrow = precision == Precision::bf16 ||
+                      (precision == Precision::automatic && bfloat16_is_fast(body->device));
+  body->type = narrow ? torch::kBFloat16 : torch::kFloat;
+  body->model.network->to(body->device, body->type);
+  for (auto& parameter : body->model.network->parameters()) {
+    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+  }
+  return Network(std::move(body));
+}
+
+NetworkInfo Network::read_info(const std::filesystem::path& weights) {
+  return model_info(weights, read_safetensors_metadata(weights));
+}
+
+const NetworkInfo& Network::info() const { return body_->model.info; }
+
+std::string Network::device_text() const {
+  return body_->device.str() + (body_->type == torch::kFloat ? ", float32" : ", bfloat16");
+}
+
+int Network::margin_px() { return context_px; }
+int Network::granularity_px() { return 2 * block_px; }
+
+Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls) const {
+  const torch::NoGradGuard no_grad;
+  const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
+  if (tile.channels() != 3 || height <= 0 || width <= 0 || height % granularity_px() != 0 || width % granularity_px() != 0) {
+    throw Error(ErrorKind::usage, "a tile must have three channels and a side that is a multiple of " +
+                                      std::to_string(granularity_px()) + " px");
+  }
+  try {
+    auto light = packed(tile);
+    join_opposite_sides(light, 1);
+    join_opposite_sides(light, 2);
+    light = light.to(body_->device);
+    const auto guides = guide_planes(light, controls);
+    const auto inner = [&](const torch::Tensor& x) {
+      return x.narrow(-2, context_px, height).narrow(-1, context_px, width);
+    };
+    const auto clipped = packed(saturated).to(body_->device);
+    const auto planes = torch::cat({inner(light), inner(guides).reshape({3 * guide_count, height, width}), clipped});
+    const auto wishes = control_vector(controls);
+    const auto wanted = torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).to(body_->device).unsqueeze(0);
+    const auto answer = from_blocks(body_->model.network->forward(to_blocks(planes), wanted)).cpu();
+    Image result(3, {width, height});
+    std::copy_n(answer.data_ptr<float>(), answer.numel(), result.pixels().data());
+    return result;
+  } catch (const c10::Error& error) {
+    // LibTorch has one exception for all; its words tell memory and devices from mistakes of ours.
+    std::string text = error.what_without_backtrace();
+    text = text.substr(0, text.find('\n'));
+    const bool exhausted = text.find("allocate memory") != std::string::npos || text.find("out of memory") != std::string::npos ||
+                           text.find("CUDA") != std::string::npos || text.find("cuDNN") != std::string::npos;
+    throw Error(exhausted ? ErrorKind::exhausted : ErrorKind::failed, body_->device.str() + ": " + text);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::exhausted, "out of memory for a tile of " + std::to_string(width) + " x " + std::to_string(height) + " px");
+  }
+}
+
+// ---- installed weights -------------------------------------------------------------------------
+
+namespace {
+
+std::vector<std::filesystem::path> model_folders() {
+  std::vector<std::filesystem::path> folders;
+  if (const char* named = std::getenv("LIMPID_MODELS")) folders.emplace_back(named);
+  std::error_code failure;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", failure);
+  if (!failure) {
+    folders.push_back(program.parent_path() / ".." / "share" / "limpid" / "models");
+    // a program run from its build folder finds the weights of its source tree
+    folders.push_back(program.parent_path() / ".." / ".." / "models");
+  }
+  folders.emplace_back(LIMPID_MODEL_FOLDER);
+  return folders;
+}
+
+}  // namespace
+
+std::vector<InstalledModel> installed_models() {
+  std::vector<InstalledModel> models;
+  for (const auto& folder : model_folders()) {
+    std::error_code failure;
+    for (std::filesystem::directory_iterator entry(folder, failure), end; !failure && entry != end; entry.increment(failure)) {
+      if (entry->path().extension() != ".safetensors") continue;
+      const auto path = std::filesystem::weakly_canonical(entry->path(), failure);
+      const bool known = std::any_of(models.begin(), models.end(), [&](const auto& m) { return m.path == path; });
+      if (known) continue;
+      try {
+        models.push_back({path, Network::read_info(path)});
+      } catch (const Error&) {
+        continue;  // not weights of ours: another program's file in a shared folder
+      }
+    }
+  }
+  const auto version = [](const InstalledModel& model) {
+    const auto dash = model.info.name.rfind('-');
+    return dash == std::string::npos ? 0 : std::atoi(model.info.name.c_str() + dash + 1);
+  };
+  std::stable_sort(models.begin(), models.end(), [&](const auto& a, const auto& b) { return version(a) > version(b); });
+  return models;
+}
+
+std::filesystem::path find_model(const std::string& name) {
+  if (name.find('/') != std::string::npos || name.ends_with(".safetensors")) return name;
+  const auto models = installed_models();
+  if (models.empty()) {
+    throw Error(ErrorKind::bad_model, "no weights are installed; name a folder of them in LIMPID_MODELS or give --ai FILE");
+  }
+  if (name.empty()) return models.front().path;
+  for (const auto& model : models) {
+    if (model.info.name == name || model.info.name == "limpid-" + name) return model.path;
+  }
+  throw Error(ErrorKind::bad_model, "no weights called '" + name + "' are installed; 'limpid models' lists those that are");
+}
+
+}  // namespace limpid

@@ -1,0 +1,89 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include <limpid/error.h>
+
+#include "nn/architecture.h"
+#include "nn/mixing.h"
+#include "nn/model_file.h"
+
+namespace limpid {
+namespace {
+
+torch::Tensor planes(int n) {
+  torch::manual_seed(5);
+  return (torch::randn({n, 8, 8, plane_count * block_area}) * 20).permute({0, 3, 1, 2});
+}
+
+TEST(GuidedUnet, UntrainedReturnsTheTile) {
+  const auto network = build_architecture("guided_unet", {});
+  const auto light = planes(2);
+  const auto out = network->forward(light, torch::randn({2, control_count}));
+  EXPECT_TRUE(torch::allclose(out, light.narrow(1, 0, 3 * block_area), 0, 1e-5));
+}
+
+TEST(GuidedUnet, UnknownOrNonsenseShapesAreBadModels) {
+  EXPECT_THROW(build_architecture("transformer", {}), Error);
+  EXPECT_THROW(build_architecture("guided_unet", {{48}, {0, 1, 1}}), Error);
+  EXPECT_THROW(build_architecture("guided_unet", {{48, -1}, {0, 1, 1}}), Error);
+  EXPECT_THROW(build_architecture("guided_unet", {{48, 96}, {0, 1, 1000}}), Error);
+}
+
+TEST(Blocks, ComeBackAsTheyWere) {
+  const auto picture = torch::randn({3, 24, 16});
+  EXPECT_TRUE(torch::equal(from_blocks(to_blocks(picture)), picture));
+}
+
+TEST(Mixing, AgreesWithTheFormulaWrittenPlainly) {
+  const int colour = 3 * block_area;
+  const auto light = planes(1);
+  const auto answer = torch::randn({1, 8, 8, (guide_count + 1) * colour}).permute({0, 3, 1, 2}).detach().requires_grad_();
+  const auto tile = light.narrow(1, 0, colour);
+  auto slow = tile.clone();
+  for (int k = 0; k < guide_count; ++k) {
+    slow = slow + answer.narrow(1, k * colour, colour) * (light.narrow(1, (k + 1) * colour, colour) - tile);
+  }
+  const auto bright = light.narrow(1, guide_count * colour, colour);
+  slow = slow + answer.narrow(1, guide_count * colour, colour) * (900 + tile.square() + bright.square()).sqrt();
+  const auto fast = mix_guides(light, answer, guide_count, colour);
+  EXPECT_TRUE(torch::allclose(fast, slow, 1e-4, 1e-3));
+  const auto weight = torch::randn_like(slow);
+  const auto by_fast = torch::autograd::grad({(fast * weight).sum()}, {answer})[0];
+  const auto by_slow = torch::autograd::grad({(slow * weight).sum()}, {answer})[0];
+  EXPECT_TRUE(torch::allclose(by_fast, by_slow, 1e-4, 1e-3));
+}
+
+TEST(Mixing, ViewIsOddAndRisesEverywhere) {
+  const auto x = torch::linspace(-1e5, 1e5, 16384).view({1, 1, 1, 16384}).permute({0, 3, 1, 2});
+  const auto seen = compressed(x).flatten();
+  EXPECT_TRUE((seen.narrow(0, 1, 16383) > seen.narrow(0, 0, 16383)).all().item<bool>());
+  EXPECT_TRUE(torch::allclose(seen, -seen.flip(0), 1e-4, 1e-4));
+}
+
+TEST(ModelFile, KeepsWeightsToHalfPrecisionAndRefusesOtherShapes) {
+  const auto path = std::filesystem::temp_directory_path() / ("limpid_model_" + std::to_string(::getpid()) + ".safetensors");
+  const auto network = build_architecture("guided_unet", {});
+  std::map<std::string, torch::Tensor> weights;
+  for (const auto& item : network->named_parameters()) weights[item.key()] = torch::randn_like(item.value());
+  ModelDescription about;
+  about.name = "limpid-9";
+  about.architecture = "guided_unet";
+  about.shape = {};
+  about.steps = 12;
+  save_model(path, weights, about);
+  const Model model = load_model(path);
+  EXPECT_EQ(model.info.name, "limpid-9");
+  EXPECT_EQ(model.info.steps, 12);
+  for (const auto& item : model.network->named_parameters()) {
+    // float16 keeps 11 bits
+    EXPECT_TRUE(torch::allclose(item.value(), weights[item.key()], 1e-3, 1e-6)) << item.key();
+  }
+  about.shape.widths = {32, 96};
+  save_model(path, weights, about);
+  EXPECT_THROW(load_model(path), Error);
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace limpid

@@ -1,0 +1,399 @@
+#include <limpid/deconvolve.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+
+#include <limpid/error.h>
+#include <limpid/tiles.h>
+
+#include "restore/normalise.h"
+
+namespace limpid {
+namespace {
+
+constexpr float widest_fwhm_px = 8.0F;       // over it the frame is processed on a binned grid
+constexpr int smallest_tile_px = 128;        // the last resort when memory is short
+constexpr float assumed_fwhm_px = 3.0F, assumed_beta = 4.0F;
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void check(ConstView frame, const DeconvolveOptions& o) {
+  const auto within = [](float value, float low, float high, const char* what) {
+    if (!(value >= low && value <= high)) {
+      throw Error(ErrorKind::usage, std::string(what) + " must lie between " + std::to_string(low) + " and " + std::to_string(high));
+    }
+  };
+  within(o.sharpen_stars, 0, 0.7F, "--sharpen-stars");
+  within(o.adjust_halos, -0.5F, 0.5F, "--adjust-halos");
+  within(o.sharpen_nonstellar, 0, 1, "--sharpen-nonstellar");
+  within(o.overlap, 0, 0.5F, "--overlap");
+  if (o.psf_fwhm_px) within(*o.psf_fwhm_px, 0.5F, 8, "--psf");
+  if (o.tile_px < 256) throw Error(ErrorKind::usage, "--tile must be at least 256");
+  if (frame.channels() != 1 && frame.channels() != 3) {
+    throw Error(ErrorKind::bad_input, "a frame with " + std::to_string(frame.channels()) + " channels; limpid takes 1 or 3");
+  }
+  if (frame.empty()) throw Error(ErrorKind::bad_input, "an empty frame");
+  if (!o.mask.empty() && (o.mask.size() != frame.size() || o.mask.channels() != 1)) {
+    throw Error(ErrorKind::usage, "--mask must have one channel and the frame's size, " + std::to_string(frame.width()) +
+                                      " x " + std::to_string(frame.height()));
+  }
+  if (o.region && intersect(*o.region, {0, 0, frame.width(), frame.height()}) != *o.region) {
+    throw Error(ErrorKind::usage, "--region reaches outside the frame of " + std::to_string(frame.width()) + " x " +
+                                      std::to_string(frame.height()) + " px");
+  }
+}
+
+/// What the frame tells about itself, and what is assumed where it tells nothing.
+struct Knowledge {
+  StarCatalogue catalogue;
+  std::optional<PsfField> field;
+  Psf assumed;
+};
+
+Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport& report, const Progress& progress) {
+  Knowledge known;
+  if (o.no_stars) {
+    known.catalogue.sky = measure_sky(frame);
+    known.catalogue.frame = frame.size();
+  } else {
+    known.catalogue = detect_stars(frame, {.threads = o.threads}, progress);
+    if (!known.catalogue.stars.empty()) known.field = fit_psf_field(known.catalogue);
+  }
+  known.assumed.beta = assumed_beta;
+  known.assumed.fwhm_px = o.psf_fwhm_px.value_or(assumed_fwhm_px);
+  if (!known.field && !o.psf_fwhm_px) {
+    if (!o.no_stars) {
+      throw Error(ErrorKind::failed, "only " + std::to_string(known.catalogue.stars.size()) +
+                                         " stars found, too few to measure the PSF; give --psf FWHM, or --no-stars for the Moon, planets and starless frames");
+    }
+    report.notes.push_back("no stars and no --psf: a PSF of 3 px was assumed; look at the result and give --psf FWHM");
+    progress.say(report.notes.back());
+  }
+  return known;
+}
+
+/// Median over a grid of places.
+double median_over(Size size, const std::function<double(float, float)>& value) {
+  std::vector<double> values;
+  for (int j = 0; j < 5; ++j) {
+    for (int i = 0; i < 5; ++i) {
+      values.push_back(value((static_cast<float>(i) + 0.5F) / 5 * static_cast<float>(size.width),
+                             (static_cast<float>(j) + 0.5F) / 5 * static_cast<float>(size.height)));
+    }
+  }
+  std::ranges::nth_element(values, values.begin() + 12);
+  return values[12];
+}
+
+TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x, float y) {
+  TileControls controls;
+  controls.mono = channels == 1;
+  for (int c = 0; c < 3; ++c) {
+    Psf psf = known.field ? known.field->at(x, y, channels == 1 ? 0 : c) : known.assumed;
+    if (controls.mono) psf.dx = psf.dy = 0;
+    psf.fwhm_px = std::clamp(psf.fwhm_px, 0.8F, 1.25F * widest_fwhm_px);
+    psf.beta = std::clamp(psf.beta, 1.3F, 11.5F);
+    const float excess = psf.ellipticity() / 0.5F;
+    if (excess > 1) psf.e1 /= excess, psf.e2 /= excess;
+    controls.measured[static_cast<std::size_t>(c)] = psf;
+  }
+  controls.nonstellar = controls.measured;
+  if (o.psf_fwhm_px) {
+    Psf round = wanted_psfs(controls).nonstellar;  // for its mean beta
+    round.fwhm_px = *o.psf_fwhm_px;
+    controls.nonstellar.fill(round);
+    if (o.no_stars) controls.measured = controls.nonstellar;
+  }
+  controls.sharpen_stars = o.correct_only ? 0 : o.sharpen_stars;
+  controls.adjust_halos = o.correct_only ? 0 : o.adjust_halos;
+  controls.sharpen_nonstellar = o.correct_only ? 0 : o.sharpen_nonstellar;
+  if (o.no_stars) {  // everything is non-stellar: what little looks like a star is treated alike
+    controls.sharpen_stars = std::min(0.7F, controls.sharpen_nonstellar);
+    controls.adjust_halos = 0;
+  }
+  return controls;
+}
+
+/// 1 where any channel is clipped.
+Image clipped_cores(ConstView tile, const std::optional<float>& saturation) {
+  Image mask(1, tile.size());
+  if (!saturation) return mask;
+  for (int c = 0; c < tile.channels(); ++c) {
+    for (int y = 0; y < tile.height(); ++y) {
+      const auto row = tile.row(c, y);
+      const auto out = mask.view().row(0, y);
+      for (std::size_t x = 0; x < row.size(); ++x) {
+        if (row[x] >= 0.98F * *saturation) out[x] = 1;
+      }
+    }
+  }
+  return mask;
+}
+
+Rect grown(Rect r, int by) { return {r.x - by, r.y - by, r.width + 2 * by, r.height + 2 * by}; }
+
+/// One pass of the network over `region` of a frame without gaps.
+Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o, const Network& network,
+                int tile_px, DeconvolveReport& report, const Progress& progress) {
+  const Normalisation normalisation(known.catalogue.sky, frame);
+  const int step = Network::granularity_px();
+  const int longest = std::max(region.width, region.height);
+  tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
+  const TileGrid grid(region.size(), tile_px, static_cast<int>(o.overlap * static_cast<float>(tile_px)));
+  TileBlender blender(grid, frame.channels());
+  for (int i = 0; i < grid.count(); ++i) {
+    progress.throw_if_stopped();
+    progress(static_cast<double>(i) / grid.count(), "deconvolving");
+    Rect tile = grid.tile(i);
+    tile.x += region.x;
+    tile.y += region.y;
+    const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
+    const Image clipped = clipped_cores(extract_mirrored(frame, tile).view(), known.catalogue.saturation);
+    const TileControls controls = controls_at(known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
+                                              static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
+    const double start = seconds();
+    const Image answer = network.run(normalisation.apply(around.view()).view(), clipped.view(), controls);
+    report.network_seconds += seconds() - start;
+    blender.add(i, normalisation.undo(answer.view()).view());
+  }
+  report.tiles += grid.count();
+  report.tile_px = tile_px;
+  return std::move(blender).finish();
+}
+
+/// Smaller tiles when memory runs out, then the other device.
+Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o, const Network& network,
+                        DeconvolveReport& report, const Progress& progress, const std::function<Network()>& fallback) {
+  std::optional<Network> spare;
+  for (int tile_px = o.tile_px;;) {
+    try {
+      return run_tiles(frame, region, known, o, spare ? *spare : network, tile_px, report, progress);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::exhausted) throw;
+      if (tile_px / 2 >= smallest_tile_px) {
+        tile_px /= 2;
+        report.notes.push_back(std::string(error.what()) + "; going on with tiles of " + std::to_string(tile_px) + " px");
+      } else if (fallback && !spare) {
+        spare = fallback();
+        tile_px = o.tile_px;
+        report.device = spare->device_text();
+        report.notes.push_back(std::string(error.what()) + "; going on with " + report.device);
+      } else {
+        throw;
+      }
+      progress.say(report.notes.back());
+    }
+  }
+}
+
+Image binned(ConstView frame, int factor) {
+  Image small(frame.channels(), {frame.width() / factor, frame.height() / factor});
+  for (int c = 0; c < frame.channels(); ++c) {
+    for (int y = 0; y < small.height(); ++y) {
+      for (int x = 0; x < small.width(); ++x) {
+        float sum = 0;
+        for (int j = 0; j < factor; ++j) {
+          for (int i = 0; i < factor; ++i) sum += frame(c, y * factor + j, x * factor + i);
+        }
+        small.view()(c, y, x) = sum / static_cast<float>(factor * factor);
+      }
+    }
+  }
+  return small;
+}
+
+/// frame + the enlarged difference of two binned frames (bilinear): what binning cannot show stays.
+Image add_enlarged(ConstView frame, ConstView after, ConstView before, int factor) {
+  Image result = copy(frame);
+  const auto width = static_cast<float>(after.width() - 1), height = static_cast<float>(after.height() - 1);
+  for (int c = 0; c < frame.channels(); ++c) {
+    for (int y = 0; y < frame.height(); ++y) {
+      const float v = std::clamp((static_cast<float>(y) + 0.5F) / static_cast<float>(factor) - 0.5F, 0.0F, height);
+      const int y0 = static_cast<int>(v), y1 = std::min(y0 + 1, after.height() - 1);
+      for (int x = 0; x < frame.width(); ++x) {
+        const float u = std::clamp((static_cast<float>(x) + 0.5F) / static_cast<float>(factor) - 0.5F, 0.0F, width);
+        const int x0 = static_cast<int>(u), x1 = std::min(x0 + 1, after.width() - 1);
+        const float fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
+        const auto change = [&](int j, int i) { return after(c, j, i) - before(c, j, i); };
+        result.view()(c, y, x) += (1 - fy) * ((1 - fx) * change(y0, x0) + fx * change(y0, x1)) +
+                                  fy * ((1 - fx) * change(y1, x0) + fx * change(y1, x1));
+      }
+    }
+  }
+  return result;
+}
+
+/// One pass: measure, bin when stars are very wide, tile. Returns the region.
+Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network, DeconvolveReport& report,
+           Knowledge* first_knowledge, const Progress& progress, const std::function<Network()>& fallback) {
+  Knowledge known = measure(frame, o, report, progress.part(0, 0.15));
+  const auto fwhm = [&](float x, float y) { return known.field ? known.field->mean_at(x, y).fwhm_px : known.assumed.fwhm_px; };
+  const auto typical = static_cast<float>(median_over(frame.size(), fwhm));
+  if (first_knowledge != nullptr) {
+    report.fwhm_px = typical;
+    report.psf_measured = known.field.has_value();
+    if (known.field) {
+      report.stars_used = known.field->star_count();
+      report.field_order = known.field->order();
+      report.ellipticity = median_over(frame.size(), [&](float x, float y) { return known.field->mean_at(x, y).ellipticity(); });
+    }
+    const WantedPsfs wanted = wanted_psfs(controls_at(known, o, frame.channels(), static_cast<float>(frame.width()) / 2, static_cast<float>(frame.height()) / 2));
+    report.fwhm_asked_px = wanted.stellar.fwhm_px;
+    report.nonstellar_fwhm_asked_px = wanted.nonstellar.fwhm_px;
+  }
+  int factor = 1;
+  while (typical / static_cast<float>(factor) > widest_fwhm_px && std::min(frame.width(), frame.height()) / (factor + 1) >= 16) ++factor;
+  Image result;
+  if (factor == 1) {
+    result = run_with_fallback(frame, region, known, o, network, report, progress.part(0.15, 1), fallback);
+  } else {
+    report.binned_by = factor;
+    report.notes.push_back("stars are over 8 px wide: processed on a grid binned by " + std::to_string(factor) + ", returned at full size");
+    progress.say(report.notes.back());
+    const Image small = binned(frame, factor);
+    Knowledge coarse = known;
+    coarse.catalogue.sky = measure_sky(small.view());
+    if (known.field) coarse.field = known.field->binned(factor);
+    coarse.assumed.fwhm_px /= static_cast<float>(factor);
+    DeconvolveOptions coarse_options = o;
+    if (o.psf_fwhm_px) coarse_options.psf_fwhm_px = *o.psf_fwhm_px / static_cast<float>(factor);
+    const Image sharp = run_with_fallback(small.view(), {0, 0, small.width(), small.height()}, coarse, coarse_options, network, report,
+                                          progress.part(0.15, 1), fallback);
+    result = copy(add_enlarged(frame, sharp.view(), small.view(), factor).view().crop(region));
+  }
+  if (first_knowledge != nullptr) *first_knowledge = std::move(known);
+  return result;
+}
+
+/// The passes that the options ask for, each fed with the result of the one before.
+std::vector<DeconvolveOptions> passes(const DeconvolveOptions& o) {
+  DeconvolveOptions correct = o, full = o;
+  correct.correct_only = true;
+  if (o.correct_only) return {correct};
+  std::vector<DeconvolveOptions> list;
+  if (o.correct_first) list.push_back(correct);
+  if (o.nonstellar_then_stellar) {
+    DeconvolveOptions nonstellar = o, stellar = o;
+    nonstellar.sharpen_stars = nonstellar.adjust_halos = 0;
+    stellar.sharpen_nonstellar = 0;
+    list.push_back(nonstellar);
+    list.push_back(stellar);
+  } else {
+    list.push_back(full);
+  }
+  return list;
+}
+
+Image intensity_of(ConstView frame) {
+  Image result(1, frame.size());
+  for (int y = 0; y < frame.height(); ++y) {
+    const auto r = frame.row(0, y), g = frame.row(1, y), b = frame.row(2, y);
+    const auto out = result.view().row(0, y);
+    for (std::size_t x = 0; x < out.size(); ++x) out[x] = (r[x] + g[x] + b[x]) / 3;
+  }
+  return result;
+}
+
+/// HSI: hue and saturation stay, so every channel's light over the sky scales with the intensity.
+/// Where there is hardly any light the ratio is noise, and the change is added instead.
+Image recolour(ConstView frame, ConstView before, ConstView after, const std::vector<SkyLevel>& sky, SkyLevel intensity) {
+  Image result(3, frame.size());
+  for (int c = 0; c < 3; ++c) {
+    const SkyLevel& level = sky[static_cast<std::size_t>(c)];
+    for (int y = 0; y < frame.height(); ++y) {
+      const auto in = frame.row(c, y), i0 = before.row(0, y), i1 = after.row(0, y);
+      const auto out = result.view().row(c, y);
+      for (std::size_t x = 0; x < out.size(); ++x) {
+        const float light = i0[x] - intensity.sky, change = i1[x] - i0[x];
+        const float share = std::clamp(light / std::max(10 * intensity.sigma, 1e-12F), 0.0F, 1.0F);
+        const float ratio = light > 0 ? (in[x] - level.sky) / light : 1.0F;
+        out[x] = in[x] + change * (share * ratio + (1 - share));
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+Deconvolved deconvolve(ConstView frame, const Network& network, const DeconvolveOptions& options, const Progress& progress,
+                       const std::function<Network()>& fallback) {
+  check(frame, options);
+  const double start = seconds();
+  Deconvolved result;
+  DeconvolveReport& report = result.report;
+  report.model = network.info().name;
+  report.device = network.device_text();
+
+  const Rect whole{0, 0, frame.width(), frame.height()};
+  const Rect region = options.region.value_or(whole);
+  const Image missing = find_missing(frame);
+  Image working;
+  ConstView current = frame;
+  if (!missing.empty()) {
+    report.pixels_without_data = static_cast<std::size_t>(std::ranges::count_if(missing.pixels(), [](float m) { return m != 0; }));
+    if (report.pixels_without_data == frame.size().pixels()) throw Error(ErrorKind::bad_input, "the frame has no data: every pixel is empty");
+    working = copy(frame);
+    fill_missing(working.view(), missing.view());
+    current = working.view();
+  }
+  Image intensity;
+  std::vector<SkyLevel> colour_sky;
+  const bool luminance = options.luminance_only && frame.channels() == 3;
+  Image colour;
+  if (luminance) {
+    colour_sky = measure_sky(current);
+    colour = copy(current);
+    intensity = intensity_of(current);
+    current = intensity.view();
+  }
+
+  Knowledge before;
+  const auto list = passes(options);
+  Image sharp;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const double share = 0.95 / static_cast<double>(list.size());
+    // earlier passes need the whole frame: the next one measures it
+    const bool last = i + 1 == list.size();
+    Image next = pass(current, last ? region : whole, list[i], network, report, i == 0 ? &before : nullptr,
+                      progress.part(share * static_cast<double>(i), share * static_cast<double>(i + 1)), fallback);
+    sharp = std::move(next);
+    current = sharp.view();
+  }
+  if (luminance) {
+    const Image part = copy(intensity.view().crop(region));
+    sharp = recolour(colour.view().crop(region), part.view(), sharp.view(), colour_sky, before.catalogue.sky.at(0));
+  }
+
+  const ConstView original = frame.crop(region);
+  for (int c = 0; c < frame.channels(); ++c) {
+    for (int y = 0; y < region.height; ++y) {
+      const auto in = original.row(c, y);
+      const auto out = sharp.view().row(c, y);
+      for (std::size_t x = 0; x < out.size(); ++x) {
+        const int fx = region.x + static_cast<int>(x), fy = region.y + y;
+        if (!missing.empty() && missing.view()(0, fy, fx) != 0) {
+          out[x] = in[x];
+        } else if (!options.mask.empty()) {
+          const float share = std::clamp(options.mask(0, fy, fx), 0.0F, 1.0F);
+          out[x] = in[x] + share * (out[x] - in[x]);
+        }
+      }
+    }
+  }
+  result.image = std::move(sharp);
+  report.seconds = seconds() - start;
+  report.megapixels_per_s = static_cast<double>(region.size().pixels()) * 1e-6 / report.seconds;
+  if (options.check && before.field && region == whole && !luminance) {
+    report.trust = compare_stars(before.catalogue, result.image.view(), report.fwhm_asked_px / report.fwhm_px, options.threads,
+                                 progress.part(0.95, 1));
+  }
+  progress(1, "done");
+  return result;
+}
+
+}  // namespace limpid

@@ -1,0 +1,158 @@
+#include "restore/normalise.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace limpid {
+
+Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(std::move(sky)) {
+  for (int c = 0; c < frame.channels(); ++c) {
+    SkyLevel& level = sky_[static_cast<std::size_t>(c)];
+    if (level.sigma > 0 && std::isfinite(level.sigma)) continue;
+    float low = INFINITY, high = -INFINITY;
+    for (int y = 0; y < frame.height(); ++y) {
+      for (const float value : frame.row(c, y)) {
+        if (!std::isfinite(value)) continue;
+        low = std::min(low, value);
+        high = std::max(high, value);
+      }
+    }
+    // A noiseless picture: as if it had a signal-to-noise ratio of a thousand.
+    level.sigma = high > low ? (high - low) * 1e-3F : 1.0F;
+    if (!std::isfinite(level.sky)) level.sky = std::isfinite(low) ? low : 0.0F;
+  }
+}
+
+Image Normalisation::apply(ConstView tile) const {
+  Image result(3, tile.size());
+  for (int c = 0; c < 3; ++c) {
+    const int from = tile.channels() == 1 ? 0 : c;
+    const SkyLevel& level = sky_[static_cast<std::size_t>(from)];
+    const float scale = 1 / level.sigma;
+    for (int y = 0; y < tile.height(); ++y) {
+      std::ranges::transform(tile.row(from, y), result.view().row(c, y).begin(),
+                             [&](float value) { return (value - level.sky) * scale; });
+    }
+  }
+  return result;
+}
+
+Image Normalisation::undo(ConstView tile) const {
+  const int channels = static_cast<int>(sky_.size());
+  Image result(channels, tile.size());
+  for (int c = 0; c < channels; ++c) {
+    const SkyLevel& level = sky_[static_cast<std::size_t>(c)];
+    for (int y = 0; y < tile.height(); ++y) {
+      const auto out = result.view().row(c, y);
+      const auto a = tile.row(channels == 1 ? 0 : c, y);
+      if (channels == 1) {
+        const auto b = tile.row(1, y), d = tile.row(2, y);
+        for (std::size_t x = 0; x < out.size(); ++x) out[x] = level.sky + level.sigma * (a[x] + b[x] + d[x]) / 3;
+      } else {
+        for (std::size_t x = 0; x < out.size(); ++x) out[x] = level.sky + level.sigma * a[x];
+      }
+    }
+  }
+  return result;
+}
+
+Image find_missing(ConstView frame) {
+  const int width = frame.width(), height = frame.height();
+  float highest = -INFINITY;
+  bool any = false;
+  for (int c = 0; c < frame.channels(); ++c) {
+    for (int y = 0; y < height; ++y) {
+      for (const float value : frame.row(c, y)) {
+        if (std::isfinite(value)) highest = std::max(highest, value);
+      }
+    }
+  }
+  Image missing(1, frame.size());
+  const auto at = [&](int y, int x) -> float& { return missing.view()(0, y, x); };
+  const auto all_equal = [&](int y, int x, float value) {
+    for (int c = 0; c < frame.channels(); ++c) {
+      if (frame(c, y, x) != value) return false;
+    }
+    return true;
+  };
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      for (int c = 0; c < frame.channels(); ++c) {
+        if (!std::isfinite(frame(c, y, x))) at(y, x) = 1, any = true;
+      }
+    }
+  }
+  // Borders left by registration: flood from the frame's edge over pixels of exactly that value.
+  for (const float value : {0.0F, highest}) {
+    std::vector<std::pair<int, int>> region;
+    Image visited(1, frame.size());
+    const auto visit = [&](int y, int x) {
+      if (x < 0 || y < 0 || x >= width || y >= height || visited.view()(0, y, x) != 0 || !all_equal(y, x, value)) return;
+      visited.view()(0, y, x) = 1;
+      region.emplace_back(y, x);
+    };
+    const auto flood = [&](int y, int x) {
+      region.clear();
+      visit(y, x);
+      for (std::size_t i = 0; i < region.size(); ++i) {
+        const auto [py, px] = region[i];
+        visit(py - 1, px);
+        visit(py + 1, px);
+        visit(py, px - 1);
+        visit(py, px + 1);
+      }
+      if (region.size() < smallest_border_px) return;
+      any = true;
+      for (const auto& [py, px] : region) at(py, px) = 1;
+    };
+    for (int x = 0; x < width; ++x) flood(0, x), flood(height - 1, x);
+    for (int y = 0; y < height; ++y) flood(y, 0), flood(y, width - 1);
+  }
+  return any ? std::move(missing) : Image();
+}
+
+void fill_missing(MutableView frame, ConstView missing) {
+  const Size size = frame.size();
+  if (size.width <= 1 && size.height <= 1) return;
+  const Size half{(size.width + 1) / 2, (size.height + 1) / 2};
+  Image coarse(frame.channels(), half), coarse_missing(1, half);
+  bool gaps = false;
+  for (int y = 0; y < half.height; ++y) {
+    for (int x = 0; x < half.width; ++x) {
+      int known = 0;
+      std::array<float, 8> sum{};
+      for (int j = 2 * y; j < std::min(2 * y + 2, size.height); ++j) {
+        for (int i = 2 * x; i < std::min(2 * x + 2, size.width); ++i) {
+          if (missing(0, j, i) != 0) continue;
+          ++known;
+          for (int c = 0; c < frame.channels(); ++c) sum[static_cast<std::size_t>(c)] += frame(c, j, i);
+        }
+      }
+      for (int c = 0; c < frame.channels(); ++c) {
+        coarse.view()(c, y, x) = known > 0 ? sum[static_cast<std::size_t>(c)] / static_cast<float>(known) : 0.0F;
+      }
+      coarse_missing.view()(0, y, x) = known == 0 ? 1.0F : 0.0F;
+      gaps = gaps || known == 0;
+    }
+  }
+  if (gaps) fill_missing(coarse.view(), coarse_missing.view());
+  for (int y = 0; y < size.height; ++y) {
+    for (int x = 0; x < size.width; ++x) {
+      if (missing(0, y, x) == 0) continue;
+      // bilinear between the centres of the coarse pixels
+      const float u = std::clamp((static_cast<float>(x) - 0.5F) / 2, 0.0F, static_cast<float>(half.width - 1));
+      const float v = std::clamp((static_cast<float>(y) - 0.5F) / 2, 0.0F, static_cast<float>(half.height - 1));
+      const int x0 = static_cast<int>(u), y0 = static_cast<int>(v);
+      const int x1 = std::min(x0 + 1, half.width - 1), y1 = std::min(y0 + 1, half.height - 1);
+      const float fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
+      for (int c = 0; c < frame.channels(); ++c) {
+        const auto from = coarse.view();
+        frame(c, y, x) = (1 - fy) * ((1 - fx) * from(c, y0, x0) + fx * from(c, y0, x1)) +
+                         fy * ((1 - fx) * from(c, y1, x0) + fx * from(c, y1, x1));
+      }
+    }
+  }
+}
+
+}  // namespace limpid
