@@ -13,7 +13,7 @@ struct Options {
   std::filesystem::path output, truth, stars, corpus;
   bool overwrite = false;
   std::string scene = "demo";
-  int width = 1536, height = 1024, star_count = 1800;
+  int width = 1536, height = 1024, star_count = 5000;
   double fwhm_px = 3.6;
   std::uint64_t seed = 1;
 };

@@ -126,7 +126,7 @@ struct NightOptions {
   Size size{1536, 1024};
   std::uint64_t seed = 1;
   double fwhm_px = 3.6;
-  int stars = 1800;
+  int stars = 5000;
   int threads = 0;
 };
 struct SimulatedNight {

@@ -389,7 +389,7 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
   report.seconds = seconds() - start;
   report.megapixels_per_s = static_cast<double>(region.size().pixels()) * 1e-6 / report.seconds;
   if (options.check && before.field && region == whole && !luminance) {
-    report.trust = compare_stars(before.catalogue, result.image.view(), report.fwhm_asked_px / report.fwhm_px, options.threads,
+    report.trust = compare_stars(before.catalogue, result.image.view(), options.correct_only ? 1.0 : 1.0 - static_cast<double>(options.sharpen_stars), options.threads,
                                  progress.part(0.95, 1));
   }
   progress(1, "done");

@@ -26,11 +26,11 @@ std::array<Optics, 3> optics_at(double u, double v, double fwhm_px) {
   base.seeing_fwhm_px = 0.86 * fwhm_px;
   base.obstruction = 0.33;
   const double wave = fwhm_px / (6 * base.diffraction_px);
-  base.coma = 0.55 * r * wave;
+  base.coma = 0.26 * r * wave;
   base.coma_angle_rad = angle;
-  base.astigmatism = 0.18 * r * r * wave;
+  base.astigmatism = 0.1 * r * r * wave;
   base.astigmatism_angle_rad = angle;
-  base.defocus = (0.22 * r * r + 0.06 * u) * wave;  // curvature, and a slightly tilted sensor
+  base.defocus = (0.1 * r * r + 0.04 * u) * wave;  // curvature, and a slightly tilted sensor
   base.jitter_px = 0.1 * fwhm_px;
   std::array<Optics, 3> channels{base, base, base};
   for (std::size_t c = 0; c < 3; ++c) {
@@ -50,19 +50,29 @@ torch::Tensor paint_sky(Random& random, int height, int width) {
   const auto hump = [&](double x, double y, double sx, double sy) {
     return torch::exp(-((xs - x).square() / (2 * sx * sx) + (ys - y).square() / (2 * sy * sy)));
   };
-  auto emission = draw_procedural(random, height, width), dust = draw_procedural(random, height, width);
-  const auto fine = draw_procedural(random, height, width).mean(0);
-  const auto red = (emission.mean(0) * (0.55 + 0.45 * fine)).clamp_min(0);
-  const auto blue = (dust.mean(0) * (0.4 + 0.6 * fine)).clamp_min(0);
-  const auto lane = torch::exp(-1.6 * dust[0].clamp(0, 1.2) * hump(0.15, 0.08, 0.35, 0.10));
-  const auto cloud = hump(-0.12, 0.02, 0.42, 0.27) + 0.5 * hump(0.35, -0.18, 0.25, 0.2);
-  const auto core = hump(-0.15, 0.0, 0.16, 0.12);
-  auto light = torch::stack({red * cloud * 1.0 + blue * core * 0.35, red * cloud * 0.28 + blue * core * 0.6,
-                             red * cloud * 0.35 + blue * core * 0.95}) * lane;
+  // Turbulence on scales up to the frame's height; ridges, where two fields cross, make filaments.
+  const auto fy = torch::fft::fftfreq(height, torch::kFloat).unsqueeze(1), fx = torch::fft::rfftfreq(width, torch::kFloat).unsqueeze(0);
+  const auto k = (fy.square() + fx.square()).sqrt();
+  const auto turbulence = [&](double slope) {
+    auto white = torch::empty({height, width});
+    float* data = white.data_ptr<float>();
+    for (std::int64_t i = 0; i < white.numel(); ++i) data[i] = static_cast<float>(random.normal());
+    const auto field = torch::fft::irfft2(torch::fft::rfft2(white) * (k.square() + 1.0 / (0.25 * height * height)).pow(slope / 2),
+                                          at::IntArrayRef({height, width}));
+    return (field - field.mean()) / field.std();
+  };
+  const auto gas = turbulence(-1.75), ridges = torch::exp(-2.5 * turbulence(-1.7).abs());
+  const auto red = torch::exp(0.55 * gas) * (0.45 + 0.9 * ridges);
+  const auto blue = torch::exp(0.5 * turbulence(-1.8)) * (0.5 + 0.6 * torch::exp(-3 * turbulence(-1.6).abs()));
+  const auto dust = torch::exp(-0.9 * torch::exp(0.9 * turbulence(-1.7)) * (hump(0.18, 0.1, 0.5, 0.16) + 0.25));
+  const auto cloud = hump(-0.12, 0.02, 0.38, 0.26) + 0.45 * hump(0.38, -0.2, 0.22, 0.18) + 0.02;
+  const auto core = hump(-0.16, 0.0, 0.14, 0.11);
+  auto light = torch::stack({red * cloud + blue * core * 0.5, red * cloud * 0.27 + blue * core * 0.75,
+                             red * cloud * 0.36 + blue * core * 1.1}) * dust;
   // a galaxy far behind, edge on
   const auto u = (xs - 0.52) * 0.8 + (ys - 0.3) * 0.6, v = -(xs - 0.52) * 0.6 + (ys - 0.3) * 0.8;
   const auto disc = torch::exp(-((u / 0.035).square() + (v / 0.008).square() + 1e-4).sqrt());
-  for (int c = 0; c < 3; ++c) light[c] += disc * (0.9 - 0.15 * c);
+  for (int c = 0; c < 3; ++c) light[c] += disc * (0.45 - 0.08 * c);
   return light / light.quantile(0.995).clamp_min(1e-9);
 }
 
@@ -75,7 +85,7 @@ std::vector<SceneStar> scatter_stars(Random& random, int height, int width, int 
       y = 0.3 * height + 0.035 * height * random.normal();
       if (x < 0 || y < 0 || x > width - 1 || y > height - 1) continue;
     }
-    const double peak = std::min(2e4, 4 * std::pow(1 - random.uniform(), -1 / 0.75));  // in sky noise
+    const double peak = std::min(2e4, 4 * std::pow(1 - random.uniform(), -1 / 0.8));  // in sky noise
     const double colour = 0.3 * random.normal() + 0.05;
     SceneStar star{static_cast<int>(std::lround(4 * x)), static_cast<int>(std::lround(4 * y)), {}};
     for (int c = 0; c < 3; ++c) star.flux[static_cast<std::size_t>(c)] = static_cast<float>(peak / psf_peak * std::exp(colour * (1 - c)));
