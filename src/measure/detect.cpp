@@ -147,6 +147,31 @@ std::optional<Shape> find_shape(ConstView detection, int threads) {
   return std::nullopt;
 }
 
+struct Scene {
+  SkyModel sky;
+  Image detection;
+};
+Scene prepare(ConstView frame, int cell_px, int threads) {
+  SkyModel sky = model_sky(frame, cell_px, threads);
+  Image detection = detection_frame(frame, sky, threads);
+  return {std::move(sky), std::move(detection)};
+}
+
+/// The finer the mesh, the less nebulosity is left; but the cells must be large against the stars.
+constexpr int finest_cell_px = 32, coarsest_cell_px = 128;
+
+StarTemplate find_template(ConstView frame, Scene& scene, int threads) {
+  constexpr float widest_px = 20;
+  Shape shape{2.5F, 3};
+  for (int cell_px = finest_cell_px;;) {
+    shape = find_shape(scene.detection.view(), threads).value_or(shape);
+    if (static_cast<float>(cell_px) >= 8 * shape.fwhm_px || cell_px >= coarsest_cell_px) break;
+    while (cell_px < coarsest_cell_px && static_cast<float>(cell_px) < 8 * shape.fwhm_px) cell_px *= 2;
+    scene = prepare(frame, cell_px, threads);
+  }
+  return StarTemplate(std::min(shape.fwhm_px, widest_px), shape.beta);
+}
+
 /// Noise after the filter over what pixels with independent noise would give; 1 for such.
 float noise_correlation(ConstView detection, ConstView filtered, const Coverage& coverage,
                         const MatchedFilter& filter) {
@@ -156,28 +181,40 @@ float noise_correlation(ConstView detection, ConstView filtered, const Coverage&
   return std::max(1.0F, after.sigma / (before.sigma * filter.white_noise_gain()));
 }
 
+/// How far a star's fits are off the field, mean over the channels.
+struct Deviation {
+  double log_width = 0, width_error = 0, shape = 0, shape_error = 0;
+};
+
+Deviation deviation_of(const Star& star, const PsfField& expected) {
+  Deviation mean;
+  double count = 0;
+  for (std::size_t c = 0; c < star.fits.size(); ++c) {
+    const StarFit& fit = star.fits[c];
+    if (fit.psf.fwhm_px == 0) continue;
+    const Psf usual = expected.at(star.x, star.y, static_cast<int>(c));
+    mean.log_width += std::log(fit.psf.fwhm_px / usual.fwhm_px);
+    mean.width_error += fit.fwhm_error / fit.psf.fwhm_px;
+    mean.shape += std::hypot(fit.psf.e1 - usual.e1, fit.psf.e2 - usual.e2);
+    mean.shape_error += fit.ellipticity_error;
+    count += 1;
+  }
+  return {mean.log_width / count, mean.width_error / count, mean.shape / count,
+          mean.shape_error / count};
+}
+
 /// Fits that tell against a star: much wider than the stars around it is a galaxy, much narrower
-/// an artefact. `expected` is the field through all the fits.
-void weigh_fits(std::vector<Star>& stars, const std::optional<PsfField>& expected) {
-  if (!expected) return;
+/// an artefact, somewhat wider or longer an unresolved pair. `expected` is the field of all fits.
+void weigh_fits(std::vector<Star>& stars, const PsfField& expected) {
+  constexpr double sure = 5;  // sigmas
   std::erase_if(stars, [&](Star& star) {
     if (star.fits.empty()) return false;
-    double excess = 0, error = 0, count = 0;
-    for (std::size_t c = 0; c < star.fits.size(); ++c) {
-      const StarFit& fit = star.fits[c];
-      if (fit.psf.fwhm_px == 0) continue;
-      const float usual = expected->at(star.x, star.y, static_cast<int>(c)).fwhm_px;
-      excess += std::log(fit.psf.fwhm_px / usual);
-      error += fit.fwhm_error / fit.psf.fwhm_px;
-      count += 1;
-    }
-    excess /= count;
-    error /= count;
-    if (excess < -0.5 && -excess > 5 * error) {
-      star.artefact = true;
-      star.fits.clear();
-    }
-    return excess > 0.3 && excess > 5 * error;
+    const Deviation off = deviation_of(star, expected);
+    if (off.log_width < -0.5 && off.log_width < -sure * off.width_error) star.artefact = true;
+    const bool wide = off.log_width > 0.15 && off.log_width > sure * off.width_error;
+    const bool long_drawn = off.shape > 0.12 && off.shape > sure * off.shape_error;
+    if (wide || long_drawn) star.blended = true;
+    return wide && off.log_width > 0.35;
   });
 }
 
@@ -208,17 +245,17 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
   catalogue.frame = frame.size();
   if (frame.empty()) return catalogue;
   progress(0, "measuring the sky");
-  const SkyModel sky = model_sky(frame, options.threads);
-  catalogue.sky = sky.level;
-  const bool has_noise = std::ranges::any_of(sky.level, [](SkyLevel l) { return l.sigma > 0; });
+  Scene scene = prepare(frame, finest_cell_px, options.threads);
+  catalogue.sky = scene.sky.level;
+  const bool has_noise = std::ranges::any_of(scene.sky.level, [](SkyLevel l) { return l.sigma > 0; });
   constexpr int least_side = 7;
   if (!has_noise || std::min(frame.width(), frame.height()) < least_side) return catalogue;
 
   progress.throw_if_stopped();
   progress(0.2, "finding stars");
-  const Image detection = detection_frame(frame, sky, options.threads);
-  const Shape assumed = find_shape(detection.view(), options.threads).value_or(Shape{2.5F, 3});
-  const StarTemplate shape(std::min(assumed.fwhm_px, 20.0F), assumed.beta);
+  const StarTemplate shape = find_template(frame, scene, options.threads);
+  const Image& detection = scene.detection;
+  const SkyModel& sky = scene.sky;
   progress.throw_if_stopped();
   progress(0.4, "finding stars");
   const Image filtered = shape.filter.apply(detection.view(), options.threads);
@@ -228,14 +265,14 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
   for (const float level : saturation) {
     if (std::isfinite(level)) catalogue.saturation = std::min(level, catalogue.saturation.value_or(level));
   }
-  const CandidateInput scene{frame, detection.view(), sky, shape, saturation};
-  const auto candidates = judge_peaks(scene, peaks, options.threads);
+  const CandidateInput judged{frame, detection.view(), sky, shape, saturation};
+  const auto candidates = judge_peaks(judged, peaks, options.threads);
 
   progress.throw_if_stopped();
   progress(0.6, "fitting stars");
   constexpr int bright_count = 150;
   constexpr float bright_snr = 50, fitted_snr = 10;
-  const FitInput input{scene, candidates,
+  const FitInput input{judged, candidates,
                        noise_correlation(detection.view(), filtered.view(), coverage, shape.filter)};
   const auto noise = learn_noise(
       input, choose_stars(candidates, frame.size(), std::min(bright_count, options.max_fits), bright_snr),
@@ -247,8 +284,20 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
     const int index = chosen[static_cast<std::size_t>(i)];
     catalogue.stars[static_cast<std::size_t>(index)].fits = fit_star(input, noise, index);
   });
+  // What is bright and alone, and yet like no star of any width, is a knot of nebula or a galaxy.
+  constexpr float sure_snr = 15;
+  std::vector<bool> odd(candidates.size(), false);
+  for (const int index : chosen) {
+    const Star& star = catalogue.stars[static_cast<std::size_t>(index)];
+    odd[static_cast<std::size_t>(index)] = star.fits.empty() && star.snr >= sure_snr;
+  }
+  std::erase_if(catalogue.stars, [&](const Star& star) {
+    return odd[static_cast<std::size_t>(&star - catalogue.stars.data())];
+  });
   for (Star& star : catalogue.stars) summarise_fits(star);
-  weigh_fits(catalogue.stars, fit_psf_field(catalogue, {.max_order = 2}));
+  if (const auto expected = fit_psf_field(catalogue, {.max_order = 2})) {
+    weigh_fits(catalogue.stars, *expected);
+  }
   std::ranges::stable_sort(catalogue.stars, [](const Star& a, const Star& b) { return a.flux > b.flux; });
   progress(1, "fitting stars");
   return catalogue;

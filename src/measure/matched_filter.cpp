@@ -8,9 +8,7 @@
 
 namespace limpid {
 
-SkyModel model_sky(ConstView frame, int threads) {
-  // A mesh much finer would follow the stars themselves, one much coarser misses vignetting.
-  constexpr int cell_px = 64;
+SkyModel model_sky(ConstView frame, int cell_px, int threads) {
   const auto channels = static_cast<std::size_t>(frame.channels());
   SkyModel sky;
   for (int c = 0; c < frame.channels(); ++c) sky.coverage.emplace_back(frame.channel(c));
@@ -81,20 +79,35 @@ float MatchedFilter::white_noise_gain() const {
 
 namespace {
 
+/// The index that `i` means in a row of `count` that is mirrored at its ends, again and again.
+int mirrored(int i, int count) {
+  if (count == 1) return 0;
+  const int period = 2 * (count - 1);
+  const int folded = ((i % period) + period) % period;
+  return folded < count ? folded : period - folded;
+}
+
 /// Adds `weight * source` to `target`; a loop of its own so that the compiler vectorises it.
 void add_scaled(const float* source, float weight, float* target, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) target[i] += weight * source[i];
 }
 
-/// Sums over 2 * reach + 1 neighbours along a row; outside the row is 0.
-void sliding_sum(std::span<const float> row, int reach, std::span<float> out) {
+/// `row` with `pad` pixels mirrored at each end, so that light at the frame's edge is no edge.
+void pad_row(std::span<const float> row, int pad, std::span<float> out) {
   const int width = static_cast<int>(row.size());
+  for (int i = 0; i < static_cast<int>(out.size()); ++i) {
+    out[static_cast<std::size_t>(i)] = row[static_cast<std::size_t>(mirrored(i - pad, width))];
+  }
+}
+
+/// Sums over 2 * reach + 1 neighbours; `padded` has `pad` pixels before the first.
+void sliding_sum(std::span<const float> padded, int pad, int reach, std::span<float> out) {
   double sum = 0;
-  for (int x = 0; x < std::min(reach, width); ++x) sum += row[static_cast<std::size_t>(x)];
-  for (int x = 0; x < width; ++x) {
-    if (x + reach < width) sum += row[static_cast<std::size_t>(x + reach)];
-    if (x - reach - 1 >= 0) sum -= row[static_cast<std::size_t>(x - reach - 1)];
-    out[static_cast<std::size_t>(x)] = static_cast<float>(sum);
+  for (int i = pad - reach; i < pad + reach; ++i) sum += padded[static_cast<std::size_t>(i)];
+  for (std::size_t x = 0; x < out.size(); ++x) {
+    sum += padded[x + static_cast<std::size_t>(pad + reach)];
+    out[x] = static_cast<float>(sum);
+    sum -= padded[x + static_cast<std::size_t>(pad - reach)];
   }
 }
 
@@ -103,39 +116,32 @@ void sliding_sum(std::span<const float> row, int reach, std::span<float> out) {
 /// Rows first .. last - 1, through the two one-dimensional passes.
 void MatchedFilter::filter_band(ConstView frame, MutableView out, int first, int last) const {
   const int reach = static_cast<int>(taps_.size() / 2), width = frame.width();
-  const int top = std::max(0, first - box_), bottom = std::min(frame.height(), last + box_);
+  const int rows = last - first + 2 * box_;
   const auto columns = static_cast<std::size_t>(width);
-  Image smooth(1, {width, bottom - top}), boxed(1, {width, bottom - top});
-  for (int y = top; y < bottom; ++y) {
-    const auto row = frame.row(0, y);
-    const auto target = smooth.view().row(0, y - top);
-    for (int i = -reach; i <= reach; ++i) {
-      const int from = std::max(0, -i), to = std::min(width, width - i);
-      if (to <= from) continue;
-      add_scaled(row.data() + from + i, taps_[static_cast<std::size_t>(i + reach)],
-                 target.data() + from, static_cast<std::size_t>(to - from));
+  Image smooth(1, {width, rows}), boxed(1, {width, rows});
+  std::vector<float> padded(columns + 2 * static_cast<std::size_t>(box_));
+  for (int i = 0; i < rows; ++i) {
+    pad_row(frame.row(0, mirrored(first - box_ + i, frame.height())), box_, padded);
+    const auto target = smooth.view().row(0, i);
+    for (int tap = -reach; tap <= reach; ++tap) {
+      add_scaled(padded.data() + box_ + tap, taps_[static_cast<std::size_t>(tap + reach)],
+                 target.data(), columns);
     }
-    sliding_sum(row, box_, boxed.view().row(0, y - top));
+    sliding_sum(padded, box_, box_, boxed.view().row(0, i));
   }
   const auto side = static_cast<float>(2 * box_ + 1);
   std::vector<float> box_sum(columns, 0.0F);
-  for (int y = top; y < std::min(bottom, first + box_); ++y) {
-    add_scaled(boxed.view().row(0, y - top).data(), 1, box_sum.data(), columns);
-  }
+  for (int i = 0; i < 2 * box_; ++i) add_scaled(boxed.view().row(0, i).data(), 1, box_sum.data(), columns);
   for (int y = first; y < last; ++y) {
-    if (y + box_ < bottom) {
-      add_scaled(boxed.view().row(0, y + box_ - top).data(), 1, box_sum.data(), columns);
-    }
-    if (y - box_ - 1 >= top) {
-      add_scaled(boxed.view().row(0, y - box_ - 1 - top).data(), -1, box_sum.data(), columns);
-    }
+    const int middle = y - first + box_;
+    add_scaled(boxed.view().row(0, middle + box_).data(), 1, box_sum.data(), columns);
     const auto target = out.row(0, y);
-    std::ranges::fill(target, 0.0F);
-    for (int i = std::max(-reach, top - y); i <= std::min(reach, bottom - 1 - y); ++i) {
-      add_scaled(smooth.view().row(0, y + i - top).data(), taps_[static_cast<std::size_t>(i + reach)],
+    for (int tap = -reach; tap <= reach; ++tap) {
+      add_scaled(smooth.view().row(0, middle + tap).data(), taps_[static_cast<std::size_t>(tap + reach)],
                  target.data(), columns);
     }
     add_scaled(box_sum.data(), -1 / (side * side), target.data(), columns);
+    add_scaled(boxed.view().row(0, middle - box_).data(), -1, box_sum.data(), columns);
   }
 }
 

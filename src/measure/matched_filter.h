@@ -15,7 +15,7 @@ struct SkyModel {
   std::vector<Mesh> mesh;
   std::vector<SkyLevel> level;
 };
-SkyModel model_sky(ConstView frame, int threads);
+SkyModel model_sky(ConstView frame, int cell_px, int threads);
 
 /// Sum of the channels over their sky, each weighted by signal over variance for a white star, in
 /// units of the sky noise; 0 where any channel has no data.

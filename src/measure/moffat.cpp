@@ -153,9 +153,9 @@ MoffatProfile::Terms MoffatProfile::pixel_terms(double dx, double dy) const {
 
 namespace {
 
-constexpr int unknown_count = 8;
+constexpr int unknown_count = 10;
 enum Unknown { unknown_x, unknown_y, unknown_flux, unknown_log_fwhm, unknown_e1, unknown_e2,
-               unknown_inverse_beta, unknown_sky };
+               unknown_inverse_beta, unknown_sky, unknown_slope_x, unknown_slope_y };
 using Vector = Eigen::Matrix<double, unknown_count, 1>;
 using Matrix = Eigen::Matrix<double, unknown_count, unknown_count>;
 
@@ -175,10 +175,10 @@ MoffatProfile profile_of(const Vector& p) {
 
 class Search {
  public:
-  Search(ConstView cutout, const MoffatOptions& options);
+  Search(ConstView cutout, const MoffatStart& start, const MoffatOptions& options);
   [[nodiscard]] int pixel_count() const { return static_cast<int>(pixels_.size()); }
   [[nodiscard]] int free_count() const { return free_count_; }
-  [[nodiscard]] Vector first_guess(const MoffatStart& start) const;
+  [[nodiscard]] Vector first_guess() const;
   /// Moves `p` to the minimum; false when there is none within reach.
   bool minimise(Vector& p) const;
   /// Weights by sky and shot noise of the model `p`.
@@ -191,15 +191,22 @@ class Search {
   void confine(Vector& p) const;
   void hold_fixed(const Vector& p, Normal& normal) const;
 
-  const MoffatOptions& options_;
+  [[nodiscard]] double sky_at(const Vector& p, const Pixel& pixel) const {
+    return p[unknown_sky] + p[unknown_slope_x] * (pixel.x - start_.x) +
+           p[unknown_slope_y] * (pixel.y - start_.y);
+  }
+
+  MoffatOptions options_;
+  MoffatStart start_;
   Size size_;
   std::vector<Pixel> pixels_;
   int free_count_;
 };
 
-Search::Search(ConstView cutout, const MoffatOptions& options)
-    : options_(options), size_(cutout.size()),
-      free_count_(unknown_count - (options.fixed_beta ? 1 : 0) - (options.fixed_sky ? 1 : 0)) {
+Search::Search(ConstView cutout, const MoffatStart& start, const MoffatOptions& options)
+    : options_(options), start_(start), size_(cutout.size()),
+      free_count_(unknown_count - (options.fixed_beta ? 1 : 0) - (options.fixed_sky ? 1 : 0) -
+                  (options.sloping_sky ? 0 : 2)) {
   const double variance = options.sky_sigma * options.sky_sigma;
   pixels_.reserve(size_.pixels());
   for (int y = 0; y < size_.height; ++y) {
@@ -245,10 +252,10 @@ void Search::solve_linear(Vector& p) const {
   p[unknown_sky] = (wmm * wv - wm * wmv) / determinant;
 }
 
-Vector Search::first_guess(const MoffatStart& start) const {
+Vector Search::first_guess() const {
   Vector p;
-  p << start.x, start.y, 0, std::log(std::max(start.fwhm_px, 0.3)), start.e1, start.e2,
-      1 / options_.fixed_beta.value_or(start.beta), 0;
+  p << start_.x, start_.y, 0, std::log(std::max(start_.fwhm_px, 0.3)), start_.e1, start_.e2,
+      1 / options_.fixed_beta.value_or(start_.beta), 0, 0, 0;
   confine(p);
   solve_linear(p);
   return p;
@@ -276,8 +283,9 @@ Normal Search::normal_equations(const Vector& p) const {
     const auto terms = profile.pixel_terms(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
     Vector slope;
     slope << flux * terms.by_x, flux * terms.by_y, terms.value, flux * terms.by_log_fwhm,
-        flux * terms.by_e1, flux * terms.by_e2, -flux * terms.by_beta * beta * beta, 1;
-    const double residual = pixel.value - flux * terms.value - p[unknown_sky];
+        flux * terms.by_e1, flux * terms.by_e2, -flux * terms.by_beta * beta * beta, 1,
+        pixel.x - start_.x, pixel.y - start_.y;
+    const double residual = pixel.value - flux * terms.value - sky_at(p, pixel);
     normal.hessian.noalias() += slope * (pixel.weight * slope).transpose();
     normal.gradient += pixel.weight * residual * slope;
     normal.chi2 += pixel.weight * residual * residual;
@@ -299,6 +307,10 @@ void Search::hold_fixed(const Vector& p, Normal& normal) const {
                         (inverse_beta >= 1 / min_moffat_beta && push > 0);
   if (options_.fixed_beta || at_bound) remove(unknown_inverse_beta);
   if (options_.fixed_sky) remove(unknown_sky);
+  if (!options_.sloping_sky) {
+    remove(unknown_slope_x);
+    remove(unknown_slope_y);
+  }
 }
 
 bool Search::minimise(Vector& p) const {
@@ -357,7 +369,7 @@ MoffatFit Search::describe(const Vector& p) const {
   for (const Pixel& pixel : pixels_) {
     const double model =
         p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
-    const double over_sky = pixel.value - p[unknown_sky];
+    const double over_sky = pixel.value - sky_at(p, pixel);
     light += over_sky * over_sky;
     residual += (over_sky - model) * (over_sky - model);
   }
@@ -378,9 +390,9 @@ Psf MoffatFit::psf() const {
 
 std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
                                     const MoffatOptions& options) {
-  Search search(cutout, options);
+  Search search(cutout, start, options);
   if (search.pixel_count() <= search.free_count()) return std::nullopt;
-  Vector p = search.first_guess(start);
+  Vector p = search.first_guess();
   if (!p.allFinite() || !search.minimise(p)) return std::nullopt;
   const bool star_adds_noise = options.gain > 0 || options.model_error > 0;
   if (options.sky_sigma > 0 && star_adds_noise && p[unknown_flux] > 0) {

@@ -31,6 +31,8 @@ struct MoffatOptions {
   /// One channel, the cutout's size; pixels that are not 0 are left out. Empty: no mask.
   ConstView mask;
   std::optional<double> fixed_beta, fixed_sky;
+  /// The sky is a plane instead of a constant: for stars before nebulae.
+  bool sloping_sky = false;
   int max_iterations = 60;
 };
 

@@ -184,8 +184,37 @@ std::vector<Sample> samples_of(const StarCatalogue& catalogue, std::size_t chann
   return samples;
 }
 
-/// Throws out what lies over 3.5 robust sigmas off the surface in width or shape.
+/// Nothing on a frame is narrower than its stars, and all stars are about equally wide; knots of
+/// nebulae and galaxies are wider and of every width. Keeps what lies around the narrowest crowd of
+/// log widths that is at least a third as dense as the densest.
+void keep_stellar_locus(std::vector<Sample>& samples) {
+  constexpr std::size_t fewest = 12;                        // fewer show no crowd
+  constexpr double window = 0.15, below = 0.35, above = 0.5;  // of the logarithm of the width
+  if (samples.size() < fewest) return;
+  std::vector<double> widths;
+  for (const Sample& sample : samples) widths.push_back(sample.value[0]);
+  std::ranges::sort(widths);
+  const auto crowd = [&](double centre) {
+    return std::ranges::upper_bound(widths, centre + window) - std::ranges::lower_bound(widths, centre - window);
+  };
+  std::ptrdiff_t densest = 0;
+  for (const double width : widths) densest = std::max(densest, crowd(width));
+  const auto first = std::ranges::find_if(widths, [&](double width) { return 3 * crowd(width) >= densest; });
+  // from there up to the top of that crowd
+  double locus = *first;
+  for (auto width = first; width != widths.end() && *width < *first + 2 * window; ++width) {
+    if (crowd(*width) > crowd(locus)) locus = *width;
+  }
+  std::erase_if(samples, [&](const Sample& sample) {
+    return sample.value[0] < locus - below || sample.value[0] > locus + above;
+  });
+}
+
+/// Throws out what lies over 3.5 robust sigmas off the surface in width or shape; of a handful of
+/// stars, whose scatter tells little, only what is wildly off.
 void reject_outliers(std::vector<Sample>& samples, int terms) {
+  const bool few = samples.size() < 12;
+  const float reach_sigma = few ? 6.0F : 3.5F, least_sigma = few ? 1.0F : 0.5F;
   for (int round = 0; round < 6; ++round) {
     bool changed = false;
     std::vector<bool> keep(samples.size(), true);
@@ -199,7 +228,7 @@ void reject_outliers(std::vector<Sample>& samples, int terms) {
         pulls.push_back(pull);
       }
       const Spread spread = robust_spread(pulls);
-      const float reach = 3.5F * std::max(spread.sigma, 0.5F);
+      const float reach = reach_sigma * std::max(spread.sigma, least_sigma);
       for (std::size_t i = 0; i < samples.size(); ++i) {
         if (std::abs(pulls[i] - (round == 0 ? spread.median : 0)) > reach) keep[i] = false;
       }
@@ -302,6 +331,7 @@ std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue, const Fiel
   const auto least = static_cast<std::size_t>(std::max(options.min_stars, 1));
   for (std::size_t c = 0; c < channel_count; ++c) {
     auto samples = samples_of(catalogue, c);
+    keep_stellar_locus(samples);
     const int first_order = samples.size() >= 30 ? std::min(2, options.max_order)
                             : samples.size() >= 12 ? std::min(1, options.max_order) : 0;
     reject_outliers(samples, term_count(first_order));

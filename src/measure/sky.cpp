@@ -17,34 +17,54 @@ namespace {
 constexpr int shortest_border_px = 4;
 constexpr float no_data = std::numeric_limits<float>::quiet_NaN();
 
-/// Length of the run of NaN or of one value at the beginning of `count` pixels, `step` apart.
-int border_run(const float* first, std::ptrdiff_t step, int count) {
-  float value = no_data;
-  int run = 0;
+/// Length of the run of NaN and `value` at the beginning of `count` pixels, `step` apart.
+int border_run(const float* first, std::ptrdiff_t step, int count, float value) {
+  int run = 0, equal = 0;
   for (; run < count; ++run) {
     const float pixel = first[run * step];
-    if (std::isnan(pixel)) continue;
-    if (std::isnan(value)) value = pixel;
-    if (pixel != value) break;
+    if (pixel == value) ++equal;
+    else if (!std::isnan(pixel)) break;
   }
-  return run >= shortest_border_px || std::isnan(value) ? run : 0;
+  return equal == 0 || run >= shortest_border_px ? run : 0;
 }
 
 }  // namespace
 
-Coverage::Coverage(ConstView channel) {
+Coverage::Coverage(ConstView channel)
+    : left_(static_cast<std::size_t>(channel.height()), 0),
+      right_(left_.size(), channel.width()),
+      top_(static_cast<std::size_t>(channel.width()), 0),
+      bottom_(top_.size(), channel.height()) {
+  for (const float value : {0.0F, 1.0F}) find_border(channel, value);
+}
+
+void Coverage::find_border(ConstView channel, float value) {
   const int width = channel.width(), height = channel.height();
   const std::ptrdiff_t stride = channel.row_stride();
+  const Coverage before = *this;
   for (int y = 0; y < height; ++y) {
     const float* row = channel.row(0, y).data();
-    left_.push_back(border_run(row, 1, width));
-    right_.push_back(width - border_run(row + width - 1, -1, width));
+    const auto line = static_cast<std::size_t>(y);
+    left_[line] = std::max(left_[line], border_run(row, 1, width, value));
+    right_[line] = std::min(right_[line], width - border_run(row + width - 1, -1, width, value));
   }
   for (int x = 0; x < width; ++x) {
-    const float* top = channel.row(0, 0).data() + x;
-    top_.push_back(border_run(top, stride, height));
-    bottom_.push_back(height - border_run(top + (height - 1) * stride, -stride, height));
+    const float* first = channel.row(0, 0).data() + x;
+    const auto column = static_cast<std::size_t>(x);
+    top_[column] = std::max(top_[column], border_run(first, stride, height, value));
+    bottom_[column] = std::min(
+        bottom_[column],
+        height - border_run(first + (height - 1) * stride, -stride, height, value));
   }
+  int inside = 0, equal = 0;
+  for (int y = 0; y < height; y += 3) {
+    for (int x = 0; x < width; x += 3) {
+      if (!covers(x, y)) continue;
+      ++inside;
+      equal += channel(0, y, x) == value ? 1 : 0;
+    }
+  }
+  if (equal > inside / 50) *this = before;
 }
 
 // ---- the mesh
@@ -88,8 +108,8 @@ Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px,
            CellStatistic statistic, int threads)
     : cells_{std::max(1, channel.width() / cell_px), std::max(1, channel.height() / cell_px)},
       frame_(channel.size()), values_(cells_.pixels(), no_data) {
-  // About a thousand samples give the level to 4 % of the noise, which the smoothing halves again.
-  const int step = std::max(1, cell_px / 32);
+  // 256 samples give the level to 8 % of the noise, which the smoothing halves.
+  const int step = std::max(1, cell_px / 16);
   parallel_for(cells_.height, threads, [&](int row) {
     for (int column = 0; column < cells_.width; ++column) {
       const Rect cell = cell_rect(frame_, cells_, column, row);
@@ -135,8 +155,10 @@ void Mesh::fill_empty_cells() {
   }
 }
 
-/// A 3 by 3 median takes out cells that a bright star or a galaxy has lifted.
+/// Pulls in cells that stick out from the nine around them further than these scatter, as those do
+/// that a bright star or a galaxy has lifted; the slopes and crests of nebulae stay.
 void Mesh::smooth() {
+  constexpr float reach_sigma = 2;
   const std::vector<float> raw = values_;
   for (int y = 0; y < cells_.height; ++y) {
     for (int x = 0; x < cells_.width; ++x) {
@@ -148,8 +170,11 @@ void Mesh::smooth() {
                                 static_cast<std::size_t>(u)];
         }
       }
-      values_[static_cast<std::size_t>(y) * static_cast<std::size_t>(cells_.width) +
-              static_cast<std::size_t>(x)] = median(std::span(around.data(), count));
+      const Spread spread = robust_spread(std::span(around.data(), count));
+      const float reach = reach_sigma * spread.sigma;
+      float& value = values_[static_cast<std::size_t>(y) * static_cast<std::size_t>(cells_.width) +
+                             static_cast<std::size_t>(x)];
+      if (!std::isnan(value)) value = std::clamp(value, spread.median - reach, spread.median + reach);
     }
   }
 }

@@ -9,8 +9,9 @@
 
 namespace limpid {
 
-/// Tells the picture from a border of NaN or of one repeated value (registration leaves zeros,
-/// some programs white): such a run of at least four pixels that begins at a frame's edge.
+/// Tells the picture from a border of NaN, zeros (what registration leaves) or ones (white, which
+/// some programs leave): a run of at least four such pixels that begins at a frame's edge. Where
+/// such values are common inside, too, as in 8-bit frames with a black sky, they are no border.
 class Coverage {
  public:
   explicit Coverage(ConstView channel);
@@ -21,6 +22,8 @@ class Coverage {
   }
 
  private:
+  void find_border(ConstView channel, float value);
+
   std::vector<int> left_, right_, top_, bottom_;
 };
 

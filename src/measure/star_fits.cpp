@@ -65,6 +65,7 @@ std::optional<ChannelFit> fit_channel(const FitInput& input, const Candidate& ca
   options.model_error = noise.model_error;
   options.saturation = input.scene.saturation[static_cast<std::size_t>(channel)];
   options.mask = mask.view();
+  options.sloping_sky = true;
   if (noise.beta > 0 && candidate.star.snr < least_snr_for_beta) options.fixed_beta = noise.beta;
   const double beta = noise.beta > 0 ? noise.beta : input.scene.shape.beta;
   const MoffatStart start{candidate.peak.sub_x - box.x, candidate.peak.sub_y - box.y,
