@@ -37,67 +37,84 @@ float StarTemplate::profile(float distance_px) const {
 namespace {
 
 struct Plateau {
-  float level;
-  int pixels;
+  float level;  ///< highest value that a pixel and its four neighbours all reach
+  int pixels;   ///< near that level; 0 when they are no more than an unclipped star has
 };
 
-/// The flat top around a peak, if it has one: at least `least_px` pixels within 2 % of the highest
-/// of those that have four equals around them, falling below half within three FWHM.
-Plateau flat_top(ConstView channel, const Peak& peak, float sky, const StarTemplate& shape) {
+/// Pixels around a star's centre, at most, that are within `tolerance` (a share of the peak) of a
+/// pixel beside the central one.
+int natural_pixels(const StarTemplate& shape, float tolerance) {
+  const int reach = static_cast<int>(std::ceil(2 * shape.fwhm_px));
+  int count = 1;
+  for (int y = -reach; y <= reach; ++y) {
+    for (int x = -reach; x <= reach; ++x) {
+      const auto distance = static_cast<float>(std::hypot(x, y));
+      if (shape.profile(distance) > (1 - 2 * tolerance) * shape.profile(1)) ++count;
+    }
+  }
+  return count;
+}
+
+/// The flat top around a peak, if it has one: its level, and the pixels near that level of the
+/// highest of those that have four equals around them. It must fall below half within three FWHM.
+Plateau flat_top(ConstView channel, const Peak& peak, SkyLevel sky, const StarTemplate& shape) {
   const int reach = std::max(2, static_cast<int>(std::lround(shape.fwhm_px)));
   const int far = static_cast<int>(std::ceil(3 * shape.fwhm_px)) + reach;
-  const auto inside = [&](int x, int y) {
-    return x >= 1 && y >= 1 && x < channel.width() - 1 && y < channel.height() - 1;
+  const Rect whole{0, 0, channel.width(), channel.height()};
+  const auto around = [&](int radius) {
+    return intersect({peak.x - radius, peak.y - radius, 2 * radius + 1, 2 * radius + 1}, whole);
   };
+  const Rect near = intersect(around(reach), {1, 1, channel.width() - 2, channel.height() - 2});
   float top = -std::numeric_limits<float>::infinity();
-  for (int y = peak.y - reach; y <= peak.y + reach; ++y) {
-    for (int x = peak.x - reach; x <= peak.x + reach; ++x) {
-      if (!inside(x, y)) continue;
+  for (int y = near.y; y < near.y + near.height; ++y) {
+    for (int x = near.x; x < near.x + near.width; ++x) {
       const float least = std::min({channel(0, y, x), channel(0, y, x - 1), channel(0, y, x + 1),
                                     channel(0, y - 1, x), channel(0, y + 1, x)});
       if (std::isfinite(least)) top = std::max(top, least);
     }
   }
-  if (!(top > sky)) return {0, 0};
-  const float tolerance = 0.02F * (top - sky);
+  const float height = top - sky.sky;
+  // Below this, noise hides what is flat.
+  constexpr float least_snr = 25;
+  if (!(height > least_snr * sky.sigma)) return {0, 0};
+  const float tolerance = std::max(0.02F, 2 * sky.sigma / height);
   int flat = 0;
   float lowest = top;
-  for (int y = peak.y - far; y <= peak.y + far; ++y) {
-    for (int x = peak.x - far; x <= peak.x + far; ++x) {
-      if (!inside(x, y)) continue;
-      if (std::abs(channel(0, y, x) - top) <= tolerance) ++flat;
+  const Rect wide = around(far);
+  for (int y = wide.y; y < wide.y + wide.height; ++y) {
+    for (int x = wide.x; x < wide.x + wide.width; ++x) {
+      if (std::abs(channel(0, y, x) - top) <= tolerance * height) ++flat;
       lowest = std::min(lowest, channel(0, y, x));
     }
   }
-  return lowest - sky < 0.5F * (top - sky) ? Plateau{top, flat} : Plateau{0, 0};
+  const bool clipped = flat > 3 * natural_pixels(shape, tolerance) / 2 + 4 &&
+                       lowest - sky.sky < 0.5F * height;
+  return {top, clipped ? flat : 0};
 }
 
 }  // namespace
 
 std::vector<float> find_saturation(ConstView frame, const std::vector<Peak>& peaks,
                                    const SkyModel& sky, const StarTemplate& shape) {
-  // An unclipped star has this many pixels within 2 % of the fifth-highest, rounded up, at most.
-  float natural = 1;
-  for (int y = -9; y <= 9; ++y) {
-    for (int x = -9; x <= 9; ++x) {
-      const auto distance = static_cast<float>(std::hypot(x, y));
-      if (shape.profile(distance) > 0.96F * shape.profile(1)) natural += 1;
-    }
-  }
-  const int least_px = static_cast<int>(1.5F * natural) + 4;
   std::vector<float> saturation;
   for (int c = 0; c < frame.channels(); ++c) {
     const SkyLevel& level = sky.level[static_cast<std::size_t>(c)];
     std::vector<float> tops;
-    float highest = 0;
+    float highest = 0, highest_unclipped = 0;
     for (const Peak& peak : peaks) {
-      if (peak.snr < 50) continue;
-      const Plateau plateau = flat_top(frame.channel(c), peak, level.sky, shape);
-      // Under 100 sigma noise alone may keep five pixels apart by more than the tolerance.
-      if (plateau.pixels < least_px || plateau.level - level.sky < 100 * level.sigma) continue;
-      tops.push_back(plateau.level - level.sky);
-      highest = std::max(highest, tops.back());
+      constexpr float least_snr = 30;
+      if (peak.snr < least_snr) continue;
+      const Plateau plateau = flat_top(frame.channel(c), peak, level, shape);
+      const float height = plateau.level - level.sky;
+      if (plateau.pixels == 0) {
+        highest_unclipped = std::max(highest_unclipped, height);
+        continue;
+      }
+      tops.push_back(height);
+      highest = std::max(highest, height);
     }
+    // A star that rises over the flat ones shows that these are flat by nature, not by clipping.
+    if (highest_unclipped > 1.1F * highest) tops.clear();
     // Cores of galaxies may look flat too, but lie anywhere; clipped stars pile up at the top.
     std::erase_if(tops, [highest](float top) { return top < 0.85F * highest; });
     saturation.push_back(tops.empty() ? std::numeric_limits<float>::infinity()

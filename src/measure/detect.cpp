@@ -122,9 +122,11 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
   return Shape{std::exp(median(widths)), std::clamp(median(betas), 1.8F, 6.0F)};
 }
 
-std::vector<Peak> detect_with(ConstView filtered, const Coverage& coverage, float threshold, int threads) {
+/// `filtered` comes from a detection frame, whose pixels have noise 1, through `filter`.
+std::vector<Peak> detect_with(ConstView filtered, const Coverage& coverage,
+                              const MatchedFilter& filter, float threshold, int threads) {
   const Mesh noise(filtered, coverage, noise_cell_px, lower_scatter, threads);
-  return find_peaks(filtered, noise, threshold, threads);
+  return find_peaks(filtered, noise, 0.5F * filter.white_noise_gain(), threshold, threads);
 }
 
 /// The shape of the stars in the middle of a large frame, where there are enough of them, else in
@@ -141,7 +143,8 @@ std::optional<Shape> find_shape(ConstView detection, int threads) {
   for (const Rect part : {middle, whole}) {
     const ConstView view = detection.crop(part);
     const Image filtered = filter.apply(view, threads);
-    const auto peaks = detect_with(filtered.view(), Coverage(filtered.view()), first_threshold, threads);
+    const auto peaks = detect_with(filtered.view(), Coverage(filtered.view()), filter,
+                                   first_threshold, threads);
     if (part == whole || peaks.size() >= enough) return typical_shape(view, peaks, threads);
   }
   return std::nullopt;
@@ -260,7 +263,8 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
   progress(0.4, "finding stars");
   const Image filtered = shape.filter.apply(detection.view(), options.threads);
   const Coverage coverage(filtered.view());
-  const auto peaks = detect_with(filtered.view(), coverage, options.threshold_sigma, options.threads);
+  const auto peaks = detect_with(filtered.view(), coverage, shape.filter, options.threshold_sigma,
+                                 options.threads);
   const auto saturation = find_saturation(frame, peaks, sky, shape);
   for (const float level : saturation) {
     if (std::isfinite(level)) catalogue.saturation = std::min(level, catalogue.saturation.value_or(level));
@@ -284,12 +288,13 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
     const int index = chosen[static_cast<std::size_t>(i)];
     catalogue.stars[static_cast<std::size_t>(index)].fits = fit_star(input, noise, index);
   });
-  // What is bright and alone, and yet like no star of any width, is a knot of nebula or a galaxy.
-  constexpr float sure_snr = 15;
+  // What is bright and alone, and yet like no star of any width, is a knot of nebula or a galaxy;
+  // but stars of one pixel leave the fit nothing to hold on to.
+  constexpr float sure_snr = 15, resolved_px = 1.5F;
   std::vector<bool> odd(candidates.size(), false);
   for (const int index : chosen) {
     const Star& star = catalogue.stars[static_cast<std::size_t>(index)];
-    odd[static_cast<std::size_t>(index)] = star.fits.empty() && star.snr >= sure_snr;
+    odd[static_cast<std::size_t>(index)] = shape.fwhm_px >= resolved_px && star.fits.empty() && star.snr >= sure_snr;
   }
   std::erase_if(catalogue.stars, [&](const Star& star) {
     return odd[static_cast<std::size_t>(&star - catalogue.stars.data())];

@@ -201,7 +201,8 @@ bool is_maximum(ConstView filtered, int x, int y) {
 
 }  // namespace
 
-std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float threshold, int threads) {
+std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float least_noise,
+                             float threshold, int threads) {
   const int rows = std::max(0, filtered.height() - 2);
   std::vector<std::vector<Peak>> by_row(static_cast<std::size_t>(rows));
   parallel_for(rows, threads, [&](int i) {
@@ -209,12 +210,13 @@ std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float thresh
     const auto row = filtered.row(0, y);
     std::vector<float> level(row.size());
     noise.fill_row(y, level);
+    for (float& value : level) value = std::max(value, least_noise);
     for (std::size_t x = 1; x + 1 < row.size(); ++x) {
-      if (!(row[x] > threshold * level[x]) || !(row[x] > 0)) continue;
+      if (!(row[x] > threshold * level[x])) continue;
       if (row[x - 1] > row[x] || row[x + 1] > row[x]) continue;
       if (!is_maximum(filtered, static_cast<int>(x), y)) continue;
       Peak peak = describe_peak(filtered, static_cast<int>(x), y);
-      peak.snr = level[x] > 0 ? peak.height / level[x] : 0;
+      peak.snr = peak.height / level[x];
       by_row[static_cast<std::size_t>(i)].push_back(peak);
     }
   });

@@ -49,8 +49,10 @@ struct Peak {
   float most_curved = 0, least_curved = 0;
 };
 
-/// Local maxima above `threshold` times the local noise, from top to bottom.
-std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float threshold, int threads);
+/// Local maxima above `threshold` times the local noise, from top to bottom. The noise counts as
+/// `least_noise` where it is less: in frames of few levels most of the sky has none.
+std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float least_noise,
+                             float threshold, int threads);
 
 /// Half the distance between 16 % and 84 % of the samples, from the lower side: stars are on the upper.
 float lower_scatter(std::span<float> samples);
