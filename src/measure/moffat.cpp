@@ -161,6 +161,7 @@ using Matrix = Eigen::Matrix<double, unknown_count, unknown_count>;
 
 struct Pixel {
   double x, y, value, weight;
+  double trust = 1;  ///< variance by noise alone, times the weight: below 1 where misfit counts, too
 };
 
 struct Normal {
@@ -186,7 +187,10 @@ class Search {
   [[nodiscard]] MoffatFit describe(const Vector& p) const;
 
  private:
+  struct Slope;
+  [[nodiscard]] Slope slope_at(const MoffatProfile& profile, const Vector& p, const Pixel& pixel) const;
   [[nodiscard]] Normal normal_equations(const Vector& p) const;
+  [[nodiscard]] Matrix covariance(const Vector& p, const Normal& normal) const;
   void solve_linear(Vector& p) const;
   void confine(Vector& p) const;
   void hold_fixed(const Vector& p, Normal& normal) const;
@@ -221,12 +225,14 @@ Search::Search(ConstView cutout, const MoffatStart& start, const MoffatOptions& 
 
 void Search::weigh(const Vector& p) {
   const MoffatProfile profile = profile_of(p);
-  const double variance = options_.sky_sigma * options_.sky_sigma;
+  const double misfit = options_.model_error * p[unknown_flux] * profile.pixel(0, 0);
+  const double variance = options_.sky_sigma * options_.sky_sigma + misfit * misfit;
   for (Pixel& pixel : pixels_) {
     const double light = std::max(
         0.0, p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]));
     const double shot = options_.gain > 0 ? light / options_.gain : 0;
-    pixel.weight = 1 / (variance + shot + std::pow(options_.model_error * light, 2));
+    pixel.weight = 1 / (variance + shot);
+    pixel.trust = 1 - misfit * misfit * pixel.weight;
   }
 }
 
@@ -275,23 +281,47 @@ void Search::confine(Vector& p) const {
   }
 }
 
+/// How the model of a pixel changes with the unknowns, and what the data leave over.
+struct Search::Slope {
+  Vector by;
+  double residual;
+};
+Search::Slope Search::slope_at(const MoffatProfile& profile, const Vector& p, const Pixel& pixel) const {
+  const double flux = p[unknown_flux], beta = 1 / p[unknown_inverse_beta];
+  const auto terms = profile.pixel_terms(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
+  Vector by;
+  by << flux * terms.by_x, flux * terms.by_y, terms.value, flux * terms.by_log_fwhm,
+      flux * terms.by_e1, flux * terms.by_e2, -flux * terms.by_beta * beta * beta, 1,
+      pixel.x - start_.x, pixel.y - start_.y;
+  return {by, pixel.value - flux * terms.value - sky_at(p, pixel)};
+}
+
 Normal Search::normal_equations(const Vector& p) const {
   Normal normal;
   const MoffatProfile profile = profile_of(p);
-  const double flux = p[unknown_flux], beta = 1 / p[unknown_inverse_beta];
   for (const Pixel& pixel : pixels_) {
-    const auto terms = profile.pixel_terms(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
-    Vector slope;
-    slope << flux * terms.by_x, flux * terms.by_y, terms.value, flux * terms.by_log_fwhm,
-        flux * terms.by_e1, flux * terms.by_e2, -flux * terms.by_beta * beta * beta, 1,
-        pixel.x - start_.x, pixel.y - start_.y;
-    const double residual = pixel.value - flux * terms.value - sky_at(p, pixel);
-    normal.hessian.noalias() += slope * (pixel.weight * slope).transpose();
-    normal.gradient += pixel.weight * residual * slope;
-    normal.chi2 += pixel.weight * residual * residual;
+    const Slope slope = slope_at(profile, p, pixel);
+    normal.hessian.noalias() += slope.by * (pixel.weight * slope.by).transpose();
+    normal.gradient += pixel.weight * slope.residual * slope.by;
+    normal.chi2 += pixel.weight * slope.residual * slope.residual;
   }
   hold_fixed(p, normal);
   return normal;
+}
+
+/// Covariance of the unknowns by the noise alone. Where weights also allow for misfit, they are not
+/// the inverse of the noise: H^-1 (sum w^2 v s s') H^-1, with slopes s, weights w, variances v.
+Matrix Search::covariance(const Vector& p, const Normal& normal) const {
+  const MoffatProfile profile = profile_of(p);
+  Normal noise;
+  for (const Pixel& pixel : pixels_) {
+    const Vector by = slope_at(profile, p, pixel).by;
+    noise.hessian.noalias() += by * (pixel.trust * pixel.weight * by).transpose();
+  }
+  noise.gradient = normal.gradient;
+  hold_fixed(p, noise);
+  const Matrix inverse = normal.hessian.ldlt().solve(Matrix::Identity());
+  return inverse * noise.hessian * inverse;
 }
 
 /// Takes held parameters, and beta where it pushes against its bound, out of the equations.
@@ -349,9 +379,8 @@ MoffatFit Search::describe(const Vector& p) const {
   const Normal normal = normal_equations(p);
   const double freedom = std::max(pixel_count() - free_count_, 1);
   const double reduced = normal.chi2 / freedom;
-  const Matrix covariance = normal.hessian.ldlt().solve(Matrix::Identity());
   const double scale = options_.sky_sigma > 0 ? 1.0 : reduced;
-  Vector error = (covariance.diagonal() * scale).cwiseMax(0.0).cwiseSqrt();
+  Vector error = (covariance(p, normal).diagonal() * scale).cwiseMax(0.0).cwiseSqrt();
   if (options_.fixed_beta) error[unknown_inverse_beta] = 0;
   if (options_.fixed_sky) error[unknown_sky] = 0;
 

@@ -23,8 +23,9 @@ struct MoffatOptions {
   double sky_sigma = 0;
   /// Photo-electrons per unit of pixel value; 0: no shot noise (variance is the sky's everywhere).
   double gain = 0;
-  /// Error of the profile itself, as a share of the star's light in each pixel: keeps the core of a
-  /// bright star, which no Moffat meets exactly, from outvoting the rest.
+  /// Error of the profile itself, as a share of the star's peak, the same in all pixels. Stars so
+  /// bright that no Moffat meets them within the noise are then fitted with even weights, which
+  /// describe the core; weights by noise alone would describe the faint wings.
   double model_error = 0;
   /// Pixels at or over this value are left out, like NaN.
   double saturation = std::numeric_limits<double>::infinity();

@@ -72,7 +72,7 @@ void Coverage::find_border(ConstView channel, float value) {
 /// Mode of the clipped samples by 2.5 median - 1.5 mean, and the median where they are too skewed
 /// for that to hold (Bertin & Arnouts 1996, A&AS 117, 393, section 3).
 float sky_level(std::span<float> samples) {
-  const Clipped clipped = sigma_clip(samples, {.max_iterations = 5});
+  const Clipped clipped = sigma_clip(samples, {.max_iterations = 3});
   if (std::abs(clipped.mean - clipped.median) < 0.3F * clipped.sigma) {
     return 2.5F * clipped.median - 1.5F * clipped.mean;
   }
