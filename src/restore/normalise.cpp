@@ -83,8 +83,18 @@ Image find_missing(ConstView frame) {
       }
     }
   }
+  // A frame of one value is a picture of nothing, not a border of nothing.
+  const auto constant = [&](float value) {
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < width; ++x) {
+        if (at(y, x) == 0 && !all_equal(y, x, value)) return false;
+      }
+    }
+    return true;
+  };
   // Borders left by registration: flood from the frame's edge over pixels of exactly that value.
   for (const float value : {0.0F, highest}) {
+    if (constant(value)) continue;
     std::vector<std::pair<int, int>> region;
     Image visited(1, frame.size());
     const auto visit = [&](int y, int x) {

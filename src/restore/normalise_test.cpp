@@ -31,7 +31,8 @@ TEST(Normalisation, UndoesWhatItDid) {
 TEST(Normalisation, ConstantFramesHaveNoNoiseAndDoNotDivideByIt) {
   const Image frame(1, {8, 8}, 0.5F);
   const Normalisation normalisation({{0.5F, 0.0F}}, frame.view());
-  for (const float value : normalisation.apply(frame.view()).pixels()) EXPECT_EQ(value, 0);
+  const Image normal = normalisation.apply(frame.view());
+  for (const float value : normal.pixels()) EXPECT_EQ(value, 0);
 }
 
 TEST(Missing, FindsNanAndBordersButNotSingleZeros) {
@@ -51,6 +52,10 @@ TEST(Missing, FindsNanAndBordersButNotSingleZeros) {
   EXPECT_EQ(missing.view()(0, 5, 0), 1);
   EXPECT_EQ(missing.view()(0, 5, 63), 1);
   EXPECT_EQ(missing.view()(0, 5, 32), 0);
+}
+
+TEST(Missing, AConstantFrameIsAFrame) {
+  for (const float value : {0.0F, 0.5F}) EXPECT_TRUE(find_missing(Image(1, {32, 32}, value).view()).empty());
 }
 
 TEST(Missing, NothingIsMissingFromAnOrdinaryFrame) { EXPECT_TRUE(find_missing(noise(1, {40, 40}, 0.2F).view()).empty()); }
