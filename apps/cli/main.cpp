@@ -1,4 +1,6 @@
 // The program: which commands there are, how it is stopped, and what its exit status means.
+#include <semaphore.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -17,33 +19,38 @@ constexpr AddCommand commands[] = {
 #include "commands.inc"  // made from the list in CMakeLists.txt
 };
 
-/// Turns SIGINT and SIGTERM into a request to stop; a second one ends the program at once. Made
-/// before any other thread, so that all of them leave these signals to its own.
+sem_t signal_arrived;
+extern "C" void tell_of_signal(int) { sem_post(&signal_arrived); }  // one of the few calls allowed here
+
+/// Turns SIGINT and SIGTERM into a request to stop; a second one ends the program at once. A handler,
+/// not sigwait: libraries start threads before main, and a signal that these do not block would end
+/// the program from there.
 class SignalWatch {
  public:
   explicit SignalWatch(const std::stop_source& source) : source_(source) {
-    sigemptyset(&signals_);
-    for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&signals_, signal);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    sem_init(&signal_arrived, 0, 0);
+    struct sigaction action {};
+    action.sa_handler = tell_of_signal;
+    action.sa_flags = SA_RESTART;
+    for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
     thread_ = std::jthread([this](const std::stop_token& over) { watch(over); });
   }
   ~SignalWatch() {
     thread_.request_stop();
-    pthread_kill(thread_.native_handle(), SIGUSR1);
+    sem_post(&signal_arrived);
   }
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
 
  private:
   void watch(const std::stop_token& over) {
-    int signal = 0;
-    while (sigwait(&signals_, &signal) == 0 && !over.stop_requested()) {
-      if (signal == SIGUSR1) continue;
-      if (!source_.request_stop()) std::_Exit(static_cast<int>(ErrorKind::interrupted));
+    for (;;) {
+      const bool told = sem_wait(&signal_arrived) == 0;
+      if (over.stop_requested()) return;
+      if (told && !source_.request_stop()) std::_Exit(static_cast<int>(ErrorKind::interrupted));
     }
   }
 
-  sigset_t signals_{};
   std::stop_source source_;
   std::jthread thread_;
 };
