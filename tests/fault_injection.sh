@@ -120,7 +120,8 @@ signals() {  # signals NAME CODE: many kills at different moments of a write
     done
   done 2>/dev/null
   echo "$name: $hits of 36 writes were interrupted"
-  check "$name: some writes were interrupted" test "$hits" -gt 0
+  # a program that is still starting leaves Ctrl-C to the shell: cli_test.sh interrupts a running one
+  [ "$name" = INT ] || check "$name: some writes were interrupted" test "$hits" -gt 0
 }
 
 output_is_input() {
