@@ -127,7 +127,7 @@ void add_deconvolve(CLI::App& app, const Common& common) {
   command.run([options, common] {
     const Options& o = *options;
     const DeconvolveOptions pipeline = pipeline_options(o, common);
-    const Precision precision = o.precision == "f32" ? Precision::f32 : o.precision == "bf16" ? Precision::bf16 : Precision::automatic;
+    const Precision precision = parse_precision(o.precision);
     const Depth depth = o.depth == "u8" ? Depth::u8 : o.depth == "u16" ? Depth::u16 : o.depth == "f32" ? Depth::f32 : Depth::as_input;
     if (!o.report.empty() && !o.overwrite && std::filesystem::exists(o.report)) {
       throw Error(ErrorKind::cannot_write, o.report.string() + ": exists; add --overwrite to replace it");

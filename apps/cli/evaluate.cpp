@@ -55,7 +55,7 @@ void add_evaluate(CLI::App& app, const Common& common) {
     o.scenes = options->scenes;
     o.threads = common.threads();
     o.device = Device::parse(options->device);
-    o.precision = options->precision == "f32" ? Precision::f32 : options->precision == "bf16" ? Precision::bf16 : Precision::automatic;
+    o.precision = parse_precision(options->precision);
     const Evaluation evaluation = evaluate(o, common.progress());
     if (!options->record.empty()) record_table(o.weights, options->record, evaluation.table());
     common.print({to_json(evaluation), evaluation.table()});

@@ -75,7 +75,11 @@ TrainOptions read_config(const std::filesystem::path& path) {
     else if (key == "psf_bank") set(o.psf_bank, node, key);
     else if (key == "seed") set(o.seed, node, key);
     else if (key == "loader_threads") set(o.loader_threads, node, key);
-    else if (key == "checkpoint_minutes") set(o.checkpoint_minutes, node, key);
+    else if (key == "precision") {
+      std::string chosen;
+      set(chosen, node, key);
+      o.precision = parse_precision(chosen);
+    } else if (key == "checkpoint_minutes") set(o.checkpoint_minutes, node, key);
     else reject(path, "unknown key '" + key + "'");
   }
   return o;

@@ -15,6 +15,8 @@
 namespace limpid {
 
 enum class Precision { automatic, f32, bf16 };
+/// Reads "auto", "f32" or "bf16". Throws Error(usage).
+Precision parse_precision(const std::string& text);
 
 /// Where to compute. `automatic` takes the first CUDA device when there is one.
 struct Device {
@@ -34,13 +36,21 @@ struct NetworkInfo {
   std::map<std::string, std::string> metadata;  ///< all of the file's
 };
 
+/// Side of the kernels that TileControls::residual holds.
+inline constexpr int psf_kernel_px = 64;
+
 /// What is wanted of one tile; constant over it.
 struct TileControls {
   std::array<Psf, 3> measured;   ///< local PSF of each channel
   /// What the non-stellar guide planes undo; the measured one, or a round one given by hand.
   std::array<Psf, 3> nonstellar;
+  /// What the Moffat profile leaves of the measured PSF (coma, spikes, wings): rows of
+  /// `psf_kernel_px` squared, centre at psf_kernel_px / 2, as a share of the star's flux. Empty: unknown.
+  std::array<std::vector<float>, 3> residual;
   float sharpen_stars = 0.25F, adjust_halos = 0, sharpen_nonstellar = 0.9F;
   bool mono = false;             ///< the three channels are copies of one
+  /// The non-stellar guide planes undo the measured PSF.
+  [[nodiscard]] bool shared_psf() const;
 };
 
 /// Wanted PSFs, the same for all channels: round, with the mean FWHM and beta as reference.
@@ -66,6 +76,8 @@ class Network {
   [[nodiscard]] const NetworkInfo& info() const;
   /// "cpu, float32", "cuda:0, bfloat16".
   [[nodiscard]] std::string device_text() const;
+  /// From now on run() uses so many threads on the CPU, 0: all cores. Holds for the calling thread.
+  static void use_threads(int threads);
   /// Margin that run() needs around what it returns, px.
   [[nodiscard]] static int margin_px();
   /// Tiles must have a width and height that are multiples of this, px.

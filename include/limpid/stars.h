@@ -1,8 +1,10 @@
 // Stars, and how the point spread function changes over a frame.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <limpid/image.h>
@@ -71,6 +73,30 @@ std::vector<SkyLevel> measure_sky(ConstView frame);
 StarCatalogue detect_stars(ConstView frame, const DetectOptions& options = {},
                            const Progress& progress = {});
 
+/// What stars show beyond the Moffat profile (coma, spikes, wings): their residuals, stacked at half
+/// pixels (after Anderson & King 2000, PASP 112, 1360), each cell a polynomial of position.
+class EffectivePsf {
+ public:
+  /// Rows of a `side_px` x `side_px` kernel to be added to the Moffat's, in shares of the flux,
+  /// centred on pixel (side/2, side/2) plus (dx, dy). Zero beyond reach_px().
+  [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px, float dx = 0,
+                                            float dy = 0) const;
+  [[nodiscard]] int reach_px() const { return reach_px_; }
+  [[nodiscard]] int order() const { return order_; }   ///< of the polynomials, at most 2
+  [[nodiscard]] int star_count() const { return star_count_; }
+
+ private:
+  friend std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView, const StarCatalogue&, int);
+  Size frame_;
+  int reach_px_ = 0, side_ = 0, order_ = -1, star_count_ = 0;
+  std::vector<std::vector<std::vector<float>>> channels_;  ///< channel, term, cell
+};
+
+/// From bright isolated unsaturated stars; what they say is weighed against a prior of no residual.
+/// Nothing when there are fewer than eight, or when left-out stars are predicted no better with it.
+std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame, const StarCatalogue& catalogue,
+                                                          int threads = 0);
+
 /// A smooth robust model of the PSF over the frame: low-order polynomials of position in log FWHM,
 /// e1, e2, beta and colour shift per channel.
 class PsfField {
@@ -89,6 +115,18 @@ class PsfField {
   [[nodiscard]] PsfField binned(int factor) const;
   [[nodiscard]] PsfField shifted(float x, float y) const;
 
+  /// From now on kernel() and residual() know what lies beyond the Moffat.
+  void set_effective(std::shared_ptr<const EffectivePsf> effective) { effective_ = std::move(effective); }
+  [[nodiscard]] const EffectivePsf* effective() const { return effective_.get(); }
+  /// What lies beyond the Moffat at this place, as EffectivePsf::residual; empty when nothing is
+  /// known, and on a binned grid. Without the channel's colour shift if `centred`.
+  [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px, bool centred = false) const;
+  /// The whole PSF, Moffat and residual: (1, side, side), sums to 1, centred as Psf::kernel.
+  [[nodiscard]] Image kernel(float x, float y, int channel, int side_px) const;
+  /// Where the light's centre of gravity lies, seen from the Moffat's centre, px: what coma does.
+  /// Mean over the channels; (0, 0) when nothing is known.
+  [[nodiscard]] std::pair<float, float> coma(float x, float y) const;
+
   /// Polynomial coefficients; terms 1, u, v, u^2, uv, v^2, ... of u, v in [-1, 1] over the frame.
   struct ChannelModel {
     std::vector<double> log_fwhm, e1, e2, log_beta, dx, dy;
@@ -105,6 +143,7 @@ class PsfField {
   float relative_error_ = 0;
   std::vector<ChannelModel> channels_;
   std::vector<double> covariance_;
+  std::shared_ptr<const EffectivePsf> effective_;
 };
 
 struct FieldOptions {

@@ -77,6 +77,7 @@ struct SceneOptions {
   std::optional<bool> saturation = {}, correlated_noise = {}, mono = {};
   bool isolated_stars = false;          ///< on a jittered lattice, eight FWHM apart
   bool procedural_only = false;
+  std::optional<bool> residual_known = {};  ///< enough stars to tell the PSF's departure from a Moffat
   bool perturb_measurement = true;      ///< the PSF handed over differs from the true one as a measured one would
 };
 
@@ -143,7 +144,7 @@ struct TrainOptions {
   std::string name = "limpid";
   std::string architecture = "guided_unet";
   std::vector<int> widths{48, 96};
-  std::vector<int> blocks{1, 1};
+  std::vector<int> blocks{0, 1, 1};
   std::int64_t steps = 40000;
   int batch = 8, patch_px = 192;
   double learning_rate = 1e-3, final_learning_rate = 2e-5;
@@ -159,6 +160,7 @@ struct TrainOptions {
   int loader_threads = 1, threads = 0;
   double checkpoint_minutes = 5;
   Device device;
+  Precision precision = Precision::automatic;  ///< of the convolutions; weights stay float32
   bool resume = false;
   std::filesystem::path initial_weights; ///< start from these instead of from random ones
   std::string config_text;               ///< the configuration file, kept in the weights by its hash

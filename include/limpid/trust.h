@@ -15,7 +15,7 @@ struct MedianAndScatter {
   double median = 0, scatter = 0;
 };
 
-/// Of the isolated, unsaturated stars found in both frames.
+/// Of isolated, unsaturated stars that could be fitted in both frames.
 struct TrustReport {
   int stars_compared = 0;
   MedianAndScatter flux_ratio, centroid_shift_px, fwhm_ratio, ellipticity_before, ellipticity_after;
@@ -25,8 +25,9 @@ struct TrustReport {
   std::string summary;  ///< in words
 };
 
-/// Fits in `after` the stars that `before` has fits of. Empty counts when there are none.
-TrustReport compare_stars(const StarCatalogue& before, ConstView after, double fwhm_ratio_asked,
-                          int threads = 0, const Progress& progress = {});
+/// Fits up to 300 isolated stars of `catalogue` (S/N 30 and more) in the frame that it comes from and in
+/// what became of it, in the same way. Empty figures when there are none.
+TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after,
+                          double fwhm_ratio_asked, int threads = 0, const Progress& progress = {});
 
 }  // namespace limpid

@@ -116,6 +116,39 @@ PsfField PsfField::shifted(float x, float y) const {
   return field;
 }
 
+std::vector<float> PsfField::residual(float x, float y, int channel, int side_px, bool centred) const {
+  if (!effective_ || scale_ != 1) return {};
+  const Psf psf = at(x, y, channel);
+  return effective_->residual(origin_x_ + x, origin_y_ + y, channel, side_px, centred ? 0 : psf.dx, centred ? 0 : psf.dy);
+}
+
+Image PsfField::kernel(float x, float y, int channel, int side_px) const {
+  Image kernel = at(x, y, channel).kernel(side_px);
+  const auto beyond = residual(x, y, channel, side_px);
+  if (beyond.empty()) return kernel;
+  double sum = 0;
+  const auto pixels = kernel.pixels();
+  for (std::size_t i = 0; i < beyond.size(); ++i) sum += static_cast<double>(pixels[i] += beyond[i]);
+  for (float& value : pixels) value = static_cast<float>(static_cast<double>(value) / sum);
+  return kernel;
+}
+
+std::pair<float, float> PsfField::coma(float x, float y) const {
+  constexpr int side = 64;
+  double sum_x = 0, sum_y = 0;
+  for (int channel = 0; channel < channels(); ++channel) {
+    const auto beyond = residual(x, y, channel, side, true);
+    const double reach = 2 * static_cast<double>(at(x, y, channel).fwhm_px);  // further out it is noise
+    for (std::size_t i = 0; i < beyond.size(); ++i) {
+      const int dx = static_cast<int>(i) % side - side / 2, dy = static_cast<int>(i) / side - side / 2;
+      if (std::hypot(dx, dy) > reach) continue;
+      sum_x += static_cast<double>(beyond[i]) * dx / channels();
+      sum_y += static_cast<double>(beyond[i]) * dy / channels();
+    }
+  }
+  return {static_cast<float>(sum_x), static_cast<float>(sum_y)};
+}
+
 // ---- the fit
 
 namespace {

@@ -18,6 +18,19 @@ Device Device::parse(const std::string& text) {
   throw Error(ErrorKind::usage, "--device " + text + ": give auto, cpu, cuda or cuda:N");
 }
 
+Precision parse_precision(const std::string& text) {
+  if (text == "auto") return Precision::automatic;
+  if (text == "f32") return Precision::f32;
+  if (text == "bf16") return Precision::bf16;
+  throw Error(ErrorKind::usage, "--precision " + text + ": give auto, f32 or bf16");
+}
+
+torch::ScalarType scalar_type(Precision precision, const torch::Device& device) {
+  const bool narrow = precision == Precision::bf16 ||
+                      (precision == Precision::automatic && bfloat16_is_fast(device));
+  return narrow ? torch::kBFloat16 : torch::kFloat;
+}
+
 torch::Device torch_device(const Device& device) {
   const bool available = torch::cuda::is_available();
   if (device.kind == Device::Kind::cuda) {

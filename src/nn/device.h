@@ -11,5 +11,7 @@ namespace limpid {
 torch::Device torch_device(const Device& device);
 /// bfloat16 pays where the processor multiplies it natively; elsewhere float32 is faster.
 bool bfloat16_is_fast(const torch::Device& device);
+/// What the convolutions of a device compute in.
+torch::ScalarType scalar_type(Precision precision, const torch::Device& device);
 
 }  // namespace limpid

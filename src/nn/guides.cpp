@@ -6,12 +6,11 @@
 namespace limpid {
 namespace {
 
-constexpr int kernel_px = 64;
-
 /// Transfer function (h, w / 2 + 1) of a PSF whose centre lies on pixel (0, 0).
-torch::Tensor transfer(const Psf& psf, std::int64_t height, std::int64_t width,
-                       const torch::Device& device) {
-  Image kernel = psf.kernel(kernel_px);
+torch::Tensor transfer(const Psf& psf, const std::vector<float>& residual, std::int64_t height,
+                       std::int64_t width, const torch::Device& device) {
+  constexpr int kernel_px = psf_kernel_px;
+  Image kernel = whole_kernel(psf, residual);
   const auto small = torch::from_blob(kernel.pixels().data(), {kernel_px, kernel_px}).to(device);
   auto field = torch::zeros({height, width}, small.options());
   using torch::indexing::Slice;
@@ -19,17 +18,24 @@ torch::Tensor transfer(const Psf& psf, std::int64_t height, std::int64_t width,
   return torch::fft::rfft2(field.roll({-kernel_px / 2, -kernel_px / 2}, {0, 1}));
 }
 
-bool same(const std::array<Psf, 3>& a, const std::array<Psf, 3>& b) {
+}  // namespace
+
+Image whole_kernel(const Psf& psf, const std::vector<float>& residual) {
+  Image kernel = psf.kernel(psf_kernel_px);
+  if (residual.empty()) return kernel;
+  double sum = 0;
+  for (std::size_t i = 0; i < residual.size(); ++i) sum += static_cast<double>(kernel.pixels()[i] += residual[i]);
+  for (float& value : kernel.pixels()) value = static_cast<float>(static_cast<double>(value) / sum);
+  return kernel;
+}
+
+bool TileControls::shared_psf() const {
   for (std::size_t c = 0; c < 3; ++c) {
-    if (a[c].fwhm_px != b[c].fwhm_px || a[c].beta != b[c].beta || a[c].e1 != b[c].e1 ||
-        a[c].e2 != b[c].e2 || a[c].dx != b[c].dx || a[c].dy != b[c].dy) {
-      return false;
-    }
+    const Psf &a = measured[c], &b = nonstellar[c];
+    if (a.fwhm_px != b.fwhm_px || a.beta != b.beta || a.e1 != b.e1 || a.e2 != b.e2 || a.dx != b.dx || a.dy != b.dy) return false;
   }
   return true;
 }
-
-}  // namespace
 
 WantedPsfs wanted_psfs(const TileControls& controls) {
   const auto mean = [](const std::array<Psf, 3>& psfs) {
@@ -56,24 +62,31 @@ WantedPsfs wanted_psfs(const TileControls& controls) {
 torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& controls) {
   const auto height = tile.size(1), width = tile.size(2);
   const WantedPsfs wanted = wanted_psfs(controls);
-  const auto nonstellar = transfer(wanted.nonstellar, height, width, tile.device());
-  const auto stellar = transfer(wanted.stellar, height, width, tile.device());
+  const auto nonstellar = transfer(wanted.nonstellar, {}, height, width, tile.device());
+  const auto stellar = transfer(wanted.stellar, {}, height, width, tile.device());
   const auto spectra = torch::fft::rfft2(tile);
-  const bool shared = same(controls.measured, controls.nonstellar);
+  const bool shared = controls.shared_psf();
   const bool one_psf = controls.mono;
   std::vector<torch::Tensor> filtered;
   filtered.reserve(12);
   std::array<torch::Tensor, 3> measured, undone;
+  // Nebulae have little light in fine structure: the noise's share grows with the third power of
+  // the frequency (power spectra of f^-3). Stars are points: theirs is constant.
+  const auto fy = torch::fft::fftfreq(height, tile.options()).unsqueeze(1);
+  const auto fx = torch::fft::rfftfreq(width, tile.options()).unsqueeze(0);
+  const auto steep = (fy.square() + fx.square()).pow(1.5);
   for (std::size_t c = 0; c < 3; ++c) {
-    measured[c] = one_psf && c > 0 ? measured[0] : transfer(controls.measured[c], height, width, tile.device());
-    undone[c] = shared ? measured[c] : transfer(controls.nonstellar[c], height, width, tile.device());
+    measured[c] = one_psf && c > 0 ? measured[0] : transfer(controls.measured[c], controls.residual[c], height, width, tile.device());
+    undone[c] = shared ? measured[c] : transfer(controls.nonstellar[c], {}, height, width, tile.device());
   }
   for (std::size_t k = 0; k < guide_count; ++k) {
     const bool is_stellar = k >= 2;
     for (std::size_t c = 0; c < 3; ++c) {
       const auto& g = is_stellar ? measured[c] : undone[c];
-      const auto power = torch::real(g * torch::conj(g)) + guide_lambda[k];
-      const auto w = ((is_stellar ? stellar : nonstellar) * torch::conj(g) + guide_lambda[k]) / power;
+      const auto lambda = is_stellar ? torch::full({1, 1}, guide_lambda[k], tile.options())
+                                     : guide_lambda[k] * steep + lambda_floor;
+      const auto power = torch::real(g * torch::conj(g)) + lambda;
+      const auto w = ((is_stellar ? stellar : nonstellar) * torch::conj(g) + lambda) / power;
       filtered.push_back(spectra[static_cast<std::int64_t>(c)] * w);
     }
   }

@@ -10,12 +10,20 @@ namespace limpid {
 /// Guide planes per channel: two non-stellar ones, two stellar ones.
 inline constexpr int guide_count = 4;
 /// Regularisation of each guide plane, as a share of the PSF's squared transfer at zero frequency.
-inline constexpr std::array<double, guide_count> guide_lambda{0.003, 0.05, 0.002, 0.03};
+inline constexpr std::array<double, guide_count> guide_lambda{0.7, 8.0, 0.0003, 0.01};
+inline constexpr double lambda_floor = 3e-4;
 
 /// W = (G_out conj(G) + lambda) / (|G|^2 + lambda): undoes the local PSF G as far as lambda lets
 /// it, puts the wanted G_out in its place, and leaves alone what G has destroyed.
 /// `tile`: float (3, h, w), treated as periodic. Returns (guide_count, 3, h, w).
 torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& controls);
+
+/// The same with FFTW, on the CPU: (guide_count * 3, h, w); for mono controls (guide_count, h, w), the
+/// channels being equal. Not in the trainer-only build.
+Image guide_planes(ConstView tile, const TileControls& controls, int threads);
+
+/// Moffat and residual as one kernel of psf_kernel_px squared, sum 1.
+Image whole_kernel(const Psf& psf, const std::vector<float>& residual);
 
 /// The controls as the network sees them, about zero mean and unit size.
 inline constexpr int control_count = 16;

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "nn/architecture.h"
+
 namespace limpid {
 namespace {
 
@@ -114,6 +116,104 @@ torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answe
   return (tile + (planes_of(told, 0) * (guide - tile.unsqueeze(3))).sum(3) +
           told.narrow(3, guides * colour, colour) * scale)
       .permute({0, 3, 1, 2});
+}
+
+namespace {
+
+float as_float(float value) { return value; }
+float as_float(c10::BFloat16 value) { return static_cast<float>(value); }
+
+template <typename Value>
+void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row, Value* out) {
+  const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
+  std::vector<float> line(static_cast<std::size_t>(width));
+  for (std::int64_t p = 0; p < count; ++p) {
+    for (std::int64_t i = 0; i < block_px; ++i) {
+      const Plane& plane = planes[static_cast<std::size_t>(p)];
+      const float* in = plane.first + (block_row * block_px + i) * plane.stride;
+      for (std::int64_t x = 0; x < width; ++x) {
+        const float quarter = std::sqrt(std::sqrt(in[x] * in[x] + view_knee * view_knee));
+        line[static_cast<std::size_t>(x)] = 0.5F * in[x] / (quarter * std::sqrt(quarter));
+      }
+      Value* to = out + p * block_area + i * block_px;
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        for (std::int64_t j = 0; j < block_px; ++j) to[b * count * block_area + j] = Value(line[static_cast<std::size_t>(b * block_px + j)]);
+      }
+    }
+  }
+}
+
+template <typename Value>
+void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width, std::int64_t block_row, const Value* told,
+              int guides, float* out) {
+  constexpr std::int64_t channels = 3;
+  const std::int64_t colour = channels * block_area, step = (guides + 1) * colour, blocks = width / block_px;
+  const auto row_of = [&](std::int64_t p, std::int64_t y) {
+    const Plane& plane = planes[static_cast<std::size_t>(p)];
+    return plane.first + y * plane.stride;
+  };
+  for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t i = 0; i < block_px; ++i) {
+      const std::int64_t y = block_row * block_px + i;
+      const float* tile = row_of(c, y);
+      const float* bright = row_of(guides * channels + c, y);
+      float* result = out + (c * height + y) * width;
+      const Value* at = told + c * block_area + i * block_px;
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        const Value* residual = at + b * step + guides * colour;
+        for (std::int64_t j = 0; j < block_px; ++j) {
+          const std::int64_t x = b * block_px + j;
+          result[x] = tile[x] + as_float(residual[j]) * std::sqrt(residual_knee * residual_knee + tile[x] * tile[x] + bright[x] * bright[x]);
+        }
+      }
+      for (std::int64_t k = 0; k < guides; ++k) {
+        const float* guide = row_of((k + 1) * channels + c, y);
+        for (std::int64_t b = 0; b < blocks; ++b) {
+          const Value* alpha = at + b * step + k * colour;
+          for (std::int64_t j = 0; j < block_px; ++j) {
+            const std::int64_t x = b * block_px + j;
+            result[x] += as_float(alpha[j]) * (guide[x] - tile[x]);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                                torch::ScalarType type) {
+  const std::int64_t rows_of_blocks = height / block_px, blocks = width / block_px;
+  const auto channels = static_cast<std::int64_t>(planes.size()) * block_area;
+  auto seen = torch::empty({1, rows_of_blocks, blocks, channels}, torch::TensorOptions().dtype(type));
+  at::parallel_for(0, rows_of_blocks, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      if (type == torch::kBFloat16) {
+        compress_rows(planes, width, row, seen.data_ptr<c10::BFloat16>() + row * blocks * channels);
+      } else {
+        compress_rows(planes, width, row, seen.data_ptr<float>() + row * blocks * channels);
+      }
+    }
+  });
+  return seen.permute({0, 3, 1, 2});
+}
+
+torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                         const torch::Tensor& answer, int guides) {
+  const auto told = rows(answer).contiguous();
+  auto mixed = torch::empty({3, height, width});
+  const std::int64_t step = width / block_px * told.size(3);
+  at::parallel_for(0, height / block_px, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      if (told.scalar_type() == torch::kBFloat16) {
+        mix_rows(planes, height, width, row, told.data_ptr<c10::BFloat16>() + row * step, guides, mixed.data_ptr<float>());
+      } else {
+        mix_rows(planes, height, width, row, told.data_ptr<float>() + row * step, guides, mixed.data_ptr<float>());
+      }
+    }
+  });
+  return mixed;
 }
 
 }  // namespace limpid

@@ -3,6 +3,8 @@
 
 #include <torch/torch.h>
 
+#include <vector>
+
 namespace limpid {
 
 /// How the network sees light: x / 2 (x^2 + knee^2)^(-3/8), linear in the noise, a fourth root far
@@ -13,5 +15,20 @@ torch::Tensor compressed(const torch::Tensor& planes);
 /// `planes`: (N, (1 + guides) * colour + rest, h, w) channels last, float, no gradient;
 /// `answer`: (N, (guides + 1) * colour, h, w): the alphas, then r. Returns (N, colour, h, w).
 torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answer, int guides, int colour);
+
+/// One plane of a tile in memory: its first pixel, and how far apart its rows are.
+struct Plane {
+  const float* first = nullptr;
+  std::int64_t stride = 0;
+};
+
+/// compressed() of planes that are not yet laid into blocks: (1, planes * block_area, h, w) of `type`
+/// (float32 or bfloat16), channels last. `height` and `width` in pixels.
+torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                                torch::ScalarType type);
+
+/// mix_guides() of such planes; `answer` in float32 or bfloat16. Returns (3, height, width).
+torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                         const torch::Tensor& answer, int guides);
 
 }  // namespace limpid

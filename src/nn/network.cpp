@@ -5,8 +5,10 @@
 
 #include <limpid/error.h>
 
+#include "core/parallel.h"
 #include "nn/device.h"
 #include "nn/model_file.h"
+#include "nn/tensors.h"
 #include "nn/weights.h"
 
 namespace limpid {
@@ -29,24 +31,32 @@ void join_opposite_sides(torch::Tensor& tile, int dimension) {
   tile.narrow(dimension, 0, seam_px).copy_(first + falling * (last.flip(dimension) - first));
 }
 
-torch::Tensor packed(ConstView view) {
-  auto tensor = torch::empty({view.channels(), view.height(), view.width()});
-  float* out = tensor.data_ptr<float>();
-  for (int c = 0; c < view.channels(); ++c) {
-    for (int y = 0; y < view.height(); ++y) {
-      const auto row = view.row(c, y);
-      out = std::copy(row.begin(), row.end(), out);
-    }
-  }
-  return tensor;
-}
-
 }  // namespace
 
 struct Network::Body {
   Model model;
   torch::Device device{torch::kCPU};
   torch::ScalarType type = torch::kFloat;
+
+#ifdef LIMPID_HAS_FFTW
+  /// `light`: (3, height, width) with its margins.
+  [[nodiscard]] Image on_cpu(const torch::Tensor& light, ConstView saturated, const TileControls& controls,
+                             const torch::Tensor& wanted) const {
+    const auto height = light.size(1), width = light.size(2);
+    const ConstView tile(light.data_ptr<float>(), 3, {static_cast<int>(width), static_cast<int>(height)}, width, height * width);
+    const Image guides = guide_planes(tile, controls, at::get_num_threads());
+    std::vector<Plane> planes;
+    const auto add = [&](ConstView view, int channel, int margin) {
+      planes.push_back({view.row(channel, margin).data() + margin, view.row_stride()});
+    };
+    for (int c = 0; c < 3; ++c) add(tile, c, context_px);
+    for (int k = 0; k < guide_count; ++k) {
+      for (int c = 0; c < 3; ++c) add(guides.view(), controls.mono ? k : 3 * k + c, context_px);
+    }
+    add(saturated, 0, 0);
+    return to_image(model.network->infer(planes, height - 2 * context_px, width - 2 * context_px, wanted));
+  }
+#endif
 };
 
 Network::Network(std::unique_ptr<Body> body) : body_(std::move(body)) {}
@@ -58,9 +68,7 @@ Network Network::load(const std::filesystem::path& weights, Device device, Preci
   auto body = std::make_unique<Body>();
   body->model = load_model(weights);
   body->device = torch_device(device);
-  const bool narrow = precision == Precision::bf16 ||
-                      (precision == Precision::automatic && bfloat16_is_fast(body->device));
-  body->type = narrow ? torch::kBFloat16 : torch::kFloat;
+  body->type = scalar_type(precision, body->device);
   body->model.network->to(body->device, body->type);
   for (auto& parameter : body->model.network->parameters()) {
     if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
@@ -78,6 +86,8 @@ std::string Network::device_text() const {
   return body_->device.str() + (body_->type == torch::kFloat ? ", float32" : ", bfloat16");
 }
 
+void Network::use_threads(int threads) { at::set_num_threads(thread_count(threads)); }
+
 int Network::margin_px() { return context_px; }
 int Network::granularity_px() { return 2 * block_px; }
 
@@ -89,22 +99,22 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
                                       std::to_string(granularity_px()) + " px");
   }
   try {
-    auto light = packed(tile);
+    auto light = to_tensor(tile);
     join_opposite_sides(light, 1);
     join_opposite_sides(light, 2);
+    const auto wishes = control_vector(controls);
+    const auto wanted = torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
+#ifdef LIMPID_HAS_FFTW
+    if (body_->device.is_cpu()) return body_->on_cpu(light, saturated, controls, wanted);
+#endif
     light = light.to(body_->device);
     const auto guides = guide_planes(light, controls);
     const auto inner = [&](const torch::Tensor& x) {
       return x.narrow(-2, context_px, height).narrow(-1, context_px, width);
     };
-    const auto clipped = packed(saturated).to(body_->device);
+    const auto clipped = to_tensor(saturated).to(body_->device);
     const auto planes = torch::cat({inner(light), inner(guides).reshape({3 * guide_count, height, width}), clipped});
-    const auto wishes = control_vector(controls);
-    const auto wanted = torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).to(body_->device).unsqueeze(0);
-    const auto answer = from_blocks(body_->model.network->forward(to_blocks(planes), wanted)).cpu();
-    Image result(3, {width, height});
-    std::copy_n(answer.data_ptr<float>(), answer.numel(), result.pixels().data());
-    return result;
+    return to_image(from_blocks(body_->model.network->forward(to_blocks(planes), wanted.to(body_->device))));
   } catch (const c10::Error& error) {
     // LibTorch has one exception for all; its words tell memory and devices from mistakes of ours.
     std::string text = error.what_without_backtrace();

@@ -55,18 +55,14 @@ class GuidedUnet : public Architecture {
   }
 
   torch::Tensor forward(const torch::Tensor& planes, const torch::Tensor& controls) override {
-    const auto type = stem_->weight.scalar_type();
-    const auto c = controls.to(type);
-    const auto bend = [&](const torch::Tensor& x, torch::nn::Linear& layer) {
-      return torch::relu(x + layer->forward(c).unsqueeze(-1).unsqueeze(-1));
-    };
-    const auto seen = compressed(planes).to(type);
-    const auto local = run(encoder_, bend(stem_->forward(seen), stem_controls_));
-    const auto wide = run(middle_, bend(down_->forward(local), down_controls_));
-    const auto mixed = run(decoder_, local + torch::pixel_shuffle(up_->forward(wide), 2));
-    const auto answer = head_->forward(torch::relu(mixed)).to(torch::kFloat);
+    const auto answer = answer_to(compressed(planes).to(stem_->weight.scalar_type()), controls);
+    return mix_guides(planes, answer.to(torch::kFloat), guide_count, 3 * block_area);
+  }
 
-    return mix_guides(planes, answer, guide_count, 3 * block_area);
+  torch::Tensor infer(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                      const torch::Tensor& controls) override {
+    const auto seen = compressed_blocks(planes, height, width, stem_->weight.scalar_type());
+    return mix_planes(planes, height, width, answer_to(seen, controls), guide_count);
   }
 
   double multiply_adds_per_pixel() const override {
@@ -78,6 +74,18 @@ class GuidedUnet : public Architecture {
   }
 
  private:
+  /// How much of each guide plane to take, and what none of them has, pixel by pixel.
+  torch::Tensor answer_to(const torch::Tensor& seen, const torch::Tensor& controls) {
+    const auto c = controls.to(stem_->weight.scalar_type());
+    const auto bend = [&](const torch::Tensor& x, torch::nn::Linear& layer) {
+      return torch::relu(x + layer->forward(c).unsqueeze(-1).unsqueeze(-1));
+    };
+    const auto local = run(encoder_, bend(stem_->forward(seen), stem_controls_));
+    const auto wide = run(middle_, bend(down_->forward(local), down_controls_));
+    const auto mixed = run(decoder_, local + torch::pixel_shuffle(up_->forward(wide), 2));
+    return head_->forward(torch::relu(mixed));
+  }
+
   static torch::Tensor run(torch::nn::Sequential& blocks, const torch::Tensor& x) {
     return blocks->is_empty() ? x : blocks->forward(x);
   }

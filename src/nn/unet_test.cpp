@@ -54,6 +54,21 @@ TEST(Mixing, AgreesWithTheFormulaWrittenPlainly) {
   EXPECT_TRUE(torch::allclose(by_fast, by_slow, 1e-4, 1e-3));
 }
 
+TEST(GuidedUnet, InferenceAgreesWithTheTrainedForm) {
+  const torch::NoGradGuard no_grad;
+  const auto network = build_architecture("guided_unet", {{16, 16}, {0, 1, 1}});
+  for (auto& parameter : network->parameters()) torch::nn::init::uniform_(parameter, -0.05, 0.05);
+  const auto picture = torch::randn({plane_count, 48, 64}) * 20;
+  const auto controls = torch::randn({1, control_count});
+  std::vector<Plane> planes;
+  for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), 64});
+  const auto trained = from_blocks(network->forward(to_blocks(picture), controls));
+  EXPECT_TRUE(torch::allclose(network->infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
+  network->to(torch::kBFloat16);
+  const auto narrow = network->infer(planes, 48, 64, controls);
+  EXPECT_LT((narrow - trained).abs().mean().item<float>(), 0.03F * (trained - picture.narrow(0, 0, 3)).abs().mean().item<float>());
+}
+
 TEST(Mixing, ViewIsOddAndRisesEverywhere) {
   const auto x = torch::linspace(-1e5, 1e5, 16384).view({1, 1, 1, 16384}).permute({0, 3, 1, 2});
   const auto seen = compressed(x).flatten();

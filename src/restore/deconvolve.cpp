@@ -14,6 +14,7 @@ namespace limpid {
 namespace {
 
 constexpr float widest_fwhm_px = 8.0F;       // over it the frame is processed on a binned grid
+constexpr int most_fits = 600;               // stars that tell the PSF; more tell nothing new
 constexpr int smallest_tile_px = 128;        // the last resort when memory is short
 constexpr float assumed_fwhm_px = 3.0F, assumed_beta = 4.0F;
 
@@ -60,8 +61,9 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport&
     known.catalogue.sky = measure_sky(frame);
     known.catalogue.frame = frame.size();
   } else {
-    known.catalogue = detect_stars(frame, {.threads = o.threads}, progress);
+    known.catalogue = detect_stars(frame, {.max_fits = most_fits, .threads = o.threads}, progress);
     if (!known.catalogue.stars.empty()) known.field = fit_psf_field(known.catalogue);
+    if (known.field) known.field->set_effective(measure_effective_psf(frame, known.catalogue, o.threads));
   }
   known.assumed.beta = assumed_beta;
   known.assumed.fwhm_px = o.psf_fwhm_px.value_or(assumed_fwhm_px);
@@ -100,6 +102,10 @@ TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int
     const float excess = psf.ellipticity() / 0.5F;
     if (excess > 1) psf.e1 /= excess, psf.e2 /= excess;
     controls.measured[static_cast<std::size_t>(c)] = psf;
+    if (known.field) {
+      controls.residual[static_cast<std::size_t>(c)] =
+          known.field->residual(x, y, channels == 1 ? 0 : c, psf_kernel_px, controls.mono);
+    }
   }
   controls.nonstellar = controls.measured;
   if (o.psf_fwhm_px) {
@@ -324,6 +330,7 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
                        const std::function<Network()>& fallback) {
   check(frame, options);
   const double start = seconds();
+  Network::use_threads(options.threads);
   Deconvolved result;
   DeconvolveReport& report = result.report;
   report.model = network.info().name;
@@ -341,6 +348,7 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
     fill_missing(working.view(), missing.view());
     current = working.view();
   }
+  const ConstView given = current;
   Image intensity;
   std::vector<SkyLevel> colour_sky;
   const bool luminance = options.luminance_only && frame.channels() == 3;
@@ -389,7 +397,7 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
   report.seconds = seconds() - start;
   report.megapixels_per_s = static_cast<double>(region.size().pixels()) * 1e-6 / report.seconds;
   if (options.check && before.field && region == whole && !luminance) {
-    report.trust = compare_stars(before.catalogue, result.image.view(), options.correct_only ? 1.0 : 1.0 - static_cast<double>(options.sharpen_stars), options.threads,
+    report.trust = compare_stars(before.catalogue, given, result.image.view(), options.correct_only ? 1.0 : 1.0 - static_cast<double>(options.sharpen_stars), options.threads,
                                  progress.part(0.95, 1));
   }
   progress(1, "done");

@@ -99,12 +99,25 @@ TEST(Deconvolve, RegionAndMaskSayWhereTheResultGoes) {
   EXPECT_TRUE(std::equal(frame.pixels().begin(), frame.pixels().end(), masked.image.pixels().begin()));
 }
 
-TEST(Deconvolve, WideStarsAreProcessedOnABinnedGrid) {
+TEST(Deconvolve, WideStarsAreProcessedOnABinnedGridAndReturnedAtFullSize) {
   const Network network = identity_network();
-  const Image frame = noisy_frame(3, {301, 203});
-  DeconvolveOptions options = starless();
-  options.psf_fwhm_px = 8.0F;
-  EXPECT_EQ(deconvolve(frame.view(), network, options).report.binned_by, 1);
+  Image frame = noisy_frame(1, {601, 503});
+  Psf psf;
+  psf.fwhm_px = 11;
+  psf.beta = 4;
+  const Image star = psf.kernel(64);
+  for (int y0 = 20; y0 + 64 < 503; y0 += 80) {
+    for (int x0 = 20; x0 + 64 < 601; x0 += 80) {
+      for (int y = 0; y < 64; ++y) {
+        for (int x = 0; x < 64; ++x) frame.view()(0, y0 + y, x0 + x) += 60 * star.view()(0, y, x);
+      }
+    }
+  }
+  const Deconvolved result = deconvolve(frame.view(), network, {.check = false});
+  EXPECT_EQ(result.report.binned_by, 2);
+  ASSERT_EQ(result.image.size(), frame.size());
+  // an identity network changes nothing on the binned grid, so nothing at full size either
+  for (std::size_t i = 0; i < frame.pixels().size(); ++i) ASSERT_NEAR(result.image.pixels()[i], frame.pixels()[i], 1e-5F);
 }
 
 TEST(Deconvolve, SameBytesForAnyNumberOfThreads) {

@@ -4,6 +4,11 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <optional>
+
+#include "core/parallel.h"
+#include "measure/moffat.h"
+#include "measure/neighbours.h"
 
 namespace limpid {
 namespace {
@@ -19,54 +24,103 @@ MedianAndScatter describe(std::vector<double> values) {
   return {quantile(values, 0.5), (quantile(values, 0.84) - quantile(values, 0.16)) / 2};
 }
 
-/// Mean over the channels that were fitted in both.
-double mean_of(const Star& star, double (*value)(const StarFit&)) {
+/// One star, mean over its channels.
+struct Figures {
+  double x = 0, y = 0, flux = 0, fwhm_px = 0, ellipticity = 0;
+};
+
+/// The same fit before and after, so that its faults cancel: a Moffat on a sloping sky in a cutout of
+/// `reach` px, neighbours left out. Nothing when a channel cannot be fitted.
+std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue, const Star& star,
+                                const std::vector<const Star*>& others, int reach, double fwhm_ratio) {
+  const int x0 = static_cast<int>(std::lround(star.x)), y0 = static_cast<int>(std::lround(star.y));
+  const Rect box = intersect({x0 - reach, y0 - reach, 2 * reach + 1, 2 * reach + 1}, {0, 0, frame.width(), frame.height()});
+  Image mask(1, box.size());
+  for (const Star* other : others) {
+    const double away = std::hypot(static_cast<double>(other->x - star.x), static_cast<double>(other->y - star.y));
+    const double share = static_cast<double>(other->flux) / std::max(1e-30, static_cast<double>(star.flux));
+    if (share < 1e-3) continue;
+    const double radius = std::min(0.6 * away, static_cast<double>(star.fwhm_px) * (1 + 0.3 * std::max(0.0, std::log2(share))));
+    for (int y = 0; y < box.height; ++y) {
+      for (int x = 0; x < box.width; ++x) {
+        if (std::hypot(box.x + x - static_cast<double>(other->x), box.y + y - static_cast<double>(other->y)) < radius) mask.view()(0, y, x) = 1;
+      }
+    }
+  }
+  Figures mean;
+  const double channels = frame.channels();
+  for (int c = 0; c < frame.channels(); ++c) {
+    const StarFit& known = star.fits[static_cast<std::size_t>(c)];
+    if (known.psf.fwhm_px <= 0) return std::nullopt;
+    MoffatOptions options;
+    options.sky_sigma = catalogue.sky[static_cast<std::size_t>(c)].sigma;
+    options.model_error = 0.03;
+    options.sloping_sky = true;
+    options.mask = mask.view();
+    const MoffatStart start{static_cast<double>(known.x) - box.x, static_cast<double>(known.y) - box.y,
+                            fwhm_ratio * static_cast<double>(known.psf.fwhm_px), known.psf.beta, 0, 0};
+    const auto fit = fit_moffat(frame.channel(c).crop(box), start, options);
+    if (!fit || std::hypot(fit->value.x - start.x, fit->value.y - start.y) > static_cast<double>(known.psf.fwhm_px)) return std::nullopt;
+    mean.x += (fit->value.x + box.x) / channels;
+    mean.y += (fit->value.y + box.y) / channels;
+    mean.flux += fit->value.flux / channels;
+    mean.fwhm_px += fit->value.fwhm_px / channels;
+    mean.ellipticity += static_cast<double>(fit->psf().ellipticity()) / channels;
+  }
+  return mean;
+}
+
+/// Mean over the channels of the pixels' own noise, in a few windows of the frame.
+double noise_of(ConstView frame) {
+  constexpr int window = 768, across = 3;
   double sum = 0;
-  for (const StarFit& fit : star.fits) sum += value(fit);
-  return sum / static_cast<double>(star.fits.size());
+  std::vector<double> windows;
+  for (int j = 0; j < across; ++j) {
+    for (int i = 0; i < across; ++i) {
+      const Rect part = intersect({(frame.width() - window) * i / (across - 1), (frame.height() - window) * j / (across - 1), window, window},
+                                  {0, 0, frame.width(), frame.height()});
+      sum = 0;
+      for (const SkyLevel& level : measure_sky(frame.crop(part))) sum += static_cast<double>(level.sigma);
+      windows.push_back(sum / frame.channels());
+      if (frame.width() <= window && frame.height() <= window) return windows[0];
+    }
+  }
+  return quantile(windows, 0.5);
 }
 
 }  // namespace
 
-TrustReport compare_stars(const StarCatalogue& before, ConstView after, double fwhm_ratio_asked, int threads,
-                          const Progress& progress) {
+TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after, double fwhm_ratio_asked,
+                          int threads, const Progress& progress) {
+  constexpr std::size_t most_stars = 300;
+  constexpr float least_snr = 30;
   TrustReport report;
   report.fwhm_ratio_asked = fwhm_ratio_asked;
-  const StarCatalogue found = detect_stars(after, {.threads = threads}, progress);
-  double noise_before = 0, noise_after = 0;
-  for (const SkyLevel& level : before.sky) noise_before += static_cast<double>(level.sigma);
-  for (const SkyLevel& level : found.sky) noise_after += static_cast<double>(level.sigma);
-  report.noise_ratio = noise_before > 0 ? noise_after / noise_before : 0;
+  const double noise_before = noise_of(before);
+  report.noise_ratio = noise_before > 0 ? noise_of(after) / noise_before : 0;
 
-  // The nearest fitted star of the result, looked up by column.
-  std::vector<const Star*> by_x;
-  for (const Star& star : found.stars) {
-    if (!star.fits.empty()) by_x.push_back(&star);
-  }
-  std::ranges::sort(by_x, {}, [](const Star* star) { return star->x; });
+  const auto stars = bright_isolated_stars(catalogue, most_stars, least_snr);
+  std::vector<double> widths;
+  for (const Star* star : stars) widths.push_back(static_cast<double>(star->fwhm_px));
+  const int reach = stars.empty() ? 0 : static_cast<int>(std::ceil(2.5 * quantile(widths, 0.5))) + 3;
+  const Neighbourhood neighbourhood(catalogue, std::max(16, 2 * reach));
+  std::vector<std::optional<Figures>> first(stars.size()), second(stars.size());
+  parallel_for(static_cast<int>(stars.size()), threads, [&](int i) {
+    if (progress.stop.stop_requested()) return;
+    const auto at = static_cast<std::size_t>(i);
+    const auto others = neighbourhood.around(*stars[at]);
+    first[at] = fit_star(before, catalogue, *stars[at], others, reach, 1);
+    if (first[at]) second[at] = fit_star(after, catalogue, *stars[at], others, reach, fwhm_ratio_asked);
+  });
+  progress.throw_if_stopped();
   std::vector<double> flux, shift, fwhm, round_before, round_after;
-  for (const Star& star : before.stars) {
-    if (star.fits.empty() || star.saturated || star.blended) continue;
-    const float reach = std::max(1.0F, 0.4F * star.fwhm_px);
-    const Star* match = nullptr;
-    double nearest = static_cast<double>(reach);
-    for (auto at = std::ranges::lower_bound(by_x, star.x - reach, {}, [](const Star* s) { return s->x; });
-         at != by_x.end() && (*at)->x <= star.x + reach; ++at) {
-      const double distance = std::hypot((*at)->x - star.x, (*at)->y - star.y);
-      if (distance < nearest && (*at)->fits.size() == star.fits.size()) {
-        nearest = distance;
-        match = *at;
-      }
-    }
-    if (match == nullptr || match->blended) continue;
-    const auto flux_of = [](const StarFit& fit) { return static_cast<double>(fit.flux); };
-    const auto fwhm_of = [](const StarFit& fit) { return static_cast<double>(fit.psf.fwhm_px); };
-    const auto ellipticity_of = [](const StarFit& fit) { return static_cast<double>(fit.psf.ellipticity()); };
-    flux.push_back(mean_of(*match, flux_of) / mean_of(star, flux_of));
-    shift.push_back(nearest);
-    fwhm.push_back(mean_of(*match, fwhm_of) / mean_of(star, fwhm_of));
-    round_before.push_back(mean_of(star, ellipticity_of));
-    round_after.push_back(mean_of(*match, ellipticity_of));
+  for (std::size_t i = 0; i < stars.size(); ++i) {
+    if (!first[i] || !second[i]) continue;
+    flux.push_back(second[i]->flux / first[i]->flux);
+    shift.push_back(std::hypot(second[i]->x - first[i]->x, second[i]->y - first[i]->y));
+    fwhm.push_back(second[i]->fwhm_px / first[i]->fwhm_px);
+    round_before.push_back(first[i]->ellipticity);
+    round_after.push_back(second[i]->ellipticity);
   }
   report.stars_compared = static_cast<int>(flux.size());
   report.flux_ratio = describe(std::move(flux));

@@ -128,11 +128,6 @@ SimulatedNight simulate_night(const NightOptions& options, const Progress& progr
   };
   const std::array<std::int64_t, 2> size{full_height, full_width};
   const auto spectrum = torch::fft::rfft2(light);
-  const auto spectrum_of = [&](const torch::Tensor& oversampled) {
-    auto field = torch::zeros({full_height, full_width});
-    field.narrow(0, 0, psf_side_px).narrow(1, 0, psf_side_px).copy_(central_phase(oversampled));
-    return torch::fft::rfft2(field.roll({-psf_side_px / 2, -psf_side_px / 2}, {0, 1}));
-  };
   auto recorded = torch::zeros({3, full_height, full_width});
   for (int node = 0; node < node_columns * node_rows; ++node) {
     progress.throw_if_stopped();
@@ -140,7 +135,7 @@ SimulatedNight simulate_night(const NightOptions& options, const Progress& progr
     const int column = node % node_columns, row = node / node_columns;
     const auto weight = tent(full_height, node_rows, row).unsqueeze(1) * tent(full_width, node_columns, column).unsqueeze(0);
     const auto& psf = psfs[static_cast<std::size_t>(node)];
-    for (int c = 0; c < 3; ++c) recorded[c] += weight * torch::fft::irfft2(spectrum[c] * spectrum_of(psf[c]), size);
+    for (int c = 0; c < 3; ++c) recorded[c] += weight * torch::fft::irfft2(spectrum[c] * kernel_spectrum(central_phase(psf[c]), full_height, full_width), size);
     std::vector<SceneStar> share;
     const float* w = weight.data_ptr<float>();
     for (SceneStar star : stars) {
@@ -158,7 +153,7 @@ SimulatedNight simulate_night(const NightOptions& options, const Progress& progr
   sharp_stellar.fwhm_px = static_cast<float>(0.75 * options.fwhm_px);
   sharp_nonstellar.beta = sharp_stellar.beta = 4;
   auto truth = torch::empty_like(recorded);
-  const auto sharp_spectrum = spectrum_of(oversampled_moffat(sharp_nonstellar));
+  const auto sharp_spectrum = kernel_spectrum(central_phase(oversampled_moffat(sharp_nonstellar)), full_height, full_width);
   for (int c = 0; c < 3; ++c) truth[c] = torch::fft::irfft2(spectrum[c] * sharp_spectrum, size);
   add_stars(truth, stars, oversampled_moffat(sharp_stellar).unsqueeze(0), {}, nullptr, 0.01F);
   float* r = recorded.data_ptr<float>();

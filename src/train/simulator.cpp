@@ -12,11 +12,9 @@
 #include "train/scene.h"
 
 namespace limpid {
-namespace {
 
 using torch::indexing::Slice;
 
-/// Spectrum (.., h, w / 2 + 1) of whole-pixel kernels (.., 64, 64) centred on pixel (0, 0).
 torch::Tensor kernel_spectrum(const torch::Tensor& kernel, std::int64_t height, std::int64_t width) {
   auto shape = kernel.sizes().vec();
   shape[shape.size() - 2] = height;
@@ -25,6 +23,8 @@ torch::Tensor kernel_spectrum(const torch::Tensor& kernel, std::int64_t height, 
   field.index_put_({torch::indexing::Ellipsis, Slice(0, psf_side_px), Slice(0, psf_side_px)}, kernel);
   return torch::fft::rfft2(field.roll({-psf_side_px / 2, -psf_side_px / 2}, {-2, -1}));
 }
+
+namespace {
 
 torch::Tensor phases(const torch::Tensor& psfs) {
   return psfs.index({torch::indexing::Ellipsis, Slice(0, torch::indexing::None, psf_oversampling),
@@ -157,6 +157,32 @@ std::array<Psf, 3> measured_like(Random& random, const std::array<Psf, 3>& truth
   return measured;
 }
 
+/// What a stack of measured stars would tell beyond the Moffat fits: a share of the true difference
+/// and noise, inside a window that ends where stars drown in the sky.
+void add_measured_residual(Random& random, SceneTensors& scene, const std::optional<bool>& is_known) {
+  const bool drawn = random.chance(0.75), known = is_known.value_or(drawn);
+  const double share = random.uniform(0.75, 1), noise = random.log_uniform(0.0003, 0.01);
+  const double window_px = std::min(0.45 * psf_side_px, 3 * static_cast<double>(scene.true_psf[1].fwhm_px) + random.uniform(2, 8));
+  const auto common = draw_noise(random, 1, psf_side_px, psf_side_px, true)[0];
+  const auto own = draw_noise(random, 3, psf_side_px, psf_side_px, true);
+  if (!known) return;
+  const auto axis = torch::arange(psf_side_px, torch::kFloat) - psf_side_px / 2;
+  const auto radius = (axis.unsqueeze(0).square() + axis.unsqueeze(1).square()).sqrt();
+  const auto window = 0.5 + 0.5 * torch::cos(std::numbers::pi * ((radius / window_px - 0.7) / 0.3).clamp(0, 1));
+  for (std::size_t c = 0; c < 3; ++c) {
+    if (scene.controls.mono && c > 0) {
+      scene.controls.residual[c] = scene.controls.residual[0];
+      continue;
+    }
+    const Image moffat = scene.true_psf[c].kernel(psf_side_px);
+    const auto fitted = torch::from_blob(const_cast<float*>(moffat.pixels().data()), {psf_side_px, psf_side_px});
+    const auto& kernel = scene.kernels[c];
+    const auto errors = (common + own[static_cast<std::int64_t>(c)]) * (noise * kernel.amax().item<double>() / std::numbers::sqrt2);
+    const auto residual = (window * (share * (kernel - fitted) + errors)).contiguous();
+    scene.controls.residual[c].assign(residual.data_ptr<float>(), residual.data_ptr<float>() + residual.numel());
+  }
+}
+
 struct Brightness {
   double peak_min = 1, peak_max = 3e4, slope = 0.8;
 };
@@ -223,25 +249,6 @@ std::string_view name(Aberration aberration) {
       "none", "guiding", "defocus", "coma", "second coma", "astigmatism", "trefoil", "spherical",
       "spider", "lateral colour", "longitudinal colour", "channel seeing", "mixed"};
   return names[static_cast<std::size_t>(aberration)];
-}
-
-torch::Tensor to_tensor(ConstView view) {
-  auto tensor = torch::empty({view.channels(), view.height(), view.width()});
-  float* out = tensor.data_ptr<float>();
-  for (int c = 0; c < view.channels(); ++c) {
-    for (int y = 0; y < view.height(); ++y) {
-      const auto row = view.row(c, y);
-      out = std::copy(row.begin(), row.end(), out);
-    }
-  }
-  return tensor;
-}
-
-Image to_image(const torch::Tensor& tensor) {
-  const auto plain = tensor.to(torch::kFloat).cpu().contiguous();
-  Image image(static_cast<int>(plain.size(0)), {static_cast<int>(plain.size(2)), static_cast<int>(plain.size(1))});
-  std::copy_n(plain.data_ptr<float>(), plain.numel(), image.pixels().data());
-  return image;
 }
 
 torch::Tensor Simulator::Body::draw_sky(Random& random, int side) const {
@@ -323,8 +330,11 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
     for (Psf& p : scene.controls.measured) p.dx = p.dy = 0;
     scene.controls.nonstellar = scene.controls.measured;
   }
+  if (options.perturb_measurement) add_measured_residual(random, scene, options.residual_known);
   if (random.chance(0.12) && options.perturb_measurement) {  // a round PSF given by hand
-    Psf round = wanted_psfs({scene.controls.measured, scene.controls.measured, 0, 0, 0, mono}).stellar;
+    TileControls unsharpened = scene.controls;
+    unsharpened.sharpen_stars = unsharpened.adjust_halos = 0;
+    Psf round = wanted_psfs(unsharpened).stellar;
     round.fwhm_px *= static_cast<float>(std::exp(0.06 * random.normal()));
     scene.controls.nonstellar.fill(round);
   }

@@ -5,6 +5,7 @@
 
 #include <limpid/training.h>
 
+#include "nn/tensors.h"
 #include "train/corpus.h"
 #include "train/pupil.h"
 
@@ -44,8 +45,8 @@ struct Simulator::Body {
   [[nodiscard]] SceneTensors draw(std::uint64_t index, const SceneOptions& options) const;
 };
 
-/// (c, h, w) of an Image, sharing nothing with it; and back.
-torch::Tensor to_tensor(ConstView view);
-Image to_image(const torch::Tensor& tensor);
+/// Spectrum (.., height, width / 2 + 1) of whole-pixel kernels (.., psf_side_px, psf_side_px) whose
+/// centre is moved to pixel (0, 0).
+torch::Tensor kernel_spectrum(const torch::Tensor& kernel, std::int64_t height, std::int64_t width);
 
 }  // namespace limpid

@@ -1,4 +1,5 @@
 // The training loop: scenes flow in from loader threads, weights and their average flow out.
+#include <ATen/autocast_mode.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -78,6 +79,31 @@ std::array<float, control_count> turned_controls(std::array<float, control_count
   return controls;
 }
 
+/// While it lives, convolutions and products run in bfloat16 if that is asked; weights stay float32.
+class Autocast {
+ public:
+  Autocast(const torch::Device& device, torch::ScalarType type) : cuda_(device.is_cuda()), on_(type == torch::kBFloat16) {
+    if (!on_) return;
+    if (cuda_) {
+      at::autocast::set_autocast_gpu_dtype(type);
+      at::autocast::set_enabled(true);
+    } else {
+      at::autocast::set_autocast_cpu_dtype(type);
+      at::autocast::set_cpu_enabled(true);
+    }
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+  ~Autocast() {
+    if (!on_) return;
+    at::autocast::clear_cache();
+    cuda_ ? at::autocast::set_enabled(false) : at::autocast::set_cpu_enabled(false);
+  }
+
+ private:
+  bool cuda_, on_;
+};
+
 /// Every so many steps the loss of the untouched input is computed too.
 constexpr std::int64_t identity_every = 5;
 
@@ -153,13 +179,13 @@ class Batches {
         loader_(simulator, options.patch_px, std::max(1, options.loader_threads),
                 static_cast<std::uint64_t>(step_) * static_cast<std::uint64_t>(fresh_)) {
     // What was in the pool when the run was stopped is drawn again.
-    while (step_ < first_step) refill(step_++);
+    for (; step_ < first_step; ++step_) refill();
   }
   struct Batch {
     torch::Tensor planes, target, controls;
   };
   Batch next() {
-    refill(step_);
+    refill();
     Random random(options_.seed ^ 0xba7c4ULL, static_cast<std::uint64_t>(step_++));
     const std::int64_t count = options_.batch, blocks = options_.patch_px / block_px;
     std::vector<std::pair<const Example*, int>> chosen;
@@ -184,7 +210,7 @@ class Batches {
 
  private:
   static constexpr std::int64_t history_steps = 16;
-  void refill(std::int64_t) {
+  void refill() {
     for (int i = 0; i < fresh_; ++i) pool_.push_back(loader_.take());
     while (pool_.size() > static_cast<std::size_t>(history_steps * fresh_)) pool_.pop_front();
   }
@@ -232,6 +258,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
   const Simulator simulator(options.corpus, false, options.seed, options.psf_bank, threads, progress);
   torch::manual_seed(options.seed);
   const torch::Device device = torch_device(options.device);
+  const torch::ScalarType type = scalar_type(options.precision, device);
   const ArchitectureOptions shape{options.widths, options.blocks};
   auto network = build_architecture(options.architecture, shape);
   std::map<std::string, torch::Tensor> average;
@@ -306,7 +333,11 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       static_cast<torch::optim::AdamOptions&>(group.options()).lr(learning_rate_at(step, options));
     }
     adam.zero_grad();
-    const auto loss = loss_of(network->forward(planes, controls), target, options);
+    const auto answer = [&] {
+      const Autocast autocast(device, type);
+      return network->forward(planes, controls);
+    }();
+    const auto loss = loss_of(answer, target, options);
     loss.backward();
     torch::nn::utils::clip_grad_norm_(network->parameters(), options.gradient_clip);
     adam.step();
