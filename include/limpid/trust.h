@@ -25,7 +25,7 @@ struct TrustReport {
   std::string summary;  ///< in words
 };
 
-/// Fits up to 300 isolated stars of `catalogue` (S/N 30 and more) in the frame that it comes from and in
+/// Fits up to 150 isolated stars of `catalogue` (S/N 30 and more) in the frame that it comes from and in
 /// what became of it, in the same way. Empty figures when there are none.
 TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after,
                           double fwhm_ratio_asked, int threads = 0, const Progress& progress = {});

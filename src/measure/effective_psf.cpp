@@ -18,7 +18,7 @@ namespace {
 
 constexpr int oversampling = 2;
 constexpr int max_terms = 6;
-constexpr std::size_t most_stars = 240;
+constexpr std::size_t most_stars = 200;
 constexpr float least_snr = 40;
 /// Prior of a residual: this share of the profile there, plus this share of its peak.
 constexpr double prior_of_profile = 0.15, prior_of_peak = 0.003;
@@ -174,15 +174,17 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame, const
   result->side_ = side;
   const Neighbourhood neighbourhood(catalogue, 4 * reach);
 
-  for (int channel = 0; channel < frame.channels(); ++channel) {
+  result->channels_.resize(static_cast<std::size_t>(frame.channels()));
+  std::vector<int> orders(result->channels_.size(), -1), counts(result->channels_.size());
+  parallel_for(frame.channels(), threads, [&](int channel) {
     const auto c = static_cast<std::size_t>(channel);
     const double sigma = std::max(1e-30, static_cast<double>(catalogue.sky[c].sigma));
     std::vector<StarSamples> stars(chosen.size());
-    parallel_for(static_cast<int>(chosen.size()), threads, [&](int index) {
-      const Star& star = *chosen[static_cast<std::size_t>(index)];
+    for (std::size_t index = 0; index < chosen.size(); ++index) {
+      const Star& star = *chosen[index];
       const StarFit& fit = star.fits[c];
-      if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) return;
-      StarSamples& out = stars[static_cast<std::size_t>(index)];
+      if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) continue;
+      StarSamples& out = stars[index];
       out.terms = terms_at(unit(static_cast<double>(star.x), catalogue.frame.width), unit(static_cast<double>(star.y), catalogue.frame.height));
       const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
       const double peak = profile.pixel(0, 0), flux = fit.flux;
@@ -212,9 +214,8 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame, const
           out.samples.push_back(s);
         }
       }
-    });
+    }
     std::erase_if(stars, [](const StarSamples& s) { return s.samples.empty(); });
-    std::vector<std::vector<float>> planes;
     if (static_cast<int>(stars.size()) >= fewest_stars) {
       const int highest = static_cast<int>(stars.size()) >= fewest_quadratic ? 2 : static_cast<int>(stars.size()) >= fewest_linear ? 1 : 0;
       double best = left_over(stars, side, nullptr);
@@ -226,12 +227,13 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame, const
           order = o;
         }
       }
-      if (order >= 0) planes = fit_order(stars, side, order, 0).planes;
-      result->order_ = std::max(result->order_, order);
+      if (order >= 0) result->channels_[c] = fit_order(stars, side, order, 0).planes;
+      orders[c] = order;
     }
-    result->star_count_ = std::max(result->star_count_, static_cast<int>(stars.size()));
-    result->channels_.push_back(std::move(planes));
-  }
+    counts[c] = static_cast<int>(stars.size());
+  });
+  result->order_ = *std::ranges::max_element(orders);
+  result->star_count_ = *std::ranges::max_element(counts);
   return result->order_ < 0 ? nullptr : result;
 }
 

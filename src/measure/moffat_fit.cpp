@@ -158,10 +158,11 @@ Normal Search::normal_equations(const Vector& p) const {
   const MoffatProfile profile = profile_of(p);
   for (const Pixel& pixel : pixels_) {
     const Slope slope = slope_at(profile, p, pixel);
-    normal.hessian.noalias() += slope.by * (pixel.weight * slope.by).transpose();
+    normal.hessian.selfadjointView<Eigen::Lower>().rankUpdate(slope.by, pixel.weight);
     normal.gradient += pixel.weight * slope.residual * slope.by;
     normal.chi2 += pixel.weight * slope.residual * slope.residual;
   }
+  normal.hessian.triangularView<Eigen::StrictlyUpper>() = normal.hessian.transpose();
   hold_fixed(p, normal);
   return normal;
 }
@@ -173,8 +174,9 @@ Matrix Search::covariance(const Vector& p, const Normal& normal) const {
   Normal noise;
   for (const Pixel& pixel : pixels_) {
     const Vector by = slope_at(profile, p, pixel).by;
-    noise.hessian.noalias() += by * (pixel.trust * pixel.weight * by).transpose();
+    noise.hessian.selfadjointView<Eigen::Lower>().rankUpdate(by, pixel.trust * pixel.weight);
   }
+  noise.hessian.triangularView<Eigen::StrictlyUpper>() = noise.hessian.transpose();
   noise.gradient = normal.gradient;
   hold_fixed(p, noise);
   const Matrix inverse = normal.hessian.ldlt().solve(Matrix::Identity());

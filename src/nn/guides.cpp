@@ -80,7 +80,7 @@ torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& contro
     undone[c] = shared ? measured[c] : transfer(controls.nonstellar[c], {}, height, width, tile.device());
   }
   for (std::size_t k = 0; k < guide_count; ++k) {
-    const bool is_stellar = k >= 2;
+    const bool is_stellar = k >= nonstellar_guide_count;
     for (std::size_t c = 0; c < 3; ++c) {
       const auto& g = is_stellar ? measured[c] : undone[c];
       const auto lambda = is_stellar ? torch::full({1, 1}, guide_lambda[k], tile.options())

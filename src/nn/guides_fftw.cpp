@@ -57,7 +57,7 @@ Image guide_planes(ConstView tile, const TileControls& controls, int threads) {
   Spectrum filtered(guide_count * colours, size);
   parallel_for(filtered.channels(), threads, [&](int plane) {
     const auto k = static_cast<std::size_t>(plane / colours), c = static_cast<std::size_t>(plane % colours);
-    const bool is_stellar = k >= 2;
+    const bool is_stellar = k >= nonstellar_guide_count;
     const auto lambda_of = static_cast<float>(guide_lambda[k]);
     const auto columns = static_cast<std::size_t>(spectra.columns());
     std::vector<float> lambda(columns, lambda_of);

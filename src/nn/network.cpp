@@ -86,6 +86,8 @@ std::string Network::device_text() const {
   return body_->device.str() + (body_->type == torch::kFloat ? ", float32" : ", bfloat16");
 }
 
+bool Network::on_cpu() const { return body_->device.is_cpu(); }
+
 void Network::use_threads(int threads) { at::set_num_threads(thread_count(threads)); }
 
 int Network::margin_px() { return context_px; }

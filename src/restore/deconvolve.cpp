@@ -4,17 +4,21 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <map>
+#include <mutex>
 
 #include <limpid/error.h>
 #include <limpid/tiles.h>
 
+#include "core/parallel.h"
 #include "restore/normalise.h"
 
 namespace limpid {
 namespace {
 
 constexpr float widest_fwhm_px = 8.0F;       // over it the frame is processed on a binned grid
-constexpr int most_fits = 600;               // stars that tell the PSF; more tell nothing new
+constexpr int most_tiles_at_once = 4;          // each needs some 60 MB
+constexpr int most_fits = 300;               // stars that tell the PSF; more tell nothing new
 constexpr int smallest_tile_px = 128;        // the last resort when memory is short
 constexpr float assumed_fwhm_px = 3.0F, assumed_beta = 4.0F;
 
@@ -151,9 +155,16 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
   tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
   const TileGrid grid(region.size(), tile_px, static_cast<int>(o.overlap * static_cast<float>(tile_px)));
   TileBlender blender(grid, frame.channels());
-  for (int i = 0; i < grid.count(); ++i) {
+  // A tile has too many small steps to keep many cores busy: several tiles at a time, each with few.
+  const int threads = thread_count(o.threads);
+  const int workers = std::min({threads, most_tiles_at_once, grid.count(), network.on_cpu() ? most_tiles_at_once : 1});
+  std::mutex mutex;
+  std::map<int, Image> waiting;  // answers are added in order: sums do not depend on who was first
+  int next = 0;
+  double seconds_in_network = 0;
+  parallel_for(grid.count(), workers, [&](int i) {
     progress.throw_if_stopped();
-    progress(static_cast<double>(i) / grid.count(), "deconvolving");
+    Network::use_threads(std::max(1, threads / workers));
     Rect tile = grid.tile(i);
     tile.x += region.x;
     tile.y += region.y;
@@ -162,10 +173,19 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
     const TileControls controls = controls_at(known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
                                               static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
     const double start = seconds();
-    const Image answer = network.run(normalisation.apply(around.view()).view(), clipped.view(), controls);
-    report.network_seconds += seconds() - start;
-    blender.add(i, normalisation.undo(answer.view()).view());
-  }
+    Image answer = network.run(normalisation.apply(around.view()).view(), clipped.view(), controls);
+    const double taken = seconds() - start;
+    answer = normalisation.undo(answer.view());
+    const std::scoped_lock lock(mutex);
+    seconds_in_network += taken / workers;
+    waiting.emplace(i, std::move(answer));
+    for (auto first = waiting.begin(); first != waiting.end() && first->first == next; first = waiting.erase(first)) {
+      blender.add(next++, first->second.view());
+    }
+    progress(static_cast<double>(next) / grid.count(), "deconvolving");
+  });
+  Network::use_threads(o.threads);
+  report.network_seconds += seconds_in_network;
   report.tiles += grid.count();
   report.tile_px = tile_px;
   return std::move(blender).finish();
@@ -378,7 +398,8 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
   }
 
   const ConstView original = frame.crop(region);
-  for (int c = 0; c < frame.channels(); ++c) {
+  const bool all_new = missing.empty() && options.mask.empty();
+  for (int c = 0; c < (all_new ? 0 : frame.channels()); ++c) {
     for (int y = 0; y < region.height; ++y) {
       const auto in = original.row(c, y);
       const auto out = sharp.view().row(c, y);

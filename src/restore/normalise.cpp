@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "core/parallel.h"
+
 namespace limpid {
 
 Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(std::move(sky)) {
@@ -59,35 +61,50 @@ Image Normalisation::undo(ConstView tile) const {
 
 Image find_missing(ConstView frame) {
   const int width = frame.width(), height = frame.height();
+  struct RowFacts {
+    float highest = -INFINITY;
+    bool gap = false;
+  };
+  std::vector<RowFacts> facts(static_cast<std::size_t>(height));
+  parallel_for((height + 63) / 64, 0, [&](int part) {
+    for (int y = 64 * part; y < std::min(height, 64 * part + 64); ++y) {
+      RowFacts& row = facts[static_cast<std::size_t>(y)];
+      for (int c = 0; c < frame.channels(); ++c) {
+        for (const float value : frame.row(c, y)) {
+          const bool finite = std::isfinite(value);
+          row.highest = finite ? std::max(row.highest, value) : row.highest;
+          row.gap = row.gap || !finite;
+        }
+      }
+    }
+  });
   float highest = -INFINITY;
-  bool any = false;
-  for (int c = 0; c < frame.channels(); ++c) {
-    for (int y = 0; y < height; ++y) {
-      for (const float value : frame.row(c, y)) {
-        if (std::isfinite(value)) highest = std::max(highest, value);
+  for (const RowFacts& row : facts) highest = std::max(highest, row.highest);
+
+  Image missing, visited;  // made when there is something to mark: most frames are whole
+  const auto mark = [&](int y, int x) {
+    if (missing.empty()) missing = Image(1, frame.size());
+    missing.view()(0, y, x) = 1;
+  };
+  for (int y = 0; y < height; ++y) {
+    if (!facts[static_cast<std::size_t>(y)].gap) continue;
+    for (int x = 0; x < width; ++x) {
+      for (int c = 0; c < frame.channels(); ++c) {
+        if (!std::isfinite(frame(c, y, x))) mark(y, x);
       }
     }
   }
-  Image missing(1, frame.size());
-  const auto at = [&](int y, int x) -> float& { return missing.view()(0, y, x); };
   const auto all_equal = [&](int y, int x, float value) {
     for (int c = 0; c < frame.channels(); ++c) {
       if (frame(c, y, x) != value) return false;
     }
     return true;
   };
-  for (int y = 0; y < height; ++y) {
-    for (int x = 0; x < width; ++x) {
-      for (int c = 0; c < frame.channels(); ++c) {
-        if (!std::isfinite(frame(c, y, x))) at(y, x) = 1, any = true;
-      }
-    }
-  }
   // A frame of one value is a picture of nothing, not a border of nothing.
   const auto constant = [&](float value) {
     for (int y = 0; y < height; ++y) {
       for (int x = 0; x < width; ++x) {
-        if (at(y, x) == 0 && !all_equal(y, x, value)) return false;
+        if ((missing.empty() || missing.view()(0, y, x) == 0) && !all_equal(y, x, value)) return false;
       }
     }
     return true;
@@ -96,9 +113,12 @@ Image find_missing(ConstView frame) {
   for (const float value : {0.0F, highest}) {
     if (constant(value)) continue;
     std::vector<std::pair<int, int>> region;
-    Image visited(1, frame.size());
+    bool begun = false;
     const auto visit = [&](int y, int x) {
-      if (x < 0 || y < 0 || x >= width || y >= height || visited.view()(0, y, x) != 0 || !all_equal(y, x, value)) return;
+      if (x < 0 || y < 0 || x >= width || y >= height || !all_equal(y, x, value)) return;
+      if (!begun) visited = Image(1, frame.size());
+      begun = true;
+      if (visited.view()(0, y, x) != 0) return;
       visited.view()(0, y, x) = 1;
       region.emplace_back(y, x);
     };
@@ -113,13 +133,12 @@ Image find_missing(ConstView frame) {
         visit(py, px + 1);
       }
       if (region.size() < smallest_border_px) return;
-      any = true;
-      for (const auto& [py, px] : region) at(py, px) = 1;
+      for (const auto& [py, px] : region) mark(py, px);
     };
     for (int x = 0; x < width; ++x) flood(0, x), flood(height - 1, x);
     for (int y = 0; y < height; ++y) flood(y, 0), flood(y, width - 1);
   }
-  return any ? std::move(missing) : Image();
+  return missing;
 }
 
 void fill_missing(MutableView frame, ConstView missing) {

@@ -70,21 +70,17 @@ std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue,
   return mean;
 }
 
-/// Mean over the channels of the pixels' own noise, in a few windows of the frame.
-double noise_of(ConstView frame) {
-  constexpr int window = 768, across = 3;
-  double sum = 0;
-  std::vector<double> windows;
-  for (int j = 0; j < across; ++j) {
-    for (int i = 0; i < across; ++i) {
-      const Rect part = intersect({(frame.width() - window) * i / (across - 1), (frame.height() - window) * j / (across - 1), window, window},
-                                  {0, 0, frame.width(), frame.height()});
-      sum = 0;
-      for (const SkyLevel& level : measure_sky(frame.crop(part))) sum += static_cast<double>(level.sigma);
-      windows.push_back(sum / frame.channels());
-      if (frame.width() <= window && frame.height() <= window) return windows[0];
-    }
-  }
+/// Mean over the channels of the pixels' own noise: median of nine windows over the frame.
+double noise_of(ConstView frame, int threads) {
+  constexpr int window = 384, across = 3;
+  std::vector<double> windows(across * across);
+  parallel_for(across * across, threads, [&](int i) {
+    const Rect part = intersect({(frame.width() - window) * (i % across) / (across - 1),
+                                 (frame.height() - window) * (i / across) / (across - 1), window, window},
+                                {0, 0, frame.width(), frame.height()});
+    double& mean = windows[static_cast<std::size_t>(i)];
+    for (const SkyLevel& level : measure_sky(frame.crop(part))) mean += static_cast<double>(level.sigma) / frame.channels();
+  });
   return quantile(windows, 0.5);
 }
 
@@ -92,12 +88,12 @@ double noise_of(ConstView frame) {
 
 TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after, double fwhm_ratio_asked,
                           int threads, const Progress& progress) {
-  constexpr std::size_t most_stars = 300;
+  constexpr std::size_t most_stars = 150;
   constexpr float least_snr = 30;
   TrustReport report;
   report.fwhm_ratio_asked = fwhm_ratio_asked;
-  const double noise_before = noise_of(before);
-  report.noise_ratio = noise_before > 0 ? noise_of(after) / noise_before : 0;
+  const double noise_before = noise_of(before, threads);
+  report.noise_ratio = noise_before > 0 ? noise_of(after, threads) / noise_before : 0;
 
   const auto stars = bright_isolated_stars(catalogue, most_stars, least_snr);
   std::vector<double> widths;
