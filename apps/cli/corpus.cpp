@@ -17,8 +17,9 @@ struct Options {
   bool overwrite = false;
   int patch_px = 512;
   double max_megapixels = 60;
-  std::vector<std::string> validation{"m51",  "horsehead", "ring_m57", "ngc1300", "m101",
-                                      "rho_oph", "smacs0723", "omega_cen", "ngc604", "carina_ridge"};
+  std::vector<std::string> validation{"m51",    "horsehead",   "ring_m57",  "ngc1300",
+                                      "m101",   "rho_oph",     "smacs0723", "omega_cen",
+                                      "ngc604", "carina_ridge"};
 };
 
 /// One row of a MANIFEST.tsv: tab-separated, the first line names the columns.
@@ -43,7 +44,8 @@ std::map<std::string, Row> read_manifest(const std::filesystem::path& folder) {
   while (std::getline(stream, line)) {
     const auto fields = split(line);
     Row row;
-    for (std::size_t i = 0; i < std::min(fields.size(), columns.size()); ++i) row[columns[i]] = fields[i];
+    for (std::size_t i = 0; i < std::min(fields.size(), columns.size()); ++i)
+      row[columns[i]] = fields[i];
     rows[row["file"]] = row;
   }
   return rows;
@@ -62,10 +64,12 @@ CorpusSource describe(const std::filesystem::path& path, Row row) {
   source.name = path.filename().string();
   const std::string group = noted(row["notes"], "group=");
   source.object = source.name + " " + group + " " + row["object"];
-  std::ranges::transform(source.object, source.object.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::ranges::transform(source.object, source.object.begin(),
+                         [](unsigned char c) { return std::tolower(c); });
   source.credit = row["credit/licence"];
   const std::string reduce = noted(row["notes"], "suggested_reduce=");
-  source.reduce = reduce.empty() ? 1.0 : std::clamp(std::strtod(reduce.c_str(), nullptr), 1.0, 16.0);
+  source.reduce =
+      reduce.empty() ? 1.0 : std::clamp(std::strtod(reduce.c_str(), nullptr), 1.0, 16.0);
   source.linear = row["kind"].rfind("linear", 0) == 0;
   return source;
 }
@@ -74,35 +78,44 @@ CorpusSource describe(const std::filesystem::path& path, Row row) {
 
 void add_corpus(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
-  Command command(app, common, "corpus",
-                  "Packs a folder of sharp images for training; a MANIFEST.tsv there gives credits and scales.",
-                  "limpid corpus hubble/ -o corpus.safetensors");
-  command.argument("folder", options->folder, "FITS, PNG, TIFF and JPEG images of HST or JWST sharpness")
+  Command command(
+      app, common, "corpus",
+      "Packs a folder of sharp images for training; a MANIFEST.tsv there gives credits and scales.",
+      "limpid corpus hubble/ -o corpus.safetensors");
+  command
+      .argument("folder", options->folder,
+                "FITS, PNG, TIFF and JPEG images of HST or JWST sharpness")
       .output(options->output, options->overwrite, "the corpus, a safetensors file")
       .option("--patch", options->patch_px, {256, 2048}, "side of a patch in pixels")
-      .option("--max-megapixels", options->max_megapixels, {1, 4000}, "size of the corpus; the plainest patches are left out")
-      .option("--validation", options->validation, "objects held out: words that their names contain");
+      .option("--max-megapixels", options->max_megapixels, {1, 4000},
+              "size of the corpus; the plainest patches are left out")
+      .option("--validation", options->validation,
+              "objects held out: words that their names contain");
   command.run([options, common] {
     if (!std::filesystem::is_directory(options->folder)) {
       throw Error(ErrorKind::bad_input, options->folder.string() + ": not a folder");
     }
     if (!options->overwrite && std::filesystem::exists(options->output)) {
-      throw Error(ErrorKind::cannot_write, options->output.string() + ": exists; add --overwrite to replace it");
+      throw Error(ErrorKind::cannot_write,
+                  options->output.string() + ": exists; add --overwrite to replace it");
     }
     auto manifest = read_manifest(options->folder);
     std::vector<std::filesystem::path> paths;
     for (const auto& entry : std::filesystem::directory_iterator(options->folder)) {
-      if (entry.is_regular_file() && entry.path().extension() != ".tsv" && entry.path().extension() != ".md") {
+      if (entry.is_regular_file() && entry.path().extension() != ".tsv" &&
+          entry.path().extension() != ".md") {
         paths.push_back(entry.path());
       }
     }
     std::ranges::sort(paths);
     const Progress progress = common.progress();
-    CorpusBuilder builder(options->output, {options->patch_px, options->max_megapixels, options->validation});
+    CorpusBuilder builder(options->output,
+                          {options->patch_px, options->max_megapixels, options->validation});
     int used = 0;
     for (std::size_t i = 0; i < paths.size(); ++i) {
       progress.throw_if_stopped();
-      progress(static_cast<double>(i) / static_cast<double>(paths.size()), paths[i].filename().string());
+      progress(static_cast<double>(i) / static_cast<double>(paths.size()),
+               paths[i].filename().string());
       try {
         CorpusSource source = describe(paths[i], manifest[paths[i].filename().string()]);
         source.image = read_frame(paths[i]).image;
@@ -120,9 +133,10 @@ void add_corpus(CLI::App& app, const Common& common) {
                    {"validation_patches", report.validation_patches},
                    {"stars_removed", report.stars_removed},
                    {"manifest_hash", report.manifest_hash}},
-                  std::to_string(used) + " images, " + std::to_string(report.training_patches) + " training and " +
-                      std::to_string(report.validation_patches) + " validation patches, " +
-                      std::to_string(report.stars_removed) + " stars removed, " + std::to_string(megabytes) + " MiB\n"});
+                  std::to_string(used) + " images, " + std::to_string(report.training_patches) +
+                      " training and " + std::to_string(report.validation_patches) +
+                      " validation patches, " + std::to_string(report.stars_removed) +
+                      " stars removed, " + std::to_string(megabytes) + " MiB\n"});
   });
 }
 

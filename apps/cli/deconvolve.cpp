@@ -19,7 +19,8 @@ struct Options {
   bool overwrite = false;
   float sharpen_stars = 0.25F, adjust_halos = 0, sharpen_nonstellar = 0.9F, overlap = 0.2F;
   std::string psf = "auto", ai, device = "auto", precision = "auto", depth = "as-input";
-  bool correct_only = false, correct_first = false, nonstellar_then_stellar = false, luminance_only = false, no_stars = false;
+  bool correct_only = false, correct_first = false, nonstellar_then_stellar = false,
+       luminance_only = false, no_stars = false;
   std::vector<int> region;
   int tile_px = 512;
 };
@@ -54,21 +55,39 @@ DeconvolveOptions pipeline_options(const Options& o, const Common& common) {
   return d;
 }
 
-ordered_json pair_json(const MedianAndScatter& value) { return {{"median", value.median}, {"scatter", value.scatter}}; }
+ordered_json pair_json(const MedianAndScatter& value) {
+  return {{"median", value.median}, {"scatter", value.scatter}};
+}
 
 ordered_json to_json(const Job& job, const DeconvolveReport& r) {
-  ordered_json json{{"input", job.input.string()}, {"output", job.output.string()}, {"model", r.model}, {"device", r.device},
-                    {"psf", {{"measured", r.psf_measured}, {"fwhm_px", r.fwhm_px}, {"ellipticity", r.ellipticity},
-                             {"stars_used", r.stars_used}, {"field_order", r.field_order}}},
-                    {"asked", {{"star_fwhm_px", r.fwhm_asked_px}, {"nonstellar_fwhm_px", r.nonstellar_fwhm_asked_px}}},
-                    {"tiles", r.tiles}, {"tile_px", r.tile_px}, {"binned_by", r.binned_by},
-                    {"pixels_without_data", r.pixels_without_data}, {"seconds", r.seconds}, {"network_seconds", r.network_seconds},
-                    {"megapixels_per_s", r.megapixels_per_s}};
+  ordered_json json{
+      {"input", job.input.string()},
+      {"output", job.output.string()},
+      {"model", r.model},
+      {"device", r.device},
+      {"psf",
+       {{"measured", r.psf_measured},
+        {"fwhm_px", r.fwhm_px},
+        {"ellipticity", r.ellipticity},
+        {"stars_used", r.stars_used},
+        {"field_order", r.field_order}}},
+      {"asked",
+       {{"star_fwhm_px", r.fwhm_asked_px}, {"nonstellar_fwhm_px", r.nonstellar_fwhm_asked_px}}},
+      {"tiles", r.tiles},
+      {"tile_px", r.tile_px},
+      {"binned_by", r.binned_by},
+      {"pixels_without_data", r.pixels_without_data},
+      {"seconds", r.seconds},
+      {"network_seconds", r.network_seconds},
+      {"megapixels_per_s", r.megapixels_per_s}};
   if (r.trust) {
     const TrustReport& t = *r.trust;
-    json["stars"] = {{"compared", t.stars_compared}, {"flux_ratio", pair_json(t.flux_ratio)},
-                     {"centroid_shift_px", pair_json(t.centroid_shift_px)}, {"fwhm_ratio", pair_json(t.fwhm_ratio)},
-                     {"fwhm_ratio_asked", t.fwhm_ratio_asked}, {"ellipticity_before", pair_json(t.ellipticity_before)},
+    json["stars"] = {{"compared", t.stars_compared},
+                     {"flux_ratio", pair_json(t.flux_ratio)},
+                     {"centroid_shift_px", pair_json(t.centroid_shift_px)},
+                     {"fwhm_ratio", pair_json(t.fwhm_ratio)},
+                     {"fwhm_ratio_asked", t.fwhm_ratio_asked},
+                     {"ellipticity_before", pair_json(t.ellipticity_before)},
                      {"ellipticity_after", pair_json(t.ellipticity_after)}};
     json["noise_ratio"] = t.noise_ratio;
     json["summary"] = t.summary;
@@ -79,9 +98,13 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
 
 std::string in_words(const Job& job, const DeconvolveReport& r) {
   std::array<char, 500> text{};
-  std::snprintf(text.data(), text.size(), "%s -> %s\n  %s on %s, %.1f s, %.2f megapixels/s\n  %s %.2f px, ellipticity %.3f, %d stars used\n",
-                job.input.string().c_str(), job.output.string().c_str(), r.model.c_str(), r.device.c_str(), r.seconds, r.megapixels_per_s,
-                r.psf_measured ? "PSF measured:" : "PSF assumed:", r.fwhm_px, r.ellipticity, r.stars_used);
+  std::snprintf(text.data(), text.size(),
+                "%s -> %s\n  %s on %s, %.1f s, %.2f megapixels/s\n  %s %.2f px, ellipticity %.3f, "
+                "%d stars used\n",
+                job.input.string().c_str(), job.output.string().c_str(), r.model.c_str(),
+                r.device.c_str(), r.seconds, r.megapixels_per_s,
+                r.psf_measured ? "PSF measured:" : "PSF assumed:", r.fwhm_px, r.ellipticity,
+                r.stars_used);
   std::string words = text.data();
   if (r.trust) words += "  " + r.trust->summary + "\n";
   return words;
@@ -93,7 +116,8 @@ void shift_reference_pixel(Metadata& metadata, const Rect& region) {
     const int by = card.keyword == "CRPIX1" ? region.x : card.keyword == "CRPIX2" ? region.y : 0;
     if (by == 0) continue;
     std::array<char, 40> value{};
-    std::snprintf(value.data(), value.size(), "%.10G", std::strtod(card.value.c_str(), nullptr) - by);
+    std::snprintf(value.data(), value.size(), "%.10G",
+                  std::strtod(card.value.c_str(), nullptr) - by);
     card.value = value.data();
   }
 }
@@ -102,22 +126,34 @@ void shift_reference_pixel(Metadata& metadata, const Rect& region) {
 
 void add_deconvolve(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
-  Command command(app, common, "deconvolve", "Makes stars smaller and rounder and nebulae sharper.",
-                  "limpid deconvolve m31.fits -o m31-sharp.fits --sharpen-stars 0.4 --report m31.json");
+  Command command(
+      app, common, "deconvolve", "Makes stars smaller and rounder and nebulae sharper.",
+      "limpid deconvolve m31.fits -o m31-sharp.fits --sharpen-stars 0.4 --report m31.json");
   command.inputs(options->inputs, "linear frames: FITS, XISF, TIFF or PNG")
       .output(options->output, options->overwrite, "file, or FOLDER/ for several inputs")
-      .option("--sharpen-stars", options->sharpen_stars, {0, 0.7}, "stars become (1 - S) times as wide; flux and place stay")
-      .option("--adjust-halos", options->adjust_halos, {-0.5, 0.5}, "above 0: larger, brighter halos of stars; below: harder stars")
-      .option("--psf", options->psf, "auto measures the local PSF; a number (0.5 to 8) is the FWHM in px that the non-stellar part is freed of")
-      .option("--sharpen-nonstellar", options->sharpen_nonstellar, {0, 1}, "how much of the PSF's width is taken out of everything but stars")
-      .flag("--correct-only", options->correct_only, "make stars round and equal in all channels, sharpen nothing")
-      .flag("--correct-first", options->correct_first, "a correcting pass before the sharpening one")
-      .flag("--nonstellar-then-stellar", options->nonstellar_then_stellar, "two passes: first everything but stars, then stars")
-      .flag("--luminance-only", options->luminance_only, "sharpen the HSI intensity alone, keep the colour")
-      .flag("--no-stars", options->no_stars, "Moon, planets, starless frames: everything is non-stellar")
+      .option("--sharpen-stars", options->sharpen_stars, {0, 0.7},
+              "stars become (1 - S) times as wide; flux and place stay")
+      .option("--adjust-halos", options->adjust_halos, {-0.5, 0.5},
+              "above 0: larger, brighter halos of stars; below: harder stars")
+      .option("--psf", options->psf,
+              "auto measures the local PSF; a number (0.5 to 8) is the FWHM in px that the "
+              "non-stellar part is freed of")
+      .option("--sharpen-nonstellar", options->sharpen_nonstellar, {0, 1},
+              "how much of the PSF's width is taken out of everything but stars")
+      .flag("--correct-only", options->correct_only,
+            "make stars round and equal in all channels, sharpen nothing")
+      .flag("--correct-first", options->correct_first,
+            "a correcting pass before the sharpening one")
+      .flag("--nonstellar-then-stellar", options->nonstellar_then_stellar,
+            "two passes: first everything but stars, then stars")
+      .flag("--luminance-only", options->luminance_only,
+            "sharpen the HSI intensity alone, keep the colour")
+      .flag("--no-stars", options->no_stars,
+            "Moon, planets, starless frames: everything is non-stellar")
       .option("--mask", options->mask, "frame of 0 to 1: where the result is blended in")
       .option("--ai", options->ai, "weights: a version or a file; without it the newest installed")
-      .option("--region", options->region, "X,Y,WIDTH,HEIGHT: process and write only this part, a quick preview")
+      .option("--region", options->region,
+              "X,Y,WIDTH,HEIGHT: process and write only this part, a quick preview")
       .option("--report", options->report, "JSON file with the figures of what was done")
       .option("--tile", options->tile_px, {256, 8192}, "side of a tile in pixels")
       .option("--overlap", options->overlap, {0, 0.5}, "of two tiles, as a share")
@@ -128,9 +164,13 @@ void add_deconvolve(CLI::App& app, const Common& common) {
     const Options& o = *options;
     const DeconvolveOptions pipeline = pipeline_options(o, common);
     const Precision precision = parse_precision(o.precision);
-    const Depth depth = o.depth == "u8" ? Depth::u8 : o.depth == "u16" ? Depth::u16 : o.depth == "f32" ? Depth::f32 : Depth::as_input;
+    const Depth depth = o.depth == "u8"    ? Depth::u8
+                        : o.depth == "u16" ? Depth::u16
+                        : o.depth == "f32" ? Depth::f32
+                                           : Depth::as_input;
     if (!o.report.empty() && !o.overwrite && std::filesystem::exists(o.report)) {
-      throw Error(ErrorKind::cannot_write, o.report.string() + ": exists; add --overwrite to replace it");
+      throw Error(ErrorKind::cannot_write,
+                  o.report.string() + ": exists; add --overwrite to replace it");
     }
     const auto weights = find_model(o.ai);
     const Network network = Network::load(weights, Device::parse(o.device), precision);
@@ -138,14 +178,16 @@ void add_deconvolve(CLI::App& app, const Common& common) {
     if (!o.mask.empty()) mask = read_frame(o.mask);
     auto reports = ordered_json::array();
     common.for_each(o.inputs, o.output, "", [&](const Job& job, const Progress& progress) {
-      const WriteOptions writing{.depth = depth, .overwrite = o.overwrite, .history = common.history(network.info().name)};
+      const WriteOptions writing{
+          .depth = depth, .overwrite = o.overwrite, .history = common.history(network.info().name)};
       check_writable(job.output, writing);
       Frame frame = read_frame(job.input);
       for (const std::string& note : frame.metadata.notes) progress.say(note);
       DeconvolveOptions own = pipeline;
       if (mask) own.mask = mask->image.view();
-      Deconvolved result = deconvolve(frame.image.view(), network, own, progress,
-                                      [&] { return Network::load(weights, {Device::Kind::cpu, 0}); });
+      Deconvolved result = deconvolve(frame.image.view(), network, own, progress, [&] {
+        return Network::load(weights, {Device::Kind::cpu, 0});
+      });
       frame.image = std::move(result.image);
       if (own.region) shift_reference_pixel(frame.metadata, *own.region);
       write_frame(job.output, frame, writing);
@@ -154,7 +196,8 @@ void add_deconvolve(CLI::App& app, const Common& common) {
       return words;
     });
     if (!o.report.empty() && !reports.empty()) {
-      const std::string text = (reports.size() == 1 ? reports[0] : ordered_json{{"files", reports}}).dump(2) + "\n";
+      const std::string text =
+          (reports.size() == 1 ? reports[0] : ordered_json{{"files", reports}}).dump(2) + "\n";
       write_file_atomically(o.report, text.data(), text.size(), o.overwrite);
     }
   });

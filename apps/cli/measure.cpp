@@ -43,7 +43,9 @@ ordered_json field_json(const FrameReport& report) {
                      {"ellipticity", shortest(cell.ellipticity)},
                      {"eccentricity", shortest(cell.eccentricity)},
                      {"angle_rad", shortest(cell.angle_rad)},
-                     {"beta", shortest(cell.beta)}});
+                     {"beta", shortest(cell.beta)},
+                     {"coma_x_px", shortest(cell.coma_x_px)},
+                     {"coma_y_px", shortest(cell.coma_y_px)}});
   }
   return {{"columns", report.field_columns}, {"rows", report.field_rows}, {"cells", std::move(cells)}};
 }
@@ -54,6 +56,13 @@ struct Measurement {
   FrameReport report;
   std::optional<double> pixel_scale;
 };
+
+/// What the PSF field knows beyond the Moffat; null when stars are few or plain Moffats.
+ordered_json effective_json(const Measurement& measured) {
+  const EffectivePsf* effective = measured.field ? measured.field->effective() : nullptr;
+  if (effective == nullptr) return nullptr;
+  return {{"stars", effective->star_count()}, {"order", effective->order()}, {"reach_px", effective->reach_px()}};
+}
 
 ordered_json to_json(const Measurement& measured) {
   const FrameReport& report = measured.report;
@@ -80,6 +89,7 @@ ordered_json to_json(const Measurement& measured) {
       {"tilt", shortest(report.tilt)},
       {"off_axis", shortest(report.off_axis)},
       {"field_order", measured.field ? ordered_json(measured.field->order()) : ordered_json(nullptr)},
+      {"effective_psf", effective_json(measured)},
       {"field", field_json(report)},
       {"summary", report.summary}};
   if (measured.pixel_scale && report.stars_used > 0) {
@@ -179,6 +189,9 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
       {.threshold_sigma = options.threshold, .max_fits = options.max_fits, .threads = threads},
       progress.part(0.3, 1));
   measured.field = fit_psf_field(measured.catalogue);
+  if (measured.field) {
+    measured.field->set_effective(measure_effective_psf(frame.image.view(), measured.catalogue, threads));
+  }
   measured.report = report_stars(measured.catalogue, measured.field);
   measured.pixel_scale = pixel_scale_arcsec(frame.metadata);
   if (!options.stars.empty()) {

@@ -9,7 +9,8 @@
 namespace limpid::cli {
 
 void add_models(CLI::App& app, const Common& common) {
-  Command command(app, common, "models", "Lists the installed weights with their provenance.", "limpid models");
+  Command command(app, common, "models", "Lists the installed weights with their provenance.",
+                  "limpid models");
   command.run([common] {
     Result result;
     result.json["models"] = nlohmann::ordered_json::array();
@@ -26,13 +27,17 @@ void add_models(CLI::App& app, const Common& common) {
                                        {"config_hash", info.config_hash},
                                        {"corpus_hash", info.corpus_hash},
                                        {"validation_table", info.validation_table}});
-      text << info.name << (first ? " (default)" : "") << "\n  file          " << model.path.string() << "\n  architecture  "
-           << info.architecture << "\n  trained       " << info.steps << " steps, " << info.patches
-           << " patches\n  corpus        " << info.corpus_hash << "\n  configuration " << info.config_hash << '\n';
+      text << info.name << (first ? " (default)" : "") << "\n  file          "
+           << model.path.string() << "\n  architecture  " << info.architecture
+           << "\n  trained       " << info.steps << " steps, " << info.patches
+           << " patches\n  corpus        " << info.corpus_hash << "\n  configuration "
+           << info.config_hash << '\n';
       if (common.verbose()) text << '\n' << info.validation_table << '\n';
       first = false;
     }
-    if (first) text << "No weights are installed. Name a folder of them in LIMPID_MODELS, or give --ai FILE.\n";
+    if (first)
+      text << "No weights are installed. Name a folder of them in LIMPID_MODELS, or give --ai "
+              "FILE.\n";
     result.text = text.str();
     common.print(result);
   });

@@ -39,7 +39,8 @@ TrainOptions read_config(const std::filesystem::path& path) {
   try {
     table = toml::parse(o.config_text);
   } catch (const toml::parse_error& error) {
-    reject(path, "line " + std::to_string(error.source().begin.line) + ": " + std::string(error.description()));
+    reject(path, "line " + std::to_string(error.source().begin.line) + ": " +
+                     std::string(error.description()));
   }
   const auto set = [&](auto& target, const toml::node& node, const std::string& key) {
     using T = std::remove_reference_t<decltype(target)>;
@@ -47,7 +48,8 @@ TrainOptions read_config(const std::filesystem::path& path) {
       const auto* list = node.as_array();
       if (list == nullptr) reject(path, key + " must be a list of whole numbers");
       target.clear();
-      for (const auto& item : *list) target.push_back(static_cast<int>(item.value_or(std::int64_t{-1})));
+      for (const auto& item : *list)
+        target.push_back(static_cast<int>(item.value_or(std::int64_t{-1})));
     } else {
       const auto value = node.value<T>();
       if (!value) reject(path, key + " has a value of the wrong type");
@@ -56,31 +58,54 @@ TrainOptions read_config(const std::filesystem::path& path) {
   };
   for (const auto& [name, node] : table) {
     const std::string key(name.str());
-    if (key == "name") set(o.name, node, key);
-    else if (key == "architecture") set(o.architecture, node, key);
-    else if (key == "widths") set(o.widths, node, key);
-    else if (key == "blocks") set(o.blocks, node, key);
-    else if (key == "steps") set(o.steps, node, key);
-    else if (key == "batch") set(o.batch, node, key);
-    else if (key == "patch_px") set(o.patch_px, node, key);
-    else if (key == "learning_rate") set(o.learning_rate, node, key);
-    else if (key == "final_learning_rate") set(o.final_learning_rate, node, key);
-    else if (key == "warm_up_steps") set(o.warm_up_steps, node, key);
-    else if (key == "decay_fraction") set(o.decay_fraction, node, key);
-    else if (key == "weight_average") set(o.weight_average, node, key);
-    else if (key == "gradient_clip") set(o.gradient_clip, node, key);
-    else if (key == "relative_weight") set(o.relative_weight, node, key);
-    else if (key == "flux_weight") set(o.flux_weight, node, key);
-    else if (key == "reuse") set(o.reuse, node, key);
-    else if (key == "psf_bank") set(o.psf_bank, node, key);
-    else if (key == "seed") set(o.seed, node, key);
-    else if (key == "loader_threads") set(o.loader_threads, node, key);
+    if (key == "name")
+      set(o.name, node, key);
+    else if (key == "architecture")
+      set(o.architecture, node, key);
+    else if (key == "widths")
+      set(o.widths, node, key);
+    else if (key == "blocks")
+      set(o.blocks, node, key);
+    else if (key == "steps")
+      set(o.steps, node, key);
+    else if (key == "batch")
+      set(o.batch, node, key);
+    else if (key == "patch_px")
+      set(o.patch_px, node, key);
+    else if (key == "learning_rate")
+      set(o.learning_rate, node, key);
+    else if (key == "final_learning_rate")
+      set(o.final_learning_rate, node, key);
+    else if (key == "warm_up_steps")
+      set(o.warm_up_steps, node, key);
+    else if (key == "decay_fraction")
+      set(o.decay_fraction, node, key);
+    else if (key == "weight_average")
+      set(o.weight_average, node, key);
+    else if (key == "gradient_clip")
+      set(o.gradient_clip, node, key);
+    else if (key == "relative_weight")
+      set(o.relative_weight, node, key);
+    else if (key == "flux_weight")
+      set(o.flux_weight, node, key);
+    else if (key == "slope_weight")
+      set(o.slope_weight, node, key);
+    else if (key == "reuse")
+      set(o.reuse, node, key);
+    else if (key == "psf_bank")
+      set(o.psf_bank, node, key);
+    else if (key == "seed")
+      set(o.seed, node, key);
+    else if (key == "loader_threads")
+      set(o.loader_threads, node, key);
     else if (key == "precision") {
       std::string chosen;
       set(chosen, node, key);
       o.precision = parse_precision(chosen);
-    } else if (key == "checkpoint_minutes") set(o.checkpoint_minutes, node, key);
-    else reject(path, "unknown key '" + key + "'");
+    } else if (key == "checkpoint_minutes")
+      set(o.checkpoint_minutes, node, key);
+    else
+      reject(path, "unknown key '" + key + "'");
   }
   return o;
 }
@@ -96,9 +121,12 @@ void write_plot(const std::filesystem::path& path, const std::vector<TrainState>
   }
   const double span = std::max(high - low, 1e-6), last = static_cast<double>(states.back().step);
   std::ofstream out(path);
-  out << "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 720 400' font-family='sans-serif' font-size='13'>"
-         "<rect width='720' height='400' fill='#fff'/><path d='M60 20V350H700' fill='none' stroke='#333'/>"
-         "<text x='330' y='385'>steps</text><text x='70' y='15'>loss / loss of the untouched input</text>"
+  out << "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 720 400' font-family='sans-serif' "
+         "font-size='13'>"
+         "<rect width='720' height='400' fill='#fff'/><path d='M60 20V350H700' fill='none' "
+         "stroke='#333'/>"
+         "<text x='330' y='385'>steps</text><text x='70' y='15'>loss / loss of the untouched "
+         "input</text>"
       << "<text x='10' y='354'>" << std::round(low * 1000) / 1000 << "</text><text x='10' y='34'>"
       << std::round(high * 1000) / 1000 << "</text><text x='640' y='368'>" << states.back().step
       << "</text><polyline fill='none' stroke='#1667b7' points='";
@@ -114,14 +142,21 @@ void write_plot(const std::filesystem::path& path, const std::vector<TrainState>
 void add_train(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
   Command command(app, common, "train", "Trains a network on simulated frames.",
-                  "limpid train models/limpid-1.toml --corpus corpus.safetensors -o limpid-1.safetensors --resume");
-  command.argument("config", options->config, "TOML file that names everything; models/ has those of the shipped weights")
-      .option("--corpus", options->corpus, "sharp patches made by 'limpid corpus'; without it scenes are procedural alone")
-      .output(options->output, options->overwrite, "weights; the checkpoint, a CSV log and a loss plot lie beside them")
-      .flag("--resume", options->resume, "go on from the checkpoint beside the output, if there is one")
+                  "limpid train models/limpid-1.toml --corpus corpus.safetensors -o "
+                  "limpid-1.safetensors --resume");
+  command
+      .argument("config", options->config,
+                "TOML file that names everything; models/ has those of the shipped weights")
+      .option("--corpus", options->corpus,
+              "sharp patches made by 'limpid corpus'; without it scenes are procedural alone")
+      .output(options->output, options->overwrite,
+              "weights; the checkpoint, a CSV log and a loss plot lie beside them")
+      .flag("--resume", options->resume,
+            "go on from the checkpoint beside the output, if there is one")
       .option("--initial", options->initial, "start from these weights instead of random ones")
       .option("--steps", options->steps, {1, 1e9}, "instead of the configuration's number")
-      .option("--hours", options->hours, {0, 1000}, "stop after this time, checkpoint written (0: no limit)")
+      .option("--hours", options->hours, {0, 1000},
+              "stop after this time, checkpoint written (0: no limit)")
       .device(options->device);
   command.run([options, common] {
     TrainOptions o = read_config(options->config);
@@ -133,7 +168,8 @@ void add_train(CLI::App& app, const Common& common) {
     o.device = Device::parse(options->device);
     if (options->steps) o.steps = *options->steps;
     if (!options->resume && !options->overwrite && std::filesystem::exists(o.output)) {
-      throw Error(ErrorKind::cannot_write, o.output.string() + ": exists; add --resume to go on, --overwrite to start anew");
+      throw Error(ErrorKind::cannot_write,
+                  o.output.string() + ": exists; add --resume to go on, --overwrite to start anew");
     }
     std::filesystem::path log_path = o.output, plot_path = o.output;
     log_path += ".csv";
@@ -141,7 +177,8 @@ void add_train(CLI::App& app, const Common& common) {
     const bool append = o.resume && std::filesystem::exists(log_path);
     std::ofstream log(log_path, append ? std::ios::app : std::ios::trunc);
     if (!log) throw Error(ErrorKind::cannot_write, log_path.string() + ": cannot be written");
-    if (!append) log << "step,loss,identity_loss,ratio,patches_per_s,loader_share,wait_share,learning_rate\n";
+    if (!append)
+      log << "step,loss,identity_loss,ratio,patches_per_s,loader_share,wait_share,learning_rate\n";
     std::vector<TrainState> states;
     Progress progress = common.progress();
     std::stop_source timer;
@@ -150,23 +187,33 @@ void add_train(CLI::App& app, const Common& common) {
     progress.report = nullptr;
     const std::stop_callback forward(user_stop, [&] { timer.request_stop(); });
     progress.stop = timer.get_token();
-    train(o, [&](const TrainState& s) {
-      states.push_back(s);
-      log << s.step << ',' << s.loss << ',' << s.identity_loss << ',' << s.loss / s.identity_loss << ','
-          << s.patches_per_s << ',' << s.loader_share << ',' << s.wait_share << ',' << s.learning_rate << std::endl;
-      std::array<char, 200> line{};
-      std::snprintf(line.data(), line.size(),
-                    "step %lld/%lld  loss %.4f  ratio to identity %.3f  %.1f patches/s  data %.0f %% of the processor, waited %.0f %%  %.1f h left",
-                    static_cast<long long>(s.step), static_cast<long long>(o.steps), s.loss, s.loss / s.identity_loss,
-                    s.patches_per_s, 100 * s.loader_share, 100 * s.wait_share, s.seconds_left / 3600);
-      common.note(line.data());
-      write_plot(plot_path, states);
-      const double hours = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / 3600;
-      if (options->hours > 0 && hours > options->hours) timer.request_stop();
-    }, progress);
-    if (user_stop.stop_requested()) throw Error(ErrorKind::interrupted, "stopped; go on with --resume");
-    common.print({{{"weights", o.output.string()}, {"steps", states.empty() ? 0 : states.back().step}},
-                  o.output.string() + "\n"});
+    train(
+        o,
+        [&](const TrainState& s) {
+          states.push_back(s);
+          log << s.step << ',' << s.loss << ',' << s.identity_loss << ','
+              << s.loss / s.identity_loss << ',' << s.patches_per_s << ',' << s.loader_share << ','
+              << s.wait_share << ',' << s.learning_rate << std::endl;
+          std::array<char, 200> line{};
+          std::snprintf(line.data(), line.size(),
+                        "step %lld/%lld  loss %.4f  ratio to identity %.3f  %.1f patches/s  data "
+                        "%.0f %% of the processor, waited %.0f %%  %.1f h left",
+                        static_cast<long long>(s.step), static_cast<long long>(o.steps), s.loss,
+                        s.loss / s.identity_loss, s.patches_per_s, 100 * s.loader_share,
+                        100 * s.wait_share, s.seconds_left / 3600);
+          common.note(line.data());
+          write_plot(plot_path, states);
+          const double hours =
+              std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+              3600;
+          if (options->hours > 0 && hours > options->hours) timer.request_stop();
+        },
+        progress);
+    if (user_stop.stop_requested())
+      throw Error(ErrorKind::interrupted, "stopped; go on with --resume");
+    common.print(
+        {{{"weights", o.output.string()}, {"steps", states.empty() ? 0 : states.back().step}},
+         o.output.string() + "\n"});
   });
 }
 

@@ -15,26 +15,27 @@
 namespace limpid {
 
 struct DeconvolveOptions {
-  float sharpen_stars = 0.25F;        ///< 0..0.7: star FWHM becomes (1 - S) times its local width
-  float adjust_halos = 0.0F;          ///< -0.5..0.5: Moffat beta of the stars times 2^(-1.5 A)
-  std::optional<float> psf_fwhm_px = {};   ///< 0.5..8: a round PSF for the non-stellar part; else measured
-  float sharpen_nonstellar = 0.9F;    ///< 0..1: non-stellar FWHM becomes (1 - N) times the PSF's
-  bool correct_only = false;          ///< round and equal in all channels, nothing sharpened
+  float sharpen_stars = 0.25F;  ///< 0..0.7: star FWHM becomes (1 - S) times its local width
+  float adjust_halos = 0.0F;    ///< -0.5..0.5: Moffat beta of the stars times 2^(-1.5 A)
+  std::optional<float> psf_fwhm_px =
+      {};                           ///< 0.5..8: a round PSF for the non-stellar part; else measured
+  float sharpen_nonstellar = 0.9F;  ///< 0..1: non-stellar FWHM becomes (1 - N) times the PSF's
+  bool correct_only = false;        ///< round and equal in all channels, nothing sharpened
   bool correct_first = false;
   bool nonstellar_then_stellar = false;
-  bool luminance_only = false;        ///< HSI intensity alone
-  bool no_stars = false;              ///< Moon, planets, starless frames
-  ConstView mask = {};                ///< (1, height, width), 0..1: where the result is blended in
-  std::optional<Rect> region = {};    ///< only this part is processed and returned
-  int tile_px = 512;                  ///< at least 256
-  float overlap = 0.2F;               ///< 0..0.5, share of a tile
+  bool luminance_only = false;      ///< HSI intensity alone
+  bool no_stars = false;            ///< Moon, planets, starless frames
+  ConstView mask = {};              ///< (1, height, width), 0..1: where the result is blended in
+  std::optional<Rect> region = {};  ///< only this part is processed and returned
+  int tile_px = 512;                ///< at least 256
+  float overlap = 0.2F;             ///< 0..0.5, share of a tile
   int threads = 0;
-  bool check = true;                  ///< measure the stars of the result and fill `trust`
+  bool check = true;  ///< measure the stars of the result and fill `trust`
 };
 
 struct DeconvolveReport {
   std::string model, device;
-  double fwhm_px = 0, ellipticity = 0;   ///< of the frame, median over its field
+  double fwhm_px = 0, ellipticity = 0;  ///< of the frame, median over its field
   int stars_used = 0, field_order = 0;
   bool psf_measured = false;
   double fwhm_asked_px = 0, nonstellar_fwhm_asked_px = 0;
@@ -54,7 +55,8 @@ struct Deconvolved {
 /// `fallback`, if given, makes the network to go on with when the device is lost (the CPU's).
 /// Throws Error(failed) when the PSF can neither be measured nor is given, Error(usage) for options
 /// out of range, Error(exhausted) when even the smallest tile does not fit.
-Deconvolved deconvolve(ConstView frame, const Network& network, const DeconvolveOptions& options = {},
-                       const Progress& progress = {}, const std::function<Network()>& fallback = {});
+Deconvolved deconvolve(ConstView frame, const Network& network,
+                       const DeconvolveOptions& options = {}, const Progress& progress = {},
+                       const std::function<Network()>& fallback = {});
 
 }  // namespace limpid

@@ -3,6 +3,7 @@
 
 #include <cassert>
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 #include <new>
 #include <span>
@@ -117,9 +118,12 @@ class Image {
   }
 
  private:
+  struct Free {
+    void operator()(float* pixels) const { std::free(pixels); }
+  };
   int channels_ = 0;
   Size size_;
-  std::unique_ptr<float[]> pixels_;
+  std::unique_ptr<float[], Free> pixels_;
 };
 
 /// A packed copy of what the view shows.

@@ -30,9 +30,9 @@ struct Device {
 struct NetworkInfo {
   std::string name, architecture;
   std::int64_t parameters = 0, steps = 0;
-  std::int64_t patches = 0;              ///< training patches seen
+  std::int64_t patches = 0;  ///< training patches seen
   std::string config_hash, corpus_hash;
-  std::string validation_table;          ///< what `limpid evaluate` printed when it was published
+  std::string validation_table;  ///< what `limpid evaluate` printed when it was published
   std::map<std::string, std::string> metadata;  ///< all of the file's
 };
 
@@ -41,14 +41,15 @@ inline constexpr int psf_kernel_px = 64;
 
 /// What is wanted of one tile; constant over it.
 struct TileControls {
-  std::array<Psf, 3> measured;   ///< local PSF of each channel
+  std::array<Psf, 3> measured;  ///< local PSF of each channel
   /// What the non-stellar guide planes undo; the measured one, or a round one given by hand.
   std::array<Psf, 3> nonstellar;
   /// What the Moffat profile leaves of the measured PSF (coma, spikes, wings): rows of
-  /// `psf_kernel_px` squared, centre at psf_kernel_px / 2, as a share of the star's flux. Empty: unknown.
+  /// `psf_kernel_px` squared, centre at psf_kernel_px / 2, as a share of the star's flux. Empty:
+  /// unknown.
   std::array<std::vector<float>, 3> residual;
   float sharpen_stars = 0.25F, adjust_halos = 0, sharpen_nonstellar = 0.9F;
-  bool mono = false;             ///< the three channels are copies of one
+  bool mono = false;  ///< the three channels are copies of one
   /// The non-stellar guide planes undo the measured PSF.
   [[nodiscard]] bool shared_psf() const;
 };
@@ -84,8 +85,9 @@ class Network {
   /// Tiles must have a width and height that are multiples of this, px.
   [[nodiscard]] static int granularity_px();
   /// `tile`: shape (3, h, w), in units of the sky noise over the sky, margin included, no NaN.
-  /// `saturated`: (1, h - 2 margin, w - 2 margin), 1 where any channel is clipped. Returns the inner
-  /// part, (3, h - 2 margin, w - 2 margin). Several threads may call it at once. Throws Error(exhausted) when the device's memory is out.
+  /// `saturated`: (1, h - 2 margin, w - 2 margin), 1 where any channel is clipped. Returns the
+  /// inner part, (3, h - 2 margin, w - 2 margin). Several threads may call it at once. Throws
+  /// Error(exhausted) when the device's memory is out.
   [[nodiscard]] Image run(ConstView tile, ConstView saturated, const TileControls& controls) const;
 
  private:

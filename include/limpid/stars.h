@@ -173,6 +173,7 @@ struct FrameReport {
   std::string sampling_verdict, sampling_reason;
   struct Cell {
     float x, y, fwhm_px, ellipticity, eccentricity, angle_rad, beta;
+    float coma_x_px, coma_y_px;  ///< PsfField::coma
   };
   std::vector<Cell> field;       ///< grid of local values, row by row
   int field_columns = 0, field_rows = 0;

@@ -21,12 +21,12 @@ namespace limpid {
 
 /// One sharp image for the corpus.
 struct CorpusSource {
-  std::string name;         ///< file name, for the manifest
-  std::string object;       ///< images of one object stay on one side of the split
+  std::string name;    ///< file name, for the manifest
+  std::string object;  ///< images of one object stay on one side of the split
   std::string credit;
-  double reduce = 1;        ///< area-averaged by this factor first
-  bool linear = false;      ///< values are proportional to light (else a stretched picture)
-  Image image;              ///< 1 or 3 channels in [0,1]
+  double reduce = 1;    ///< area-averaged by this factor first
+  bool linear = false;  ///< values are proportional to light (else a stretched picture)
+  Image image;          ///< 1 or 3 channels in [0,1]
 };
 
 struct CorpusOptions {
@@ -58,8 +58,19 @@ class CorpusBuilder {
 
 /// What blurs a simulated frame beside seeing and pixel.
 enum class Aberration {
-  none, guiding, defocus, coma, second_coma, astigmatism, trefoil, spherical, spider,
-  lateral_colour, longitudinal_colour, channel_seeing, mixed,
+  none,
+  guiding,
+  defocus,
+  coma,
+  second_coma,
+  astigmatism,
+  trefoil,
+  spherical,
+  spider,
+  lateral_colour,
+  longitudinal_colour,
+  channel_seeing,
+  mixed,
 };
 inline constexpr int aberration_count = 13;
 std::string_view name(Aberration aberration);
@@ -68,17 +79,20 @@ std::string_view name(Aberration aberration);
 struct SceneOptions {
   int side_px = 192;
   std::optional<Aberration> aberration = {};
-  std::optional<double> fwhm_px = {};        ///< aimed at; the fitted one differs
+  std::optional<double> fwhm_px = {};  ///< aimed at; the fitted one differs
   std::optional<double> sharpen_stars = {}, adjust_halos = {}, sharpen_nonstellar = {};
   std::optional<int> stars = {};
   std::optional<double> star_peak_min = {}, star_peak_max = {};  ///< in units of the sky noise
   std::optional<bool> nebula = {};
-  std::optional<double> nebula_peak = {};    ///< 99th percentile, in units of the sky noise
+  std::optional<double> nebula_peak = {};  ///< 99th percentile, in units of the sky noise
   std::optional<bool> saturation = {}, correlated_noise = {}, mono = {};
-  bool isolated_stars = false;          ///< on a jittered lattice, eight FWHM apart
+  bool isolated_stars = false;  ///< on a jittered lattice, eight FWHM apart
   bool procedural_only = false;
-  std::optional<bool> residual_known = {};  ///< enough stars to tell the PSF's departure from a Moffat
-  bool perturb_measurement = true;      ///< the PSF handed over differs from the true one as a measured one would
+  std::optional<bool> residual_known =
+      {};  ///< enough stars to tell the PSF's departure from a Moffat
+  std::optional<bool> sky_misjudged = {};  ///< the level taken for the sky lies over or under it
+  bool perturb_measurement =
+      true;  ///< the PSF handed over differs from the true one as a measured one would
 };
 
 /// One simulated star, its place in the frame and what it weighs in each channel.
@@ -92,13 +106,13 @@ struct SimulatedStar {
 /// units of the sky noise over the sky. `input` and `target` share their noise.
 struct SimulatedScene {
   Image input, target, saturated;
-  Image blurred;             ///< the input without noise and clipping
-  Image ideal;               ///< the target without noise
+  Image blurred;                 ///< the input without noise and clipping
+  Image ideal;                   ///< the target without noise
   std::array<Image, 3> kernels;  ///< the true PSF at the centre, per channel, (1, 64, 64)
   std::vector<SimulatedStar> stars;
   std::array<Psf, 3> true_psf;
   TileControls controls;
-  WantedPsfs wanted;         ///< of the true PSF
+  WantedPsfs wanted;  ///< of the true PSF
   Aberration aberration = Aberration::none;
   double saturation_level = 0;  ///< 0: none
 };
@@ -108,8 +122,8 @@ class Simulator {
  public:
   /// `corpus`: a file of CorpusBuilder, or empty for procedural scenes alone. `validation` takes
   /// the held-out objects. `psf_bank`: how many PSFs are prepared and shared by all scenes.
-  Simulator(const std::filesystem::path& corpus, bool validation, std::uint64_t seed,
-            int psf_bank, int threads, const Progress& progress = {});
+  Simulator(const std::filesystem::path& corpus, bool validation, std::uint64_t seed, int psf_bank,
+            int threads, const Progress& progress = {});
   Simulator(Simulator&&) noexcept;
   ~Simulator();
   [[nodiscard]] SimulatedScene draw(std::uint64_t index, const SceneOptions& options = {}) const;
@@ -131,8 +145,8 @@ struct NightOptions {
   int threads = 0;
 };
 struct SimulatedNight {
-  Image recorded;   ///< (3, height, width), in [0,1], with noise and clipped cores
-  Image truth;      ///< the same scene, stars (1 - 0.25) times as wide, nebula with 1 px FWHM, no noise
+  Image recorded;  ///< (3, height, width), in [0,1], with noise and clipped cores
+  Image truth;  ///< the same scene, stars (1 - 0.25) times as wide, nebula with 1 px FWHM, no noise
   std::vector<SimulatedStar> stars;
 };
 SimulatedNight simulate_night(const NightOptions& options, const Progress& progress = {});
@@ -149,12 +163,13 @@ struct TrainOptions {
   int batch = 8, patch_px = 192;
   double learning_rate = 1e-3, final_learning_rate = 2e-5;
   std::int64_t warm_up_steps = 300;
-  double decay_fraction = 0.25;          ///< of the steps, at the end, linear to the final rate
-  double weight_average = 0.999;         ///< exponential moving average of the weights
+  double decay_fraction = 0.25;   ///< of the steps, at the end, linear to the final rate
+  double weight_average = 0.999;  ///< exponential moving average of the weights
   double gradient_clip = 1.0;
-  double relative_weight = 0.02;         ///< errors count in units of noise plus this share of the light
-  double flux_weight = 1.0;              ///< of the 4x4-mean term
-  int reuse = 2;                         ///< times each scene is shown, newly turned and recoloured
+  double relative_weight = 0.02;  ///< errors count in units of noise plus this share of the light
+  double flux_weight = 1.0;       ///< of the 4x4-mean term
+  double slope_weight = 0.25;     ///< of the differences between neighbouring pixels' errors
+  int reuse = 2;                  ///< times each scene is shown, newly turned and recoloured
   int psf_bank = 512;
   std::uint64_t seed = 1;
   int loader_threads = 1, threads = 0;
@@ -162,8 +177,8 @@ struct TrainOptions {
   Device device;
   Precision precision = Precision::automatic;  ///< of the convolutions; weights stay float32
   bool resume = false;
-  std::filesystem::path initial_weights; ///< start from these instead of from random ones
-  std::string config_text;               ///< the configuration file, kept in the weights by its hash
+  std::filesystem::path initial_weights;  ///< start from these instead of from random ones
+  std::string config_text;  ///< the configuration file, kept in the weights by its hash
 };
 
 struct TrainState {
@@ -192,7 +207,8 @@ struct StarRow {
   std::string label;
   double asked_fwhm_ratio = 0, fwhm_ratio_error = 0;  ///< achieved / asked - 1
   double ellipticity_before = 0, ellipticity_after = 0;
-  double flux_error = 0, flux_scatter = 0, centroid_error_px = 0, ring_depth = 0, colour_shift_px = 0;
+  double flux_error = 0, flux_scatter = 0, centroid_error_px = 0, ring_depth = 0,
+         colour_shift_px = 0;
   double previous_fwhm_ratio_error = 0;
   int stars = 0;
 };
@@ -206,7 +222,7 @@ struct NebulaRow {
 struct Evaluation {
   std::vector<StarRow> stars;
   std::vector<NebulaRow> nebulae;
-  double noise_change_sigma = 0;  ///< rms change of pure noise
+  double noise_change_sigma = 0;            ///< rms change of pure noise
   [[nodiscard]] std::string table() const;  ///< Markdown
 };
 Evaluation evaluate(const EvaluateOptions& options, const Progress& progress = {});

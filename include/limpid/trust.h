@@ -25,8 +25,8 @@ struct TrustReport {
   std::string summary;  ///< in words
 };
 
-/// Fits up to 150 isolated stars of `catalogue` (S/N 30 and more) in the frame that it comes from and in
-/// what became of it, in the same way. Empty figures when there are none.
+/// Fits up to 150 isolated stars of `catalogue` (S/N 30 and more) in the frame that it comes from
+/// and in what became of it, in the same way. Empty figures when there are none.
 TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after,
                           double fwhm_ratio_asked, int threads = 0, const Progress& progress = {});
 

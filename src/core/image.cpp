@@ -1,24 +1,39 @@
 #include <limpid/image.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <string>
 
 #include <limpid/error.h>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace limpid {
 namespace {
 
-std::unique_ptr<float[]> allocate(int channels, Size size) {
+/// Zeroed if `zero`; large blocks come zeroed from the system, so that this costs nothing.
+float* allocate(int channels, Size size, bool zero) {
   assert(channels >= 0 && size.width >= 0 && size.height >= 0);
   const std::size_t limit = std::numeric_limits<std::ptrdiff_t>::max() / sizeof(float);
   const std::size_t planes = static_cast<std::size_t>(channels);
+  void* block = nullptr;
   if (planes == 0 || size.pixels() <= limit / planes) {
-    try {
-      return std::make_unique_for_overwrite<float[]>(size.pixels() * planes);
-    } catch (const std::bad_alloc&) {  // told below, with the size that was asked for
+    const std::size_t count = std::max<std::size_t>(1, size.pixels() * planes);
+    block = zero ? std::calloc(count, sizeof(float)) : std::malloc(count * sizeof(float));
+#ifdef MADV_HUGEPAGE
+    // a frame is touched from end to end: one fault for two megabytes instead of for four kilobytes
+    constexpr std::size_t page = 4096, large = std::size_t{8} << 20;
+    if (block != nullptr && count * sizeof(float) >= large) {
+      const auto start = (reinterpret_cast<std::uintptr_t>(block) + page - 1) / page * page;
+      const auto end = reinterpret_cast<std::uintptr_t>(block) + count * sizeof(float);
+      madvise(reinterpret_cast<void*>(start), (end - start) / page * page, MADV_HUGEPAGE);
     }
+#endif
   }
+  if (block != nullptr) return static_cast<float*>(block);
   throw Error(ErrorKind::exhausted, "no memory for an image of " + std::to_string(size.width) +
                                         " x " + std::to_string(size.height) + " pixels and " +
                                         std::to_string(channels) + " channels");
@@ -44,8 +59,8 @@ Rect intersect(Rect a, Rect b) {
 Image::Image(int channels, Size size, float fill)
     : channels_(channels),
       size_(size),
-      pixels_(allocate(channels, size)) {
-  std::ranges::fill(pixels(), fill);
+      pixels_(allocate(channels, size, fill == 0)) {
+  if (fill != 0) std::ranges::fill(pixels(), fill);
 }
 
 Image Image::clone() const { return copy(view()); }

@@ -10,9 +10,11 @@ namespace {
 
 constexpr Size frame_size{1000, 800};
 
-/// Coma that points away from the centre and grows towards the edge: a fifth of the light is displaced.
+/// Coma that points away from the centre and grows towards the edge: a fifth of the light is
+/// displaced.
 Psf ghost_of(float x, float y) {
-  const float u = 2 * x / static_cast<float>(frame_size.width) - 1, v = 2 * y / static_cast<float>(frame_size.height) - 1;
+  const float u = 2 * x / static_cast<float>(frame_size.width) - 1,
+              v = 2 * y / static_cast<float>(frame_size.height) - 1;
   return {3.5F, 3, 0, 0, 3.5F * u, 3.5F * v};
 }
 constexpr Psf core{3.0F, 3, 0, 0, 0, 0};
@@ -25,9 +27,13 @@ Image draw(bool coma, float snr) {
   std::uniform_real_distribution<float> jitter(-8, 8);
   for (float y = 40; y < 770; y += 50) {
     for (float x = 40; x < 970; x += 50) {
-      const synthetic::TrueStar star{x + jitter(random), y + jitter(random), synthetic::flux_for_snr(core, snr, 1)};
-      synthetic::add_star(frame.view(), core, {star.x, star.y, star.flux * (coma ? 1 - ghost_share : 1)});
-      if (coma) synthetic::add_star(frame.view(), ghost_of(star.x, star.y), {star.x, star.y, star.flux * ghost_share});
+      const synthetic::TrueStar star{x + jitter(random), y + jitter(random),
+                                     synthetic::flux_for_snr(core, snr, 1)};
+      synthetic::add_star(frame.view(), core,
+                          {star.x, star.y, star.flux * (coma ? 1 - ghost_share : 1)});
+      if (coma)
+        synthetic::add_star(frame.view(), ghost_of(star.x, star.y),
+                            {star.x, star.y, star.flux * ghost_share});
     }
   }
   synthetic::add_noise(frame.view(), 1, 0, 0, 3);
@@ -38,7 +44,8 @@ Image draw(bool coma, float snr) {
 double distance(ConstView a, ConstView b) {
   double sum = 0;
   for (int y = 0; y < a.height(); ++y) {
-    for (int x = 0; x < a.width(); ++x) sum += std::pow(static_cast<double>(a(0, y, x) - b(0, y, x)), 2);
+    for (int x = 0; x < a.width(); ++x)
+      sum += std::pow(static_cast<double>(a(0, y, x) - b(0, y, x)), 2);
   }
   return std::sqrt(sum);
 }
@@ -52,14 +59,19 @@ TEST(EffectivePsf, TellsWhatAMoffatCannot) {
   ASSERT_TRUE(effective);
   EXPECT_GE(effective->order(), 1);
   for (const auto& [x, y] : {std::pair{80.0F, 80.0F}, {920.0F, 700.0F}, {900.0F, 100.0F}}) {
-    // Where the Moffat fit puts a lopsided star is its own affair: the best shift of the truth counts.
+    // Where the Moffat fit puts a lopsided star is its own affair: the best shift of the truth
+    // counts.
     double moffat = 1e9, whole = 1e9;
     PsfField with = *field;
     with.set_effective(effective);
     for (float dy = -1.5F; dy <= 1.5F; dy += 0.1F) {
       for (float dx = -1.5F; dx <= 1.5F; dx += 0.1F) {
         Image truth(1, {64, 64});
-        const auto shifted = [&](Psf psf) { psf.dx += dx; psf.dy += dy; return psf.kernel(64); };
+        const auto shifted = [&](Psf psf) {
+          psf.dx += dx;
+          psf.dy += dy;
+          return psf.kernel(64);
+        };
         const Image near = shifted(core), far = shifted(ghost_of(x, y));
         for (std::size_t i = 0; i < truth.pixels().size(); ++i) {
           truth.pixels()[i] = (1 - ghost_share) * near.pixels()[i] + ghost_share * far.pixels()[i];

@@ -5,13 +5,18 @@
 
 namespace limpid {
 
-std::vector<const Star*> bright_isolated_stars(const StarCatalogue& catalogue, std::size_t most, float least_snr) {
+std::vector<const Star*> bright_isolated_stars(const StarCatalogue& catalogue, std::size_t most,
+                                               float least_snr) {
   constexpr int squares = 8;
   std::array<std::vector<const Star*>, squares * squares> parts;
   for (const Star& star : catalogue.stars) {  // brightest first
-    if (star.fits.empty() || star.saturated || star.blended || star.on_edge || star.artefact || star.snr < least_snr) continue;
-    const int column = std::clamp(static_cast<int>(star.x) * squares / catalogue.frame.width, 0, squares - 1);
-    const int row = std::clamp(static_cast<int>(star.y) * squares / catalogue.frame.height, 0, squares - 1);
+    if (star.fits.empty() || star.saturated || star.blended || star.on_edge || star.artefact ||
+        star.snr < least_snr)
+      continue;
+    const int column =
+        std::clamp(static_cast<int>(star.x) * squares / catalogue.frame.width, 0, squares - 1);
+    const int row =
+        std::clamp(static_cast<int>(star.y) * squares / catalogue.frame.height, 0, squares - 1);
     parts[static_cast<std::size_t>(row * squares + column)].push_back(&star);
   }
   std::vector<const Star*> chosen;
@@ -27,7 +32,9 @@ std::vector<const Star*> bright_isolated_stars(const StarCatalogue& catalogue, s
 }
 
 Neighbourhood::Neighbourhood(const StarCatalogue& catalogue, int square_px)
-    : square_px_(square_px), columns_(catalogue.frame.width / square_px + 1), rows_(catalogue.frame.height / square_px + 1),
+    : square_px_(square_px),
+      columns_(catalogue.frame.width / square_px + 1),
+      rows_(catalogue.frame.height / square_px + 1),
       squares_(static_cast<std::size_t>(columns_) * static_cast<std::size_t>(rows_)) {
   for (const Star& star : catalogue.stars) {
     if (star.artefact) continue;

@@ -7,9 +7,10 @@
 
 namespace limpid {
 
-/// Fitted stars that are neither saturated, blended nor on the edge: the brightest of each square of
-/// an 8x8 pattern first, so that they are spread over the frame. Pointers into the catalogue.
-std::vector<const Star*> bright_isolated_stars(const StarCatalogue& catalogue, std::size_t most, float least_snr);
+/// Fitted stars that are neither saturated, blended nor on the edge: the brightest of each square
+/// of an 8x8 pattern first, so that they are spread over the frame. Pointers into the catalogue.
+std::vector<const Star*> bright_isolated_stars(const StarCatalogue& catalogue, std::size_t most,
+                                               float least_snr);
 
 /// The stars of a catalogue by squares of the frame. Keeps pointers into it.
 class Neighbourhood {
@@ -20,7 +21,8 @@ class Neighbourhood {
 
  private:
   [[nodiscard]] std::size_t index(int column, int row) const {
-    return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns_) + static_cast<std::size_t>(column);
+    return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns_) +
+           static_cast<std::size_t>(column);
   }
   int square_px_, columns_, rows_;
   std::vector<std::vector<const Star*>> squares_;

@@ -53,8 +53,9 @@ void fill_field(FrameReport& report, const PsfField& field, Size frame) {
       const float y = (static_cast<float>(row) + 0.5F) * static_cast<float>(frame.height) /
                           static_cast<float>(report.field_rows) - 0.5F;
       const Psf psf = field.mean_at(x, y);
+      const auto [coma_x, coma_y] = field.coma(x, y);
       report.field.push_back({x, y, psf.fwhm_px, psf.ellipticity(), psf.eccentricity(),
-                              psf.angle_rad(), psf.beta});
+                              psf.angle_rad(), psf.beta, coma_x, coma_y});
     }
   }
 }

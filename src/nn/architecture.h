@@ -31,10 +31,10 @@ class Architecture : public torch::nn::Module {
   /// last; plane p, pixel (i, j) of a block is channel p * block_area + i * block_px + j.
   /// `controls`: (N, control_count). Returns (N, 3 * block_area, h, w) in the same layout.
   virtual torch::Tensor forward(const torch::Tensor& planes, const torch::Tensor& controls) = 0;
-  /// The same of one tile on the CPU whose planes lie apart; (3, height, width). What inference uses:
-  /// no copies in between.
-  virtual torch::Tensor infer(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
-                              const torch::Tensor& controls) = 0;
+  /// The same of one tile on the CPU whose planes lie apart; (3, height, width). This one lays them
+  /// into blocks and calls forward(); a network may do better.
+  virtual torch::Tensor infer(const std::vector<Plane>& planes, std::int64_t height,
+                              std::int64_t width, const torch::Tensor& controls);
   /// Multiply-adds per pixel of one forward pass.
   [[nodiscard]] virtual double multiply_adds_per_pixel() const = 0;
 };

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <limpid/error.h>
 
 #include "nn/architecture.h"
@@ -10,10 +12,22 @@ std::shared_ptr<Architecture> build_architecture(const std::string& name,
   static const std::map<std::string, Builder> table{{"guided_unet", build_guided_unet}};
   const auto entry = table.find(name);
   if (entry == table.end()) {
-    throw Error(ErrorKind::bad_model, "unknown network architecture '" + name +
-                                          "'; these weights need a newer limpid");
+    throw Error(ErrorKind::bad_model,
+                "unknown network architecture '" + name + "'; these weights need a newer limpid");
   }
   return entry->second(options);
+}
+
+torch::Tensor Architecture::infer(const std::vector<Plane>& planes, std::int64_t height,
+                                  std::int64_t width, const torch::Tensor& controls) {
+  auto together = torch::empty({static_cast<std::int64_t>(planes.size()), height, width});
+  float* to = together.data_ptr<float>();
+  for (const Plane& plane : planes) {
+    for (std::int64_t y = 0; y < height; ++y) {
+      to = std::copy_n(plane.first + y * plane.stride, width, to);
+    }
+  }
+  return from_blocks(forward(to_blocks(together), controls).to(torch::kFloat));
 }
 
 torch::Tensor to_blocks(const torch::Tensor& planes) {

@@ -13,7 +13,8 @@ Device Device::parse(const std::string& text) {
   if (text.rfind("cuda:", 0) == 0) {
     int index = -1;
     const auto [end, failure] = std::from_chars(text.data() + 5, text.data() + text.size(), index);
-    if (failure == std::errc() && end == text.data() + text.size() && index >= 0) return {Kind::cuda, index};
+    if (failure == std::errc() && end == text.data() + text.size() && index >= 0)
+      return {Kind::cuda, index};
   }
   throw Error(ErrorKind::usage, "--device " + text + ": give auto, cpu, cuda or cuda:N");
 }

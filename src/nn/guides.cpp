@@ -24,7 +24,8 @@ Image whole_kernel(const Psf& psf, const std::vector<float>& residual) {
   Image kernel = psf.kernel(psf_kernel_px);
   if (residual.empty()) return kernel;
   double sum = 0;
-  for (std::size_t i = 0; i < residual.size(); ++i) sum += static_cast<double>(kernel.pixels()[i] += residual[i]);
+  for (std::size_t i = 0; i < residual.size(); ++i)
+    sum += static_cast<double>(kernel.pixels()[i] += residual[i]);
   for (float& value : kernel.pixels()) value = static_cast<float>(static_cast<double>(value) / sum);
   return kernel;
 }
@@ -32,7 +33,9 @@ Image whole_kernel(const Psf& psf, const std::vector<float>& residual) {
 bool TileControls::shared_psf() const {
   for (std::size_t c = 0; c < 3; ++c) {
     const Psf &a = measured[c], &b = nonstellar[c];
-    if (a.fwhm_px != b.fwhm_px || a.beta != b.beta || a.e1 != b.e1 || a.e2 != b.e2 || a.dx != b.dx || a.dy != b.dy) return false;
+    if (a.fwhm_px != b.fwhm_px || a.beta != b.beta || a.e1 != b.e1 || a.e2 != b.e2 ||
+        a.dx != b.dx || a.dy != b.dy)
+      return false;
   }
   return true;
 }
@@ -52,10 +55,11 @@ WantedPsfs wanted_psfs(const TileControls& controls) {
   WantedPsfs wanted{mean(controls.measured), mean(controls.nonstellar)};
   wanted.stellar.fwhm_px =
       std::max(wanted.stellar.fwhm_px * (1 - controls.sharpen_stars), 0.7F * smallest_fwhm_px);
-  wanted.stellar.beta = std::clamp(wanted.stellar.beta * std::exp2(-1.5F * controls.adjust_halos),
-                                   1.3F, 12.0F);
-  wanted.nonstellar.fwhm_px = std::max(wanted.nonstellar.fwhm_px * (1 - controls.sharpen_nonstellar),
-                                       std::min(smallest_fwhm_px, wanted.nonstellar.fwhm_px));
+  wanted.stellar.beta =
+      std::clamp(wanted.stellar.beta * std::exp2(-1.5F * controls.adjust_halos), 1.3F, 12.0F);
+  wanted.nonstellar.fwhm_px =
+      std::max(wanted.nonstellar.fwhm_px * (1 - controls.sharpen_nonstellar),
+               std::min(smallest_fwhm_px, wanted.nonstellar.fwhm_px));
   return wanted;
 }
 
@@ -76,8 +80,11 @@ torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& contro
   const auto fx = torch::fft::rfftfreq(width, tile.options()).unsqueeze(0);
   const auto steep = (fy.square() + fx.square()).pow(1.5);
   for (std::size_t c = 0; c < 3; ++c) {
-    measured[c] = one_psf && c > 0 ? measured[0] : transfer(controls.measured[c], controls.residual[c], height, width, tile.device());
-    undone[c] = shared ? measured[c] : transfer(controls.nonstellar[c], {}, height, width, tile.device());
+    measured[c] = one_psf && c > 0 ? measured[0]
+                                   : transfer(controls.measured[c], controls.residual[c], height,
+                                              width, tile.device());
+    undone[c] =
+        shared ? measured[c] : transfer(controls.nonstellar[c], {}, height, width, tile.device());
   }
   for (std::size_t k = 0; k < guide_count; ++k) {
     const bool is_stellar = k >= nonstellar_guide_count;

@@ -25,7 +25,8 @@ class Kernels {
         const auto to = field.view().row(k, (y - psf_kernel_px / 2 + size_.height) % size_.height);
         const auto from = kernel.row(0, y);
         for (int x = 0; x < psf_kernel_px; ++x) {
-          to[static_cast<std::size_t>((x - psf_kernel_px / 2 + size_.width) % size_.width)] = from[static_cast<std::size_t>(x)];
+          to[static_cast<std::size_t>((x - psf_kernel_px / 2 + size_.width) % size_.width)] =
+              from[static_cast<std::size_t>(x)];
         }
       }
     }
@@ -45,7 +46,8 @@ Image guide_planes(ConstView tile, const TileControls& controls, int threads) {
   const bool shared = controls.shared_psf();
   const int colours = controls.mono ? 1 : 3;
   Kernels kernels(size);
-  const int nonstellar = kernels.add(wanted.nonstellar, {}), stellar = kernels.add(wanted.stellar, {});
+  const int nonstellar = kernels.add(wanted.nonstellar, {}),
+            stellar = kernels.add(wanted.stellar, {});
   std::array<int, 3> measured{}, undone{};
   for (std::size_t c = 0; c < static_cast<std::size_t>(colours); ++c) {
     measured[c] = kernels.add(controls.measured[c], controls.residual[c]);
@@ -56,24 +58,31 @@ Image guide_planes(ConstView tile, const TileControls& controls, int threads) {
 
   Spectrum filtered(guide_count * colours, size);
   parallel_for(filtered.channels(), threads, [&](int plane) {
-    const auto k = static_cast<std::size_t>(plane / colours), c = static_cast<std::size_t>(plane % colours);
+    const auto k = static_cast<std::size_t>(plane / colours),
+               c = static_cast<std::size_t>(plane % colours);
     const bool is_stellar = k >= nonstellar_guide_count;
     const auto lambda_of = static_cast<float>(guide_lambda[k]);
     const auto columns = static_cast<std::size_t>(spectra.columns());
     std::vector<float> lambda(columns, lambda_of);
     for (int ky = 0; ky < size.height; ++ky) {
-      const auto* light = reinterpret_cast<const float*>(spectra.row(static_cast<int>(c), ky).data());
-      const auto* g = reinterpret_cast<const float*>(transfers.row(is_stellar ? measured[c] : undone[c], ky).data());
-      const auto* want = reinterpret_cast<const float*>(transfers.row(is_stellar ? stellar : nonstellar, ky).data());
+      const auto* light =
+          reinterpret_cast<const float*>(spectra.row(static_cast<int>(c), ky).data());
+      const auto* g = reinterpret_cast<const float*>(
+          transfers.row(is_stellar ? measured[c] : undone[c], ky).data());
+      const auto* want = reinterpret_cast<const float*>(
+          transfers.row(is_stellar ? stellar : nonstellar, ky).data());
       auto* out = reinterpret_cast<float*>(filtered.row(plane, ky).data());
       if (!is_stellar) {
-        const float fy = static_cast<float>(ky < (size.height + 1) / 2 ? ky : ky - size.height) / static_cast<float>(size.height);
+        const float fy = static_cast<float>(ky < (size.height + 1) / 2 ? ky : ky - size.height) /
+                         static_cast<float>(size.height);
         for (std::size_t kx = 0; kx < columns; ++kx) {
-          const float fx = static_cast<float>(kx) / static_cast<float>(size.width), f2 = fx * fx + fy * fy;
+          const float fx = static_cast<float>(kx) / static_cast<float>(size.width),
+                      f2 = fx * fx + fy * fy;
           lambda[kx] = lambda_of * f2 * std::sqrt(f2) + static_cast<float>(lambda_floor);
         }
       }
-      // light * (want * conj(g) + lambda) / (|g|^2 + lambda), written out: std::complex looks for NaN
+      // light * (want * conj(g) + lambda) / (|g|^2 + lambda), written out: std::complex looks for
+      // NaN
       for (std::size_t kx = 0; kx < columns; ++kx) {
         const float gr = g[2 * kx], gi = g[2 * kx + 1], wr = want[2 * kx], wi = want[2 * kx + 1];
         const float scale = 1 / (gr * gr + gi * gi + lambda[kx]);

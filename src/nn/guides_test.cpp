@@ -18,7 +18,8 @@ TEST(Guides, LeaveTheMeanOfTheLightAsItIs) {
   const auto tile = torch::randn({3, 128, 160}) + 7;
   const auto planes = guide_planes(tile, controls_of(3, 0.1F, 0.5F));
   // at zero frequency W = (1 + lambda) / (1 + lambda)
-  EXPECT_TRUE(torch::allclose(planes.mean({2, 3}), tile.mean({1, 2}).expand({guide_count, 3}), 1e-3, 1e-3));
+  EXPECT_TRUE(
+      torch::allclose(planes.mean({2, 3}), tile.mean({1, 2}).expand({guide_count, 3}), 1e-3, 1e-3));
 }
 
 TEST(Guides, AreTheTileWhenNothingIsAskedOfARoundPsf) {
@@ -27,7 +28,8 @@ TEST(Guides, AreTheTileWhenNothingIsAskedOfARoundPsf) {
   controls.sharpen_nonstellar = 0;
   const auto tile = torch::randn({3, 128, 128});
   const auto planes = guide_planes(tile, controls);
-  for (int k = 0; k < guide_count; ++k) EXPECT_TRUE(torch::allclose(planes[k], tile, 1e-3, 1e-3)) << k;
+  for (int k = 0; k < guide_count; ++k)
+    EXPECT_TRUE(torch::allclose(planes[k], tile, 1e-3, 1e-3)) << k;
 }
 
 TEST(Guides, TurnAStarIntoTheWantedOne) {
@@ -40,7 +42,8 @@ TEST(Guides, TurnAStarIntoTheWantedOne) {
   tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(star.expand({3, 64, 64}));
   const auto best = guide_planes(tile, controls)[2][0].narrow(0, 32, 64).narrow(1, 32, 64);
   // a linear estimate, not the answer: it must take away more than half of what is wrong
-  EXPECT_LT((best - ideal).abs().max().item<float>(), 0.5F * (star - ideal).abs().max().item<float>());
+  EXPECT_LT((best - ideal).abs().max().item<float>(),
+            0.5F * (star - ideal).abs().max().item<float>());
 }
 
 TEST(Guides, AreTheSameFromBothLibraries) {
@@ -60,7 +63,8 @@ TEST(Guides, AreTheSameFromBothLibraries) {
       controls.residual.fill(controls.residual[1]);
     }
     const auto slow = guide_planes(tile, controls);
-    const Image fast = guide_planes(ConstView(tile.data_ptr<float>(), 3, {120, 96}, 120, 120 * 96), controls, 2);
+    const Image fast =
+        guide_planes(ConstView(tile.data_ptr<float>(), 3, {120, 96}, 120, 120 * 96), controls, 2);
     for (int k = 0; k < guide_count; ++k) {
       for (int c = 0; c < 3; ++c) {
         const ConstView plane = fast.view().channel(mono ? k : 3 * k + c);
@@ -81,7 +85,8 @@ TEST(Guides, ResidualMakesTheKernelWhole) {
   EXPECT_NEAR(sum, 1, 1e-5);
   // a star with that lump comes out as the wanted one only if the lump is known
   auto tile = torch::zeros({3, 128, 128});
-  tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(torch::from_blob(const_cast<float*>(kernel.pixels().data()), {64, 64}).expand({3, 64, 64}));
+  tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(
+      torch::from_blob(const_cast<float*>(kernel.pixels().data()), {64, 64}).expand({3, 64, 64}));
   const auto lump = [&] { return guide_planes(tile, controls)[2][0][64][67].item<float>(); };
   const float blind = lump();
   controls.residual.fill(residual);

@@ -15,7 +15,9 @@ constexpr float view_knee = 3.0F;
 constexpr float residual_knee = 30.0F;
 
 torch::Tensor rows(const torch::Tensor& x) { return x.permute({0, 2, 3, 1}); }
-bool on_cpu(const torch::Tensor& x) { return x.device().is_cpu() && x.scalar_type() == torch::kFloat; }
+bool on_cpu(const torch::Tensor& x) {
+  return x.device().is_cpu() && x.scalar_type() == torch::kFloat;
+}
 
 /// Calls body(pixel, light, told, out) for every block; all three are contiguous rows of channels.
 template <typename Body>
@@ -27,8 +29,9 @@ void for_each_block(std::int64_t count, const Body& body) {
 
 class Mix : public torch::autograd::Function<Mix> {
  public:
-  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& planes,
-                               const torch::Tensor& answer, std::int64_t guides, std::int64_t colour) {
+  static torch::Tensor forward(torch::autograd::AutogradContext* context,
+                               const torch::Tensor& planes, const torch::Tensor& answer,
+                               std::int64_t guides, std::int64_t colour) {
     const auto light = rows(planes).contiguous(), told = rows(answer).contiguous();
     context->save_for_backward({light});
     context->saved_data["guides"] = guides;
@@ -45,12 +48,14 @@ class Mix : public torch::autograd::Function<Mix> {
       const float* bright = tile + guides * colour;
       const float* residual = alpha + guides * colour;
       for (std::int64_t j = 0; j < colour; ++j) {
-        const float scale = std::sqrt(residual_knee * residual_knee + tile[j] * tile[j] + bright[j] * bright[j]);
+        const float scale =
+            std::sqrt(residual_knee * residual_knee + tile[j] * tile[j] + bright[j] * bright[j]);
         result[j] = tile[j] + residual[j] * scale;
       }
       for (std::int64_t k = 0; k < guides; ++k) {
         const float* guide = tile + (k + 1) * colour;
-        for (std::int64_t j = 0; j < colour; ++j) result[j] += alpha[k * colour + j] * (guide[j] - tile[j]);
+        for (std::int64_t j = 0; j < colour; ++j)
+          result[j] += alpha[k * colour + j] * (guide[j] - tile[j]);
       }
     });
     return out.permute({0, 3, 1, 2});
@@ -59,10 +64,12 @@ class Mix : public torch::autograd::Function<Mix> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
     const auto light = context->get_saved_variables()[0];
-    const auto guides = context->saved_data["guides"].toInt(), colour = context->saved_data["colour"].toInt();
+    const auto guides = context->saved_data["guides"].toInt(),
+               colour = context->saved_data["colour"].toInt();
     const auto gradient = rows(gradients[0]).contiguous();
     const auto told_step = (guides + 1) * colour, light_step = light.size(3);
-    auto result = torch::empty({light.size(0), light.size(1), light.size(2), told_step}, light.options());
+    auto result =
+        torch::empty({light.size(0), light.size(1), light.size(2), told_step}, light.options());
     const float* l = light.data_ptr<float>();
     const float* g = gradient.data_ptr<float>();
     float* r = result.data_ptr<float>();
@@ -73,11 +80,13 @@ class Mix : public torch::autograd::Function<Mix> {
       const float* bright = tile + guides * colour;
       for (std::int64_t k = 0; k < guides; ++k) {
         const float* guide = tile + (k + 1) * colour;
-        for (std::int64_t j = 0; j < colour; ++j) by_alpha[k * colour + j] = by_out[j] * (guide[j] - tile[j]);
+        for (std::int64_t j = 0; j < colour; ++j)
+          by_alpha[k * colour + j] = by_out[j] * (guide[j] - tile[j]);
       }
       for (std::int64_t j = 0; j < colour; ++j) {
         by_alpha[guides * colour + j] =
-            by_out[j] * std::sqrt(residual_knee * residual_knee + tile[j] * tile[j] + bright[j] * bright[j]);
+            by_out[j] *
+            std::sqrt(residual_knee * residual_knee + tile[j] * tile[j] + bright[j] * bright[j]);
       }
     });
     return {torch::Tensor(), result.permute({0, 3, 1, 2}), torch::Tensor(), torch::Tensor()};
@@ -104,7 +113,8 @@ torch::Tensor compressed(const torch::Tensor& planes) {
   return seen.permute({0, 3, 1, 2});
 }
 
-torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answer, int guides, int colour) {
+torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answer, int guides,
+                         int colour) {
   if (on_cpu(planes) && on_cpu(answer)) return Mix::apply(planes, answer, guides, colour);
   const auto light = rows(planes), told = rows(answer);
   const auto tile = light.narrow(3, 0, colour);
@@ -112,7 +122,8 @@ torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answe
     return x.narrow(3, start, guides * colour).unflatten(3, at::IntArrayRef({guides, colour}));
   };
   const auto guide = planes_of(light, colour);
-  const auto scale = (tile.square() + guide.select(3, guides - 1).square() + residual_knee * residual_knee).sqrt();
+  const auto scale =
+      (tile.square() + guide.select(3, guides - 1).square() + residual_knee * residual_knee).sqrt();
   return (tile + (planes_of(told, 0) * (guide - tile.unsqueeze(3))).sum(3) +
           told.narrow(3, guides * colour, colour) * scale)
       .permute({0, 3, 1, 2});
@@ -124,7 +135,8 @@ float as_float(float value) { return value; }
 float as_float(c10::BFloat16 value) { return static_cast<float>(value); }
 
 template <typename Value>
-void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row, Value* out) {
+void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row,
+                   Value* out) {
   const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
   std::vector<float> line(static_cast<std::size_t>(width));
   for (std::int64_t p = 0; p < count; ++p) {
@@ -137,17 +149,19 @@ void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::in
       }
       Value* to = out + p * block_area + i * block_px;
       for (std::int64_t b = 0; b < blocks; ++b) {
-        for (std::int64_t j = 0; j < block_px; ++j) to[b * count * block_area + j] = Value(line[static_cast<std::size_t>(b * block_px + j)]);
+        for (std::int64_t j = 0; j < block_px; ++j)
+          to[b * count * block_area + j] = Value(line[static_cast<std::size_t>(b * block_px + j)]);
       }
     }
   }
 }
 
 template <typename Value>
-void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width, std::int64_t block_row, const Value* told,
-              int guides, float* out) {
+void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+              std::int64_t block_row, const Value* told, int guides, float* out) {
   constexpr std::int64_t channels = 3;
-  const std::int64_t colour = channels * block_area, step = (guides + 1) * colour, blocks = width / block_px;
+  const std::int64_t colour = channels * block_area, step = (guides + 1) * colour,
+                     blocks = width / block_px;
   const auto row_of = [&](std::int64_t p, std::int64_t y) {
     const Plane& plane = planes[static_cast<std::size_t>(p)];
     return plane.first + y * plane.stride;
@@ -163,7 +177,9 @@ void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_
         const Value* residual = at + b * step + guides * colour;
         for (std::int64_t j = 0; j < block_px; ++j) {
           const std::int64_t x = b * block_px + j;
-          result[x] = tile[x] + as_float(residual[j]) * std::sqrt(residual_knee * residual_knee + tile[x] * tile[x] + bright[x] * bright[x]);
+          result[x] = tile[x] +
+                      as_float(residual[j]) * std::sqrt(residual_knee * residual_knee +
+                                                        tile[x] * tile[x] + bright[x] * bright[x]);
         }
       }
       for (std::int64_t k = 0; k < guides; ++k) {
@@ -182,11 +198,12 @@ void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_
 
 }  // namespace
 
-torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
-                                torch::ScalarType type) {
+torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t height,
+                                std::int64_t width, torch::ScalarType type) {
   const std::int64_t rows_of_blocks = height / block_px, blocks = width / block_px;
   const auto channels = static_cast<std::int64_t>(planes.size()) * block_area;
-  auto seen = torch::empty({1, rows_of_blocks, blocks, channels}, torch::TensorOptions().dtype(type));
+  auto seen =
+      torch::empty({1, rows_of_blocks, blocks, channels}, torch::TensorOptions().dtype(type));
   at::parallel_for(0, rows_of_blocks, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       if (type == torch::kBFloat16) {
@@ -207,9 +224,11 @@ torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, 
   at::parallel_for(0, height / block_px, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       if (told.scalar_type() == torch::kBFloat16) {
-        mix_rows(planes, height, width, row, told.data_ptr<c10::BFloat16>() + row * step, guides, mixed.data_ptr<float>());
+        mix_rows(planes, height, width, row, told.data_ptr<c10::BFloat16>() + row * step, guides,
+                 mixed.data_ptr<float>());
       } else {
-        mix_rows(planes, height, width, row, told.data_ptr<float>() + row * step, guides, mixed.data_ptr<float>());
+        mix_rows(planes, height, width, row, told.data_ptr<float>() + row * step, guides,
+                 mixed.data_ptr<float>());
       }
     }
   });

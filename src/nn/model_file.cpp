@@ -21,8 +21,11 @@ std::vector<int> split(const std::string& text) {
   std::vector<int> values;
   std::stringstream stream(text);
   for (std::string part; std::getline(stream, part, ',');) {
-    values.push_back(part.size() <= 6 && part.find_first_not_of("0123456789") == std::string::npos && !part.empty()
-                         ? std::stoi(part) : -1);
+    values.push_back(part.size() <= 6 &&
+                             part.find_first_not_of("0123456789") == std::string::npos &&
+                             !part.empty()
+                         ? std::stoi(part)
+                         : -1);
   }
   return values;
 }
@@ -30,7 +33,8 @@ std::vector<int> split(const std::string& text) {
 std::int64_t whole(const std::map<std::string, std::string>& metadata, const std::string& key) {
   const auto entry = metadata.find(key);
   if (entry == metadata.end() || entry->second.empty() || entry->second.size() > 15 ||
-      entry->second.find_first_not_of("0123456789") != std::string::npos) return 0;
+      entry->second.find_first_not_of("0123456789") != std::string::npos)
+    return 0;
   return std::stoll(entry->second);
 }
 
@@ -49,21 +53,30 @@ std::string hash_text(const std::string& text) {
   return digits.data();
 }
 
-void save_model(const std::filesystem::path& path, const std::map<std::string, torch::Tensor>& weights,
+void save_model(const std::filesystem::path& path,
+                const std::map<std::string, torch::Tensor>& weights,
                 const ModelDescription& about) {
   TensorFile file;
   for (const auto& [name, tensor] : weights) file.tensors[name] = tensor.detach().to(torch::kHalf);
-  file.metadata = {{"format", "limpid network 1"}, {"name", about.name}, {"architecture", about.architecture},
-                   {"widths", join(about.shape.widths)}, {"blocks", join(about.shape.blocks)},
-                   {"steps", std::to_string(about.steps)}, {"patches", std::to_string(about.patches)},
-                   {"config", about.config}, {"config_hash", hash_text(about.config)},
-                   {"corpus_hash", about.corpus_hash}, {"validation_table", about.validation_table}};
+  file.metadata = {{"format", "limpid network 1"},
+                   {"name", about.name},
+                   {"architecture", about.architecture},
+                   {"widths", join(about.shape.widths)},
+                   {"blocks", join(about.shape.blocks)},
+                   {"steps", std::to_string(about.steps)},
+                   {"patches", std::to_string(about.patches)},
+                   {"config", about.config},
+                   {"config_hash", hash_text(about.config)},
+                   {"corpus_hash", about.corpus_hash},
+                   {"validation_table", about.validation_table}};
   write_safetensors(path, file);
 }
 
-NetworkInfo model_info(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata) {
+NetworkInfo model_info(const std::filesystem::path& path,
+                       const std::map<std::string, std::string>& metadata) {
   if (text(metadata, "format") != "limpid network 1") {
-    throw Error(ErrorKind::bad_model, path.string() + ": not a limpid network; 'limpid models' lists those installed");
+    throw Error(ErrorKind::bad_model,
+                path.string() + ": not a limpid network; 'limpid models' lists those installed");
   }
   NetworkInfo info;
   info.name = text(metadata, "name");
@@ -81,11 +94,13 @@ Model load_model(const std::filesystem::path& path) {
   const TensorFile file = read_safetensors(path);
   Model model;
   model.info = model_info(path, file.metadata);
-  const ArchitectureOptions shape{split(text(file.metadata, "widths")), split(text(file.metadata, "blocks"))};
+  const ArchitectureOptions shape{split(text(file.metadata, "widths")),
+                                  split(text(file.metadata, "blocks"))};
   model.network = build_architecture(model.info.architecture, shape);
   load_parameters(*model.network, file.tensors, "", path);
   model.network->eval();
-  for (const auto& parameter : model.network->parameters()) model.info.parameters += parameter.numel();
+  for (const auto& parameter : model.network->parameters())
+    model.info.parameters += parameter.numel();
   return model;
 }
 
@@ -95,11 +110,13 @@ void load_parameters(Architecture& network, const std::map<std::string, torch::T
   for (auto& item : network.named_parameters()) {
     const auto entry = tensors.find(prefix + item.key());
     if (entry == tensors.end() || entry->second.sizes() != item.value().sizes()) {
-      throw Error(ErrorKind::bad_model, path.string() + ": the weight '" + item.key() +
-                                            "' is missing or of another shape than its description says");
+      throw Error(ErrorKind::bad_model,
+                  path.string() + ": the weight '" + item.key() +
+                      "' is missing or of another shape than its description says");
     }
     if (!entry->second.to(torch::kFloat).isfinite().all().item<bool>()) {
-      throw Error(ErrorKind::bad_model, path.string() + ": the weight '" + item.key() + "' is not finite");
+      throw Error(ErrorKind::bad_model,
+                  path.string() + ": the weight '" + item.key() + "' is not finite");
     }
     item.value().copy_(entry->second);
   }

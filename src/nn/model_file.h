@@ -18,18 +18,19 @@ struct ModelDescription {
 };
 
 /// Weights go to disk as float16. Throws Error(cannot_write).
-void save_model(const std::filesystem::path& path, const std::map<std::string, torch::Tensor>& weights,
-                const ModelDescription& about);
+void save_model(const std::filesystem::path& path,
+                const std::map<std::string, torch::Tensor>& weights, const ModelDescription& about);
 struct Model {
   std::shared_ptr<Architecture> network;
   NetworkInfo info;
 };
 /// Throws Error(bad_model).
 Model load_model(const std::filesystem::path& path);
-NetworkInfo model_info(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata);
+NetworkInfo model_info(const std::filesystem::path& path,
+                       const std::map<std::string, std::string>& metadata);
 
-/// Sets every parameter from the tensor `prefix + name`. Throws Error(bad_model) when one is missing
-/// or of another shape.
+/// Sets every parameter from the tensor `prefix + name`. Throws Error(bad_model) when one is
+/// missing or of another shape.
 void load_parameters(Architecture& network, const std::map<std::string, torch::Tensor>& tensors,
                      const std::string& prefix, const std::filesystem::path& path);
 /// 64-bit FNV-1a (Fowler, Noll, Vo) in hexadecimal, enough to tell two texts apart.

@@ -27,7 +27,8 @@ void join_opposite_sides(torch::Tensor& tile, int dimension) {
   auto share = (torch::arange(seam_px, tile.options()) + 1) / (2.0 * seam_px);  // rises to one half
   share = dimension == 1 ? share.view({1, -1, 1}) : share.view({1, 1, -1});
   const auto falling = share.flip(dimension);
-  tile.narrow(dimension, size - seam_px, seam_px).copy_(last + share * (first.flip(dimension) - last));
+  tile.narrow(dimension, size - seam_px, seam_px)
+      .copy_(last + share * (first.flip(dimension) - last));
   tile.narrow(dimension, 0, seam_px).copy_(first + falling * (last.flip(dimension) - first));
 }
 
@@ -40,10 +41,12 @@ struct Network::Body {
 
 #ifdef LIMPID_HAS_FFTW
   /// `light`: (3, height, width) with its margins.
-  [[nodiscard]] Image on_cpu(const torch::Tensor& light, ConstView saturated, const TileControls& controls,
-                             const torch::Tensor& wanted) const {
+  [[nodiscard]] Image on_cpu(const torch::Tensor& light, ConstView saturated,
+                             const TileControls& controls, const torch::Tensor& wanted) const {
     const auto height = light.size(1), width = light.size(2);
-    const ConstView tile(light.data_ptr<float>(), 3, {static_cast<int>(width), static_cast<int>(height)}, width, height * width);
+    const ConstView tile(light.data_ptr<float>(), 3,
+                         {static_cast<int>(width), static_cast<int>(height)}, width,
+                         height * width);
     const Image guides = guide_planes(tile, controls, at::get_num_threads());
     std::vector<Plane> planes;
     const auto add = [&](ConstView view, int channel, int margin) {
@@ -54,7 +57,8 @@ struct Network::Body {
       for (int c = 0; c < 3; ++c) add(guides.view(), controls.mono ? k : 3 * k + c, context_px);
     }
     add(saturated, 0, 0);
-    return to_image(model.network->infer(planes, height - 2 * context_px, width - 2 * context_px, wanted));
+    return to_image(
+        model.network->infer(planes, height - 2 * context_px, width - 2 * context_px, wanted));
   }
 #endif
 };
@@ -71,7 +75,8 @@ Network Network::load(const std::filesystem::path& weights, Device device, Preci
   body->type = scalar_type(precision, body->device);
   body->model.network->to(body->device, body->type);
   for (auto& parameter : body->model.network->parameters()) {
-    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+    if (parameter.dim() == 4)
+      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
   }
   return Network(std::move(body));
 }
@@ -96,16 +101,19 @@ int Network::granularity_px() { return 2 * block_px; }
 Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls) const {
   const torch::NoGradGuard no_grad;
   const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
-  if (tile.channels() != 3 || height <= 0 || width <= 0 || height % granularity_px() != 0 || width % granularity_px() != 0) {
-    throw Error(ErrorKind::usage, "a tile must have three channels and a side that is a multiple of " +
-                                      std::to_string(granularity_px()) + " px");
+  if (tile.channels() != 3 || height <= 0 || width <= 0 || height % granularity_px() != 0 ||
+      width % granularity_px() != 0) {
+    throw Error(ErrorKind::usage,
+                "a tile must have three channels and a side that is a multiple of " +
+                    std::to_string(granularity_px()) + " px");
   }
   try {
     auto light = to_tensor(tile);
     join_opposite_sides(light, 1);
     join_opposite_sides(light, 2);
     const auto wishes = control_vector(controls);
-    const auto wanted = torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
+    const auto wanted =
+        torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
 #ifdef LIMPID_HAS_FFTW
     if (body_->device.is_cpu()) return body_->on_cpu(light, saturated, controls, wanted);
 #endif
@@ -115,17 +123,23 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
       return x.narrow(-2, context_px, height).narrow(-1, context_px, width);
     };
     const auto clipped = to_tensor(saturated).to(body_->device);
-    const auto planes = torch::cat({inner(light), inner(guides).reshape({3 * guide_count, height, width}), clipped});
-    return to_image(from_blocks(body_->model.network->forward(to_blocks(planes), wanted.to(body_->device))));
+    const auto planes = torch::cat(
+        {inner(light), inner(guides).reshape({3 * guide_count, height, width}), clipped});
+    return to_image(
+        from_blocks(body_->model.network->forward(to_blocks(planes), wanted.to(body_->device))));
   } catch (const c10::Error& error) {
     // LibTorch has one exception for all; its words tell memory and devices from mistakes of ours.
     std::string text = error.what_without_backtrace();
     text = text.substr(0, text.find('\n'));
-    const bool exhausted = text.find("allocate memory") != std::string::npos || text.find("out of memory") != std::string::npos ||
-                           text.find("CUDA") != std::string::npos || text.find("cuDNN") != std::string::npos;
-    throw Error(exhausted ? ErrorKind::exhausted : ErrorKind::failed, body_->device.str() + ": " + text);
+    const bool exhausted = text.find("allocate memory") != std::string::npos ||
+                           text.find("out of memory") != std::string::npos ||
+                           text.find("CUDA") != std::string::npos ||
+                           text.find("cuDNN") != std::string::npos;
+    throw Error(exhausted ? ErrorKind::exhausted : ErrorKind::failed,
+                body_->device.str() + ": " + text);
   } catch (const std::bad_alloc&) {
-    throw Error(ErrorKind::exhausted, "out of memory for a tile of " + std::to_string(width) + " x " + std::to_string(height) + " px");
+    throw Error(ErrorKind::exhausted, "out of memory for a tile of " + std::to_string(width) +
+                                          " x " + std::to_string(height) + " px");
   }
 }
 
@@ -153,10 +167,12 @@ std::vector<InstalledModel> installed_models() {
   std::vector<InstalledModel> models;
   for (const auto& folder : model_folders()) {
     std::error_code failure;
-    for (std::filesystem::directory_iterator entry(folder, failure), end; !failure && entry != end; entry.increment(failure)) {
+    for (std::filesystem::directory_iterator entry(folder, failure), end; !failure && entry != end;
+         entry.increment(failure)) {
       if (entry->path().extension() != ".safetensors") continue;
       const auto path = std::filesystem::weakly_canonical(entry->path(), failure);
-      const bool known = std::any_of(models.begin(), models.end(), [&](const auto& m) { return m.path == path; });
+      const bool known =
+          std::any_of(models.begin(), models.end(), [&](const auto& m) { return m.path == path; });
       if (known) continue;
       try {
         models.push_back({path, Network::read_info(path)});
@@ -169,7 +185,8 @@ std::vector<InstalledModel> installed_models() {
     const auto dash = model.info.name.rfind('-');
     return dash == std::string::npos ? 0 : std::atoi(model.info.name.c_str() + dash + 1);
   };
-  std::stable_sort(models.begin(), models.end(), [&](const auto& a, const auto& b) { return version(a) > version(b); });
+  std::stable_sort(models.begin(), models.end(),
+                   [&](const auto& a, const auto& b) { return version(a) > version(b); });
   return models;
 }
 
@@ -177,13 +194,16 @@ std::filesystem::path find_model(const std::string& name) {
   if (name.find('/') != std::string::npos || name.ends_with(".safetensors")) return name;
   const auto models = installed_models();
   if (models.empty()) {
-    throw Error(ErrorKind::bad_model, "no weights are installed; name a folder of them in LIMPID_MODELS or give --ai FILE");
+    throw Error(
+        ErrorKind::bad_model,
+        "no weights are installed; name a folder of them in LIMPID_MODELS or give --ai FILE");
   }
   if (name.empty()) return models.front().path;
   for (const auto& model : models) {
     if (model.info.name == name || model.info.name == "limpid-" + name) return model.path;
   }
-  throw Error(ErrorKind::bad_model, "no weights called '" + name + "' are installed; 'limpid models' lists those that are");
+  throw Error(ErrorKind::bad_model, "no weights called '" + name +
+                                        "' are installed; 'limpid models' lists those that are");
 }
 
 }  // namespace limpid

@@ -38,14 +38,19 @@ TEST(Blocks, ComeBackAsTheyWere) {
 TEST(Mixing, AgreesWithTheFormulaWrittenPlainly) {
   const int colour = 3 * block_area;
   const auto light = planes(1);
-  const auto answer = torch::randn({1, 8, 8, (guide_count + 1) * colour}).permute({0, 3, 1, 2}).detach().requires_grad_();
+  const auto answer = torch::randn({1, 8, 8, (guide_count + 1) * colour})
+                          .permute({0, 3, 1, 2})
+                          .detach()
+                          .requires_grad_();
   const auto tile = light.narrow(1, 0, colour);
   auto slow = tile.clone();
   for (int k = 0; k < guide_count; ++k) {
-    slow = slow + answer.narrow(1, k * colour, colour) * (light.narrow(1, (k + 1) * colour, colour) - tile);
+    slow = slow + answer.narrow(1, k * colour, colour) *
+                      (light.narrow(1, (k + 1) * colour, colour) - tile);
   }
   const auto bright = light.narrow(1, guide_count * colour, colour);
-  slow = slow + answer.narrow(1, guide_count * colour, colour) * (900 + tile.square() + bright.square()).sqrt();
+  slow = slow + answer.narrow(1, guide_count * colour, colour) *
+                    (900 + tile.square() + bright.square()).sqrt();
   const auto fast = mix_guides(light, answer, guide_count, colour);
   EXPECT_TRUE(torch::allclose(fast, slow, 1e-4, 1e-3));
   const auto weight = torch::randn_like(slow);
@@ -64,9 +69,12 @@ TEST(GuidedUnet, InferenceAgreesWithTheTrainedForm) {
   for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), 64});
   const auto trained = from_blocks(network->forward(to_blocks(picture), controls));
   EXPECT_TRUE(torch::allclose(network->infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
+  EXPECT_TRUE(torch::allclose(network->Architecture::infer(planes, 48, 64, controls), trained, 1e-3,
+                              1e-3));
   network->to(torch::kBFloat16);
   const auto narrow = network->infer(planes, 48, 64, controls);
-  EXPECT_LT((narrow - trained).abs().mean().item<float>(), 0.03F * (trained - picture.narrow(0, 0, 3)).abs().mean().item<float>());
+  EXPECT_LT((narrow - trained).abs().mean().item<float>(),
+            0.03F * (trained - picture.narrow(0, 0, 3)).abs().mean().item<float>());
 }
 
 TEST(Mixing, ViewIsOddAndRisesEverywhere) {
@@ -77,10 +85,12 @@ TEST(Mixing, ViewIsOddAndRisesEverywhere) {
 }
 
 TEST(ModelFile, KeepsWeightsToHalfPrecisionAndRefusesOtherShapes) {
-  const auto path = std::filesystem::temp_directory_path() / ("limpid_model_" + std::to_string(::getpid()) + ".safetensors");
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("limpid_model_" + std::to_string(::getpid()) + ".safetensors");
   const auto network = build_architecture("guided_unet", {});
   std::map<std::string, torch::Tensor> weights;
-  for (const auto& item : network->named_parameters()) weights[item.key()] = torch::randn_like(item.value());
+  for (const auto& item : network->named_parameters())
+    weights[item.key()] = torch::randn_like(item.value());
   ModelDescription about;
   about.name = "limpid-9";
   about.architecture = "guided_unet";

@@ -45,7 +45,8 @@ Opened open(const std::filesystem::path& path) {
   Opened file;
   std::error_code failure;
   const std::uint64_t size = std::filesystem::file_size(path, failure);
-  if (failure) throw Error(ErrorKind::bad_model, path.string() + ": cannot be read: " + failure.message());
+  if (failure)
+    throw Error(ErrorKind::bad_model, path.string() + ": cannot be read: " + failure.message());
   file.stream.open(path, std::ios::binary);
   std::uint64_t header_bytes = 0;
   if (!file.stream.read(reinterpret_cast<char*>(&header_bytes), 8)) damaged(path, "too short");
@@ -101,11 +102,13 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
     for (const auto& extent : entry["shape"]) {
       if (!extent.is_number_unsigned()) damaged(path, "tensor '" + name + "' has a nonsense shape");
       const auto n = extent.get<std::uint64_t>();
-      if (n != 0 && elements > max_elements / n) damaged(path, "tensor '" + name + "' is too large");
+      if (n != 0 && elements > max_elements / n)
+        damaged(path, "tensor '" + name + "' is too large");
       elements *= n;
       shape.push_back(static_cast<std::int64_t>(n));
     }
-    if (!entry["data_offsets"][0].is_number_unsigned() || !entry["data_offsets"][1].is_number_unsigned()) {
+    if (!entry["data_offsets"][0].is_number_unsigned() ||
+        !entry["data_offsets"][1].is_number_unsigned()) {
       damaged(path, "tensor '" + name + "' has nonsense offsets");
     }
     const auto begin = entry["data_offsets"][0].get<std::uint64_t>();
@@ -115,7 +118,8 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
     }
     auto tensor = torch::empty(shape, kind->type);
     file.stream.seekg(static_cast<std::streamoff>(file.data_start + begin));
-    if (!file.stream.read(static_cast<char*>(tensor.data_ptr()), static_cast<std::streamsize>(end - begin))) {
+    if (!file.stream.read(static_cast<char*>(tensor.data_ptr()),
+                          static_cast<std::streamsize>(end - begin))) {
       damaged(path, "truncated");
     }
     result.tensors.emplace(name, std::move(tensor));
@@ -136,7 +140,9 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
     }
     TORCH_CHECK(kind != nullptr, "tensor type without a safetensors name");
     const std::uint64_t bytes = static_cast<std::uint64_t>(plain.numel()) * kind->bytes;
-    header[name] = {{"dtype", kind->name}, {"shape", plain.sizes().vec()}, {"data_offsets", {offset, offset + bytes}}};
+    header[name] = {{"dtype", kind->name},
+                    {"shape", plain.sizes().vec()},
+                    {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
     ordered.push_back(plain);
   }
@@ -166,7 +172,9 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
   put(&header_bytes, 8);
   put(text.data(), text.size());
   for (const auto& tensor : ordered) put(tensor.data_ptr(), tensor.nbytes());
-  if (::fsync(descriptor) != 0 || ::close(descriptor) != 0 || ::rename(part.c_str(), path.c_str()) != 0) fail();
+  if (::fsync(descriptor) != 0 || ::close(descriptor) != 0 ||
+      ::rename(part.c_str(), path.c_str()) != 0)
+    fail();
 }
 
 }  // namespace limpid

@@ -11,7 +11,8 @@ namespace limpid {
 namespace {
 
 std::filesystem::path scratch(const std::string& name) {
-  return std::filesystem::temp_directory_path() / ("limpid_weights_" + std::to_string(::getpid()) + "_" + name);
+  return std::filesystem::temp_directory_path() /
+         ("limpid_weights_" + std::to_string(::getpid()) + "_" + name);
 }
 
 std::string bytes_of(const std::filesystem::path& path) {
@@ -25,7 +26,8 @@ void write(const std::filesystem::path& path, const std::string& bytes) {
 
 std::string with_header(const std::string& header, std::size_t data_bytes) {
   std::string bytes(8, '\0');
-  for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>((header.size() >> (8 * i)) & 0xff);
+  for (std::size_t i = 0; i < 8; ++i)
+    bytes[i] = static_cast<char>((header.size() >> (8 * i)) & 0xff);
   return bytes + header + std::string(data_bytes, '\0');
 }
 
@@ -58,11 +60,13 @@ TEST(Safetensors, EveryTruncationIsRefused) {
 
 TEST(Safetensors, NonsenseIsRefusedBeforeMemoryIsTaken) {
   const auto path = scratch("nonsense.safetensors");
-  for (const char* header : {R"({"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,16]}})",
-                             R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[8,24]}})",
-                             R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})",
-                             R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}})",
-                             R"({"a":{"dtype":"Q7","shape":[4],"data_offsets":[0,16]}})", R"({"a":7})", R"([1,2])", R"({"a":)"}) {
+  for (const char* header :
+       {R"({"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,16]}})",
+        R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[8,24]}})",
+        R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})",
+        R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}})",
+        R"({"a":{"dtype":"Q7","shape":[4],"data_offsets":[0,16]}})", R"({"a":7})", R"([1,2])",
+        R"({"a":)"}) {
     write(path, with_header(header, 16));
     EXPECT_THROW(read_safetensors(path), Error) << header;
   }

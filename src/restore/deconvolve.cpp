@@ -16,10 +16,10 @@
 namespace limpid {
 namespace {
 
-constexpr float widest_fwhm_px = 8.0F;       // over it the frame is processed on a binned grid
-constexpr int most_tiles_at_once = 4;          // each needs some 60 MB
-constexpr int most_fits = 300;               // stars that tell the PSF; more tell nothing new
-constexpr int smallest_tile_px = 128;        // the last resort when memory is short
+constexpr float widest_fwhm_px = 8.0F;  // over it the frame is processed on a binned grid
+constexpr int most_tiles_at_once = 4;   // each needs some 60 MB
+constexpr int most_fits = 300;          // stars that tell the PSF; more tell nothing new
+constexpr int smallest_tile_px = 128;   // the last resort when memory is short
 constexpr float assumed_fwhm_px = 3.0F, assumed_beta = 4.0F;
 
 double seconds() {
@@ -29,7 +29,8 @@ double seconds() {
 void check(ConstView frame, const DeconvolveOptions& o) {
   const auto within = [](float value, float low, float high, const char* what) {
     if (!(value >= low && value <= high)) {
-      throw Error(ErrorKind::usage, std::string(what) + " must lie between " + std::to_string(low) + " and " + std::to_string(high));
+      throw Error(ErrorKind::usage, std::string(what) + " must lie between " + std::to_string(low) +
+                                        " and " + std::to_string(high));
     }
   };
   within(o.sharpen_stars, 0, 0.7F, "--sharpen-stars");
@@ -39,15 +40,18 @@ void check(ConstView frame, const DeconvolveOptions& o) {
   if (o.psf_fwhm_px) within(*o.psf_fwhm_px, 0.5F, 8, "--psf");
   if (o.tile_px < 256) throw Error(ErrorKind::usage, "--tile must be at least 256");
   if (frame.channels() != 1 && frame.channels() != 3) {
-    throw Error(ErrorKind::bad_input, "a frame with " + std::to_string(frame.channels()) + " channels; limpid takes 1 or 3");
+    throw Error(ErrorKind::bad_input, "a frame with " + std::to_string(frame.channels()) +
+                                          " channels; limpid takes 1 or 3");
   }
   if (frame.empty()) throw Error(ErrorKind::bad_input, "an empty frame");
   if (!o.mask.empty() && (o.mask.size() != frame.size() || o.mask.channels() != 1)) {
-    throw Error(ErrorKind::usage, "--mask must have one channel and the frame's size, " + std::to_string(frame.width()) +
-                                      " x " + std::to_string(frame.height()));
+    throw Error(ErrorKind::usage, "--mask must have one channel and the frame's size, " +
+                                      std::to_string(frame.width()) + " x " +
+                                      std::to_string(frame.height()));
   }
   if (o.region && intersect(*o.region, {0, 0, frame.width(), frame.height()}) != *o.region) {
-    throw Error(ErrorKind::usage, "--region reaches outside the frame of " + std::to_string(frame.width()) + " x " +
+    throw Error(ErrorKind::usage, "--region reaches outside the frame of " +
+                                      std::to_string(frame.width()) + " x " +
                                       std::to_string(frame.height()) + " px");
   }
 }
@@ -59,7 +63,8 @@ struct Knowledge {
   Psf assumed;
 };
 
-Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport& report, const Progress& progress) {
+Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport& report,
+                  const Progress& progress) {
   Knowledge known;
   if (o.no_stars) {
     known.catalogue.sky = measure_sky(frame);
@@ -67,16 +72,20 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport&
   } else {
     known.catalogue = detect_stars(frame, {.max_fits = most_fits, .threads = o.threads}, progress);
     if (!known.catalogue.stars.empty()) known.field = fit_psf_field(known.catalogue);
-    if (known.field) known.field->set_effective(measure_effective_psf(frame, known.catalogue, o.threads));
+    if (known.field)
+      known.field->set_effective(measure_effective_psf(frame, known.catalogue, o.threads));
   }
   known.assumed.beta = assumed_beta;
   known.assumed.fwhm_px = o.psf_fwhm_px.value_or(assumed_fwhm_px);
   if (!known.field && !o.psf_fwhm_px) {
     if (!o.no_stars) {
-      throw Error(ErrorKind::failed, "only " + std::to_string(known.catalogue.stars.size()) +
-                                         " stars found, too few to measure the PSF; give --psf FWHM, or --no-stars for the Moon, planets and starless frames");
+      throw Error(ErrorKind::failed,
+                  "only " + std::to_string(known.catalogue.stars.size()) +
+                      " stars found, too few to measure the PSF; give --psf FWHM, or --no-stars "
+                      "for the Moon, planets and starless frames");
     }
-    report.notes.push_back("no stars and no --psf: a PSF of 3 px was assumed; look at the result and give --psf FWHM");
+    report.notes.push_back(
+        "no stars and no --psf: a PSF of 3 px was assumed; look at the result and give --psf FWHM");
     progress.say(report.notes.back());
   }
   return known;
@@ -95,7 +104,8 @@ double median_over(Size size, const std::function<double(float, float)>& value) 
   return values[12];
 }
 
-TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x, float y) {
+TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
+                         float y) {
   TileControls controls;
   controls.mono = channels == 1;
   for (int c = 0; c < 3; ++c) {
@@ -147,17 +157,21 @@ Image clipped_cores(ConstView tile, const std::optional<float>& saturation) {
 Rect grown(Rect r, int by) { return {r.x - by, r.y - by, r.width + 2 * by, r.height + 2 * by}; }
 
 /// One pass of the network over `region` of a frame without gaps.
-Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o, const Network& network,
-                int tile_px, DeconvolveReport& report, const Progress& progress) {
+Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+                const Network& network, int tile_px, DeconvolveReport& report,
+                const Progress& progress) {
   const Normalisation normalisation(known.catalogue.sky, frame);
   const int step = Network::granularity_px();
   const int longest = std::max(region.width, region.height);
   tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
-  const TileGrid grid(region.size(), tile_px, static_cast<int>(o.overlap * static_cast<float>(tile_px)));
+  const TileGrid grid(region.size(), tile_px,
+                      static_cast<int>(o.overlap * static_cast<float>(tile_px)));
   TileBlender blender(grid, frame.channels());
-  // A tile has too many small steps to keep many cores busy: several tiles at a time, each with few.
+  // A tile has too many small steps to keep many cores busy: several tiles at a time, each with
+  // few.
   const int threads = thread_count(o.threads);
-  const int workers = std::min({threads, most_tiles_at_once, grid.count(), network.on_cpu() ? most_tiles_at_once : 1});
+  const int workers = std::min(
+      {threads, most_tiles_at_once, grid.count(), network.on_cpu() ? most_tiles_at_once : 1});
   std::mutex mutex;
   std::map<int, Image> waiting;  // answers are added in order: sums do not depend on who was first
   int next = 0;
@@ -169,9 +183,11 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
     tile.x += region.x;
     tile.y += region.y;
     const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
-    const Image clipped = clipped_cores(extract_mirrored(frame, tile).view(), known.catalogue.saturation);
-    const TileControls controls = controls_at(known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
-                                              static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
+    const Image clipped =
+        clipped_cores(extract_mirrored(frame, tile).view(), known.catalogue.saturation);
+    const TileControls controls = controls_at(
+        known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
+        static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
     const double start = seconds();
     Image answer = network.run(normalisation.apply(around.view()).view(), clipped.view(), controls);
     const double taken = seconds() - start;
@@ -179,7 +195,8 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
     waiting.emplace(i, std::move(answer));
-    for (auto first = waiting.begin(); first != waiting.end() && first->first == next; first = waiting.erase(first)) {
+    for (auto first = waiting.begin(); first != waiting.end() && first->first == next;
+         first = waiting.erase(first)) {
       blender.add(next++, first->second.view());
     }
     progress(static_cast<double>(next) / grid.count(), "deconvolving");
@@ -192,17 +209,21 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
 }
 
 /// Smaller tiles when memory runs out, then the other device.
-Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o, const Network& network,
-                        DeconvolveReport& report, const Progress& progress, const std::function<Network()>& fallback) {
+Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
+                        const DeconvolveOptions& o, const Network& network,
+                        DeconvolveReport& report, const Progress& progress,
+                        const std::function<Network()>& fallback) {
   std::optional<Network> spare;
   for (int tile_px = o.tile_px;;) {
     try {
-      return run_tiles(frame, region, known, o, spare ? *spare : network, tile_px, report, progress);
+      return run_tiles(frame, region, known, o, spare ? *spare : network, tile_px, report,
+                       progress);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::exhausted) throw;
       if (tile_px / 2 >= smallest_tile_px) {
         tile_px /= 2;
-        report.notes.push_back(std::string(error.what()) + "; going on with tiles of " + std::to_string(tile_px) + " px");
+        report.notes.push_back(std::string(error.what()) + "; going on with tiles of " +
+                               std::to_string(tile_px) + " px");
       } else if (fallback && !spare) {
         spare = fallback();
         tile_px = o.tile_px;
@@ -235,13 +256,16 @@ Image binned(ConstView frame, int factor) {
 /// frame + the enlarged difference of two binned frames (bilinear): what binning cannot show stays.
 Image add_enlarged(ConstView frame, ConstView after, ConstView before, int factor) {
   Image result = copy(frame);
-  const auto width = static_cast<float>(after.width() - 1), height = static_cast<float>(after.height() - 1);
+  const auto width = static_cast<float>(after.width() - 1),
+             height = static_cast<float>(after.height() - 1);
   for (int c = 0; c < frame.channels(); ++c) {
     for (int y = 0; y < frame.height(); ++y) {
-      const float v = std::clamp((static_cast<float>(y) + 0.5F) / static_cast<float>(factor) - 0.5F, 0.0F, height);
+      const float v = std::clamp((static_cast<float>(y) + 0.5F) / static_cast<float>(factor) - 0.5F,
+                                 0.0F, height);
       const int y0 = static_cast<int>(v), y1 = std::min(y0 + 1, after.height() - 1);
       for (int x = 0; x < frame.width(); ++x) {
-        const float u = std::clamp((static_cast<float>(x) + 0.5F) / static_cast<float>(factor) - 0.5F, 0.0F, width);
+        const float u = std::clamp(
+            (static_cast<float>(x) + 0.5F) / static_cast<float>(factor) - 0.5F, 0.0F, width);
         const int x0 = static_cast<int>(u), x1 = std::min(x0 + 1, after.width() - 1);
         const float fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
         const auto change = [&](int j, int i) { return after(c, j, i) - before(c, j, i); };
@@ -254,10 +278,13 @@ Image add_enlarged(ConstView frame, ConstView after, ConstView before, int facto
 }
 
 /// One pass: measure, bin when stars are very wide, tile. Returns the region.
-Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network, DeconvolveReport& report,
-           Knowledge* first_knowledge, const Progress& progress, const std::function<Network()>& fallback) {
+Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network,
+           DeconvolveReport& report, Knowledge* first_knowledge, const Progress& progress,
+           const std::function<Network()>& fallback) {
   Knowledge known = measure(frame, o, report, progress.part(0, 0.15));
-  const auto fwhm = [&](float x, float y) { return known.field ? known.field->mean_at(x, y).fwhm_px : known.assumed.fwhm_px; };
+  const auto fwhm = [&](float x, float y) {
+    return known.field ? known.field->mean_at(x, y).fwhm_px : known.assumed.fwhm_px;
+  };
   const auto typical = static_cast<float>(median_over(frame.size(), fwhm));
   if (first_knowledge != nullptr) {
     report.fwhm_px = typical;
@@ -265,20 +292,27 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
     if (known.field) {
       report.stars_used = known.field->star_count();
       report.field_order = known.field->order();
-      report.ellipticity = median_over(frame.size(), [&](float x, float y) { return known.field->mean_at(x, y).ellipticity(); });
+      report.ellipticity = median_over(
+          frame.size(), [&](float x, float y) { return known.field->mean_at(x, y).ellipticity(); });
     }
-    const WantedPsfs wanted = wanted_psfs(controls_at(known, o, frame.channels(), static_cast<float>(frame.width()) / 2, static_cast<float>(frame.height()) / 2));
+    const WantedPsfs wanted =
+        wanted_psfs(controls_at(known, o, frame.channels(), static_cast<float>(frame.width()) / 2,
+                                static_cast<float>(frame.height()) / 2));
     report.fwhm_asked_px = wanted.stellar.fwhm_px;
     report.nonstellar_fwhm_asked_px = wanted.nonstellar.fwhm_px;
   }
   int factor = 1;
-  while (typical / static_cast<float>(factor) > widest_fwhm_px && std::min(frame.width(), frame.height()) / (factor + 1) >= 16) ++factor;
+  while (typical / static_cast<float>(factor) > widest_fwhm_px &&
+         std::min(frame.width(), frame.height()) / (factor + 1) >= 16)
+    ++factor;
   Image result;
   if (factor == 1) {
-    result = run_with_fallback(frame, region, known, o, network, report, progress.part(0.15, 1), fallback);
+    result = run_with_fallback(frame, region, known, o, network, report, progress.part(0.15, 1),
+                               fallback);
   } else {
     report.binned_by = factor;
-    report.notes.push_back("stars are over 8 px wide: processed on a grid binned by " + std::to_string(factor) + ", returned at full size");
+    report.notes.push_back("stars are over 8 px wide: processed on a grid binned by " +
+                           std::to_string(factor) + ", returned at full size");
     progress.say(report.notes.back());
     const Image small = binned(frame, factor);
     Knowledge coarse = known;
@@ -287,8 +321,9 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
     coarse.assumed.fwhm_px /= static_cast<float>(factor);
     DeconvolveOptions coarse_options = o;
     if (o.psf_fwhm_px) coarse_options.psf_fwhm_px = *o.psf_fwhm_px / static_cast<float>(factor);
-    const Image sharp = run_with_fallback(small.view(), {0, 0, small.width(), small.height()}, coarse, coarse_options, network, report,
-                                          progress.part(0.15, 1), fallback);
+    const Image sharp =
+        run_with_fallback(small.view(), {0, 0, small.width(), small.height()}, coarse,
+                          coarse_options, network, report, progress.part(0.15, 1), fallback);
     result = copy(add_enlarged(frame, sharp.view(), small.view(), factor).view().crop(region));
   }
   if (first_knowledge != nullptr) *first_knowledge = std::move(known);
@@ -326,7 +361,8 @@ Image intensity_of(ConstView frame) {
 
 /// HSI: hue and saturation stay, so every channel's light over the sky scales with the intensity.
 /// Where there is hardly any light the ratio is noise, and the change is added instead.
-Image recolour(ConstView frame, ConstView before, ConstView after, const std::vector<SkyLevel>& sky, SkyLevel intensity) {
+Image recolour(ConstView frame, ConstView before, ConstView after, const std::vector<SkyLevel>& sky,
+               SkyLevel intensity) {
   Image result(3, frame.size());
   for (int c = 0; c < 3; ++c) {
     const SkyLevel& level = sky[static_cast<std::size_t>(c)];
@@ -346,8 +382,8 @@ Image recolour(ConstView frame, ConstView before, ConstView after, const std::ve
 
 }  // namespace
 
-Deconvolved deconvolve(ConstView frame, const Network& network, const DeconvolveOptions& options, const Progress& progress,
-                       const std::function<Network()>& fallback) {
+Deconvolved deconvolve(ConstView frame, const Network& network, const DeconvolveOptions& options,
+                       const Progress& progress, const std::function<Network()>& fallback) {
   check(frame, options);
   const double start = seconds();
   Network::use_threads(options.threads);
@@ -362,8 +398,10 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
   Image working;
   ConstView current = frame;
   if (!missing.empty()) {
-    report.pixels_without_data = static_cast<std::size_t>(std::ranges::count_if(missing.pixels(), [](float m) { return m != 0; }));
-    if (report.pixels_without_data == frame.size().pixels()) throw Error(ErrorKind::bad_input, "the frame has no data: every pixel is empty");
+    report.pixels_without_data = static_cast<std::size_t>(
+        std::ranges::count_if(missing.pixels(), [](float m) { return m != 0; }));
+    if (report.pixels_without_data == frame.size().pixels())
+      throw Error(ErrorKind::bad_input, "the frame has no data: every pixel is empty");
     working = copy(frame);
     fill_missing(working.view(), missing.view());
     current = working.view();
@@ -387,14 +425,17 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
     const double share = 0.95 / static_cast<double>(list.size());
     // earlier passes need the whole frame: the next one measures it
     const bool last = i + 1 == list.size();
-    Image next = pass(current, last ? region : whole, list[i], network, report, i == 0 ? &before : nullptr,
-                      progress.part(share * static_cast<double>(i), share * static_cast<double>(i + 1)), fallback);
+    Image next =
+        pass(current, last ? region : whole, list[i], network, report, i == 0 ? &before : nullptr,
+             progress.part(share * static_cast<double>(i), share * static_cast<double>(i + 1)),
+             fallback);
     sharp = std::move(next);
     current = sharp.view();
   }
   if (luminance) {
     const Image part = copy(intensity.view().crop(region));
-    sharp = recolour(colour.view().crop(region), part.view(), sharp.view(), colour_sky, before.catalogue.sky.at(0));
+    sharp = recolour(colour.view().crop(region), part.view(), sharp.view(), colour_sky,
+                     before.catalogue.sky.at(0));
   }
 
   const ConstView original = frame.crop(region);
@@ -418,8 +459,10 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
   report.seconds = seconds() - start;
   report.megapixels_per_s = static_cast<double>(region.size().pixels()) * 1e-6 / report.seconds;
   if (options.check && before.field && region == whole && !luminance) {
-    report.trust = compare_stars(before.catalogue, given, result.image.view(), options.correct_only ? 1.0 : 1.0 - static_cast<double>(options.sharpen_stars), options.threads,
-                                 progress.part(0.95, 1));
+    report.trust =
+        compare_stars(before.catalogue, given, result.image.view(),
+                      options.correct_only ? 1.0 : 1.0 - static_cast<double>(options.sharpen_stars),
+                      options.threads, progress.part(0.95, 1));
   }
   progress(1, "done");
   return result;

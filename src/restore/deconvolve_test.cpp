@@ -17,7 +17,8 @@ namespace {
 /// Untrained weights: the network then returns each tile as it came, so that all that the pipeline
 /// does around it shows.
 Network identity_network() {
-  const auto path = std::filesystem::temp_directory_path() / ("limpid_identity_" + std::to_string(::getpid()) + ".safetensors");
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("limpid_identity_" + std::to_string(::getpid()) + ".safetensors");
   const auto network = build_architecture("guided_unet", {});
   std::map<std::string, torch::Tensor> weights;
   for (const auto& item : network->named_parameters()) weights[item.key()] = item.value();
@@ -78,8 +79,10 @@ TEST(Deconvolve, PixelsWithoutDataStayAndDoNotSpread) {
   for (int y = 0; y < 280; ++y) {
     for (int x = 0; x < 300; ++x) {
       const float in = frame.view()(0, y, x), out = result.image.view()(0, y, x);
-      if (std::isnan(in)) EXPECT_TRUE(std::isnan(out));
-      else ASSERT_NEAR(out, in, 1e-6F) << x << ' ' << y;
+      if (std::isnan(in))
+        EXPECT_TRUE(std::isnan(out));
+      else
+        ASSERT_NEAR(out, in, 1e-6F) << x << ' ' << y;
     }
   }
 }
@@ -96,7 +99,8 @@ TEST(Deconvolve, RegionAndMaskSayWhereTheResultGoes) {
   options.region.reset();
   options.mask = nothing.view();
   const Deconvolved masked = deconvolve(frame.view(), network, options);
-  EXPECT_TRUE(std::equal(frame.pixels().begin(), frame.pixels().end(), masked.image.pixels().begin()));
+  EXPECT_TRUE(
+      std::equal(frame.pixels().begin(), frame.pixels().end(), masked.image.pixels().begin()));
 }
 
 TEST(Deconvolve, WideStarsAreProcessedOnABinnedGridAndReturnedAtFullSize) {
@@ -117,7 +121,8 @@ TEST(Deconvolve, WideStarsAreProcessedOnABinnedGridAndReturnedAtFullSize) {
   EXPECT_EQ(result.report.binned_by, 2);
   ASSERT_EQ(result.image.size(), frame.size());
   // an identity network changes nothing on the binned grid, so nothing at full size either
-  for (std::size_t i = 0; i < frame.pixels().size(); ++i) ASSERT_NEAR(result.image.pixels()[i], frame.pixels()[i], 1e-5F);
+  for (std::size_t i = 0; i < frame.pixels().size(); ++i)
+    ASSERT_NEAR(result.image.pixels()[i], frame.pixels()[i], 1e-5F);
 }
 
 TEST(Deconvolve, SameBytesForAnyNumberOfThreads) {
@@ -126,8 +131,10 @@ TEST(Deconvolve, SameBytesForAnyNumberOfThreads) {
   DeconvolveOptions one = starless(), two = starless();
   one.threads = 1;
   two.threads = 2;
-  const Deconvolved a = deconvolve(frame.view(), network, one), b = deconvolve(frame.view(), network, two);
-  EXPECT_TRUE(std::equal(a.image.pixels().begin(), a.image.pixels().end(), b.image.pixels().begin()));
+  const Deconvolved a = deconvolve(frame.view(), network, one),
+                    b = deconvolve(frame.view(), network, two);
+  EXPECT_TRUE(
+      std::equal(a.image.pixels().begin(), a.image.pixels().end(), b.image.pixels().begin()));
 }
 
 TEST(Deconvolve, WhatMakesNoSenseIsRefused) {

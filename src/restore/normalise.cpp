@@ -3,15 +3,45 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <vector>
 
 #include "core/parallel.h"
 
 namespace limpid {
 
+namespace {
+
+/// Level that all but the darkest half per cent of the pixels of a channel reach; of a sample.
+float dark_quantile(ConstView channel) {
+  constexpr std::size_t most = 500000;
+  const std::size_t step = channel.size().pixels() / most + 1;
+  std::vector<float> sample;
+  std::size_t at = 0;
+  for (int y = 0; y < channel.height(); ++y) {
+    const auto row = channel.row(0, y);
+    for (; at < row.size(); at += step) {
+      if (std::isfinite(row[at])) sample.push_back(row[at]);
+    }
+    at -= row.size();
+  }
+  if (sample.empty()) return INFINITY;
+  const auto nth = sample.begin() + static_cast<std::ptrdiff_t>(sample.size() / 200);
+  std::ranges::nth_element(sample, nth);
+  return *nth;
+}
+
+}  // namespace
+
 Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(std::move(sky)) {
   for (int c = 0; c < frame.channels(); ++c) {
     SkyLevel& level = sky_[static_cast<std::size_t>(c)];
-    if (level.sigma > 0 && std::isfinite(level.sigma)) continue;
+    if (level.sigma > 0 && std::isfinite(level.sigma)) {
+      // Where nebulae fill the frame the measured level is theirs, and dark clouds lie below it.
+      // The network was taught light over a dark sky: noise alone has 0.5 % of its pixels 2.58
+      // sigma below.
+      level.sky = std::min(level.sky, dark_quantile(frame.channel(c)) + 2.6F * level.sigma);
+      continue;
+    }
     float low = INFINITY, high = -INFINITY;
     for (int y = 0; y < frame.height(); ++y) {
       for (const float value : frame.row(c, y)) {
@@ -50,7 +80,8 @@ Image Normalisation::undo(ConstView tile) const {
       const auto a = tile.row(channels == 1 ? 0 : c, y);
       if (channels == 1) {
         const auto b = tile.row(1, y), d = tile.row(2, y);
-        for (std::size_t x = 0; x < out.size(); ++x) out[x] = level.sky + level.sigma * (a[x] + b[x] + d[x]) / 3;
+        for (std::size_t x = 0; x < out.size(); ++x)
+          out[x] = level.sky + level.sigma * (a[x] + b[x] + d[x]) / 3;
       } else {
         for (std::size_t x = 0; x < out.size(); ++x) out[x] = level.sky + level.sigma * a[x];
       }
@@ -104,7 +135,8 @@ Image find_missing(ConstView frame) {
   const auto constant = [&](float value) {
     for (int y = 0; y < height; ++y) {
       for (int x = 0; x < width; ++x) {
-        if ((missing.empty() || missing.view()(0, y, x) == 0) && !all_equal(y, x, value)) return false;
+        if ((missing.empty() || missing.view()(0, y, x) == 0) && !all_equal(y, x, value))
+          return false;
       }
     }
     return true;
@@ -155,11 +187,13 @@ void fill_missing(MutableView frame, ConstView missing) {
         for (int i = 2 * x; i < std::min(2 * x + 2, size.width); ++i) {
           if (missing(0, j, i) != 0) continue;
           ++known;
-          for (int c = 0; c < frame.channels(); ++c) sum[static_cast<std::size_t>(c)] += frame(c, j, i);
+          for (int c = 0; c < frame.channels(); ++c)
+            sum[static_cast<std::size_t>(c)] += frame(c, j, i);
         }
       }
       for (int c = 0; c < frame.channels(); ++c) {
-        coarse.view()(c, y, x) = known > 0 ? sum[static_cast<std::size_t>(c)] / static_cast<float>(known) : 0.0F;
+        coarse.view()(c, y, x) =
+            known > 0 ? sum[static_cast<std::size_t>(c)] / static_cast<float>(known) : 0.0F;
       }
       coarse_missing.view()(0, y, x) = known == 0 ? 1.0F : 0.0F;
       gaps = gaps || known == 0;
@@ -170,8 +204,10 @@ void fill_missing(MutableView frame, ConstView missing) {
     for (int x = 0; x < size.width; ++x) {
       if (missing(0, y, x) == 0) continue;
       // bilinear between the centres of the coarse pixels
-      const float u = std::clamp((static_cast<float>(x) - 0.5F) / 2, 0.0F, static_cast<float>(half.width - 1));
-      const float v = std::clamp((static_cast<float>(y) - 0.5F) / 2, 0.0F, static_cast<float>(half.height - 1));
+      const float u =
+          std::clamp((static_cast<float>(x) - 0.5F) / 2, 0.0F, static_cast<float>(half.width - 1));
+      const float v =
+          std::clamp((static_cast<float>(y) - 0.5F) / 2, 0.0F, static_cast<float>(half.height - 1));
       const int x0 = static_cast<int>(u), y0 = static_cast<int>(v);
       const int x1 = std::min(x0 + 1, half.width - 1), y1 = std::min(y0 + 1, half.height - 1);
       const float fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);

@@ -20,12 +20,26 @@ Image noise(int channels, Size size, float level) {
 TEST(Normalisation, UndoesWhatItDid) {
   for (const int channels : {1, 3}) {
     const Image frame = noise(channels, {20, 10}, 0.3F);
-    const Normalisation normalisation(std::vector<SkyLevel>(static_cast<std::size_t>(channels), {0.3F, 0.01F}), frame.view());
+    const Normalisation normalisation(
+        std::vector<SkyLevel>(static_cast<std::size_t>(channels), {0.3F, 0.01F}), frame.view());
     const Image there = normalisation.apply(frame.view());
     EXPECT_EQ(there.channels(), 3);
     const Image back = normalisation.undo(there.view());
-    for (std::size_t i = 0; i < frame.pixels().size(); ++i) EXPECT_NEAR(back.pixels()[i], frame.pixels()[i], 1e-6F);
+    for (std::size_t i = 0; i < frame.pixels().size(); ++i)
+      EXPECT_NEAR(back.pixels()[i], frame.pixels()[i], 1e-6F);
   }
+}
+
+TEST(Normalisation, DarkCloudsLieOverZeroWhenTheLevelIsTheNebulas) {
+  Image frame = noise(1, {200, 200}, 0.5F);
+  const std::vector<SkyLevel> level{{0.5F, 0.01F}};
+  const Normalisation plain(level, frame.view());
+  EXPECT_NEAR(plain.sky()[0].sky, 0.5, 0.002);  // noise alone changes nothing
+  for (int y = 50; y < 90; ++y) {
+    for (int x = 60; x < 120; ++x) frame.view()(0, y, x) -= 0.2F;
+  }
+  const Image normal = Normalisation(level, frame.view()).apply(frame.view());
+  EXPECT_GT(normal.view()(0, 70, 90), -5);
 }
 
 TEST(Normalisation, ConstantFramesHaveNoNoiseAndDoNotDivideByIt) {
@@ -40,7 +54,7 @@ TEST(Missing, FindsNanAndBordersButNotSingleZeros) {
   for (int c = 0; c < 3; ++c) {
     frame.view()(c, 20, 30) = 0;  // a dead pixel inside
     for (int y = 0; y < 48; ++y) {
-      for (int x = 0; x < 4; ++x) frame.view()(c, y, x) = 0;   // left border of registration
+      for (int x = 0; x < 4; ++x) frame.view()(c, y, x) = 0;    // left border of registration
       for (int x = 60; x < 64; ++x) frame.view()(c, y, x) = 1;  // white right border
     }
   }
@@ -55,10 +69,13 @@ TEST(Missing, FindsNanAndBordersButNotSingleZeros) {
 }
 
 TEST(Missing, AConstantFrameIsAFrame) {
-  for (const float value : {0.0F, 0.5F}) EXPECT_TRUE(find_missing(Image(1, {32, 32}, value).view()).empty());
+  for (const float value : {0.0F, 0.5F})
+    EXPECT_TRUE(find_missing(Image(1, {32, 32}, value).view()).empty());
 }
 
-TEST(Missing, NothingIsMissingFromAnOrdinaryFrame) { EXPECT_TRUE(find_missing(noise(1, {40, 40}, 0.2F).view()).empty()); }
+TEST(Missing, NothingIsMissingFromAnOrdinaryFrame) {
+  EXPECT_TRUE(find_missing(noise(1, {40, 40}, 0.2F).view()).empty());
+}
 
 TEST(Missing, FillContinuesASlope) {
   Image frame(1, {64, 64}), missing(1, {64, 64});
@@ -74,7 +91,8 @@ TEST(Missing, FillContinuesASlope) {
   fill_missing(frame.view(), missing.view());
   for (int y = 20; y < 30; ++y) {
     // a smooth continuation, not an exact one: within the gap's own range of values
-    for (int x = 20; x < 30; ++x) EXPECT_NEAR(frame.view()(0, y, x), 0.01F * static_cast<float>(x), 0.05F);
+    for (int x = 20; x < 30; ++x)
+      EXPECT_NEAR(frame.view()(0, y, x), 0.01F * static_cast<float>(x), 0.05F);
   }
 }
 

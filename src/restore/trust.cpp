@@ -29,21 +29,28 @@ struct Figures {
   double x = 0, y = 0, flux = 0, fwhm_px = 0, ellipticity = 0;
 };
 
-/// The same fit before and after, so that its faults cancel: a Moffat on a sloping sky in a cutout of
-/// `reach` px, neighbours left out. Nothing when a channel cannot be fitted.
+/// The same fit before and after, so that its faults cancel: a Moffat on a sloping sky in a cutout
+/// of `reach` px, neighbours left out. Nothing when a channel cannot be fitted.
 std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue, const Star& star,
-                                const std::vector<const Star*>& others, int reach, double fwhm_ratio) {
+                                const std::vector<const Star*>& others, int reach,
+                                double fwhm_ratio) {
   const int x0 = static_cast<int>(std::lround(star.x)), y0 = static_cast<int>(std::lround(star.y));
-  const Rect box = intersect({x0 - reach, y0 - reach, 2 * reach + 1, 2 * reach + 1}, {0, 0, frame.width(), frame.height()});
+  const Rect box = intersect({x0 - reach, y0 - reach, 2 * reach + 1, 2 * reach + 1},
+                             {0, 0, frame.width(), frame.height()});
   Image mask(1, box.size());
   for (const Star* other : others) {
-    const double away = std::hypot(static_cast<double>(other->x - star.x), static_cast<double>(other->y - star.y));
-    const double share = static_cast<double>(other->flux) / std::max(1e-30, static_cast<double>(star.flux));
+    const double away =
+        std::hypot(static_cast<double>(other->x - star.x), static_cast<double>(other->y - star.y));
+    const double share =
+        static_cast<double>(other->flux) / std::max(1e-30, static_cast<double>(star.flux));
     if (share < 1e-3) continue;
-    const double radius = std::min(0.6 * away, static_cast<double>(star.fwhm_px) * (1 + 0.3 * std::max(0.0, std::log2(share))));
+    const double radius = std::min(0.6 * away, static_cast<double>(star.fwhm_px) *
+                                                   (1 + 0.3 * std::max(0.0, std::log2(share))));
     for (int y = 0; y < box.height; ++y) {
       for (int x = 0; x < box.width; ++x) {
-        if (std::hypot(box.x + x - static_cast<double>(other->x), box.y + y - static_cast<double>(other->y)) < radius) mask.view()(0, y, x) = 1;
+        if (std::hypot(box.x + x - static_cast<double>(other->x),
+                       box.y + y - static_cast<double>(other->y)) < radius)
+          mask.view()(0, y, x) = 1;
       }
     }
   }
@@ -57,10 +64,16 @@ std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue,
     options.model_error = 0.03;
     options.sloping_sky = true;
     options.mask = mask.view();
-    const MoffatStart start{static_cast<double>(known.x) - box.x, static_cast<double>(known.y) - box.y,
-                            fwhm_ratio * static_cast<double>(known.psf.fwhm_px), known.psf.beta, 0, 0};
+    const MoffatStart start{static_cast<double>(known.x) - box.x,
+                            static_cast<double>(known.y) - box.y,
+                            fwhm_ratio * static_cast<double>(known.psf.fwhm_px),
+                            known.psf.beta,
+                            0,
+                            0};
     const auto fit = fit_moffat(frame.channel(c).crop(box), start, options);
-    if (!fit || std::hypot(fit->value.x - start.x, fit->value.y - start.y) > static_cast<double>(known.psf.fwhm_px)) return std::nullopt;
+    if (!fit || std::hypot(fit->value.x - start.x, fit->value.y - start.y) >
+                    static_cast<double>(known.psf.fwhm_px))
+      return std::nullopt;
     mean.x += (fit->value.x + box.x) / channels;
     mean.y += (fit->value.y + box.y) / channels;
     mean.flux += fit->value.flux / channels;
@@ -75,19 +88,21 @@ double noise_of(ConstView frame, int threads) {
   constexpr int window = 384, across = 3;
   std::vector<double> windows(across * across);
   parallel_for(across * across, threads, [&](int i) {
-    const Rect part = intersect({(frame.width() - window) * (i % across) / (across - 1),
-                                 (frame.height() - window) * (i / across) / (across - 1), window, window},
-                                {0, 0, frame.width(), frame.height()});
+    const Rect part =
+        intersect({(frame.width() - window) * (i % across) / (across - 1),
+                   (frame.height() - window) * (i / across) / (across - 1), window, window},
+                  {0, 0, frame.width(), frame.height()});
     double& mean = windows[static_cast<std::size_t>(i)];
-    for (const SkyLevel& level : measure_sky(frame.crop(part))) mean += static_cast<double>(level.sigma) / frame.channels();
+    for (const SkyLevel& level : measure_sky(frame.crop(part)))
+      mean += static_cast<double>(level.sigma) / frame.channels();
   });
   return quantile(windows, 0.5);
 }
 
 }  // namespace
 
-TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after, double fwhm_ratio_asked,
-                          int threads, const Progress& progress) {
+TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after,
+                          double fwhm_ratio_asked, int threads, const Progress& progress) {
   constexpr std::size_t most_stars = 150;
   constexpr float least_snr = 30;
   TrustReport report;
@@ -98,7 +113,8 @@ TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, Cons
   const auto stars = bright_isolated_stars(catalogue, most_stars, least_snr);
   std::vector<double> widths;
   for (const Star* star : stars) widths.push_back(static_cast<double>(star->fwhm_px));
-  const int reach = stars.empty() ? 0 : static_cast<int>(std::ceil(2.5 * quantile(widths, 0.5))) + 3;
+  const int reach =
+      stars.empty() ? 0 : static_cast<int>(std::ceil(2.5 * quantile(widths, 0.5))) + 3;
   const Neighbourhood neighbourhood(catalogue, std::max(16, 2 * reach));
   std::vector<std::optional<Figures>> first(stars.size()), second(stars.size());
   parallel_for(static_cast<int>(stars.size()), threads, [&](int i) {
@@ -106,7 +122,8 @@ TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, Cons
     const auto at = static_cast<std::size_t>(i);
     const auto others = neighbourhood.around(*stars[at]);
     first[at] = fit_star(before, catalogue, *stars[at], others, reach, 1);
-    if (first[at]) second[at] = fit_star(after, catalogue, *stars[at], others, reach, fwhm_ratio_asked);
+    if (first[at])
+      second[at] = fit_star(after, catalogue, *stars[at], others, reach, fwhm_ratio_asked);
   });
   progress.throw_if_stopped();
   std::vector<double> flux, shift, fwhm, round_before, round_after;
@@ -129,9 +146,11 @@ TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, Cons
     report.summary = "No isolated star could be compared before and after.";
   } else {
     std::snprintf(text.data(), text.size(),
-                  "%d stars compared: %.2f times as wide (asked %.2f), flux %+.1f %%, moved by %.2f px, ellipticity %.3f (before %.3f); sky noise %.2f times.",
-                  report.stars_compared, report.fwhm_ratio.median, fwhm_ratio_asked, 100 * (report.flux_ratio.median - 1),
-                  report.centroid_shift_px.median, report.ellipticity_after.median, report.ellipticity_before.median,
+                  "%d stars compared: %.2f times as wide (asked %.2f), flux %+.1f %%, moved by "
+                  "%.2f px, ellipticity %.3f (before %.3f); sky noise %.2f times.",
+                  report.stars_compared, report.fwhm_ratio.median, fwhm_ratio_asked,
+                  100 * (report.flux_ratio.median - 1), report.centroid_shift_px.median,
+                  report.ellipticity_after.median, report.ellipticity_before.median,
                   report.noise_ratio);
     report.summary = text.data();
   }

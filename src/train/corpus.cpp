@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <numbers>
+#include <span>
+
+#include <nlohmann/json.hpp>
 
 #include <limpid/error.h>
 #include <limpid/training.h>
 
+#include "core/statistics.h"
 #include "nn/model_file.h"
 #include "nn/weights.h"
 
@@ -36,7 +39,8 @@ int remove_stars(torch::Tensor& picture) {
   const auto light = std::get<0>(picture.max(0)).contiguous();
   // Top hat: what stands above an opening by a 9 px square is small in at least one direction.
   const auto pool = [](const torch::Tensor& x, int side) {
-    return F::max_pool2d(x.unsqueeze(0).unsqueeze(0), F::MaxPool2dFuncOptions(side).stride(1).padding(side / 2))[0][0];
+    return F::max_pool2d(x.unsqueeze(0).unsqueeze(0),
+                         F::MaxPool2dFuncOptions(side).stride(1).padding(side / 2))[0][0];
   };
   const auto opened = pool(-pool(-light, 9), 9);
   const auto hat = (light - opened).contiguous();
@@ -47,7 +51,8 @@ int remove_stars(torch::Tensor& picture) {
   auto mask = torch::zeros({height, width});
   float* m = mask.data_ptr<float>();
   const auto at = [&](std::int64_t y, std::int64_t x) {
-    return l[std::clamp<std::int64_t>(y, 0, height - 1) * width + std::clamp<std::int64_t>(x, 0, width - 1)];
+    return l[std::clamp<std::int64_t>(y, 0, height - 1) * width +
+             std::clamp<std::int64_t>(x, 0, width - 1)];
   };
   int removed = 0;
   for (std::int64_t y = 0; y < height; ++y) {
@@ -58,7 +63,8 @@ int remove_stars(torch::Tensor& picture) {
       float highest = 0, mean = 0;
       for (int k = 0; k < 16; ++k) {
         const double angle = std::numbers::pi * k / 8;
-        const float value = at(y + std::lround(5 * std::sin(angle)), x + std::lround(5 * std::cos(angle)));
+        const float value =
+            at(y + std::lround(5 * std::sin(angle)), x + std::lround(5 * std::cos(angle)));
         highest = std::max(highest, value - base);
         mean += (value - base) / 16;
       }
@@ -68,14 +74,19 @@ int remove_stars(torch::Tensor& picture) {
         float ring = 0;
         for (int k = 0; k < 16; ++k) {
           const double angle = std::numbers::pi * k / 8;
-          ring += (at(y + std::lround(radius * std::sin(angle)), x + std::lround(radius * std::cos(angle))) - base) / 16;
+          ring += (at(y + std::lround(radius * std::sin(angle)),
+                      x + std::lround(radius * std::cos(angle))) -
+                   base) /
+                  16;
         }
         if (ring < 0.06F * height_over) break;
       }
       ++removed;
       const int reach = radius + 1;
-      for (std::int64_t yy = std::max<std::int64_t>(0, y - reach); yy <= std::min(height - 1, y + reach); ++yy) {
-        for (std::int64_t xx = std::max<std::int64_t>(0, x - reach); xx <= std::min(width - 1, x + reach); ++xx) {
+      for (std::int64_t yy = std::max<std::int64_t>(0, y - reach);
+           yy <= std::min(height - 1, y + reach); ++yy) {
+        for (std::int64_t xx = std::max<std::int64_t>(0, x - reach);
+             xx <= std::min(width - 1, x + reach); ++xx) {
           if ((yy - y) * (yy - y) + (xx - x) * (xx - x) <= reach * reach) m[yy * width + xx] = 1;
         }
       }
@@ -85,17 +96,21 @@ int remove_stars(torch::Tensor& picture) {
   auto known = (1 - mask).unsqueeze(0);
   auto values = picture * known;
   std::vector<std::pair<torch::Tensor, torch::Tensor>> pyramid{{values, known}};
-  while (pyramid.back().first.size(1) > 2 && pyramid.back().first.size(2) > 2 && pyramid.size() < 7) {
+  while (pyramid.back().first.size(1) > 2 && pyramid.back().first.size(2) > 2 &&
+         pyramid.size() < 7) {
     const auto& [v, w] = pyramid.back();
     const auto options = F::AvgPool2dFuncOptions(2).ceil_mode(true);
-    pyramid.emplace_back(F::avg_pool2d(v.unsqueeze(0), options)[0], F::avg_pool2d(w.unsqueeze(0), options)[0]);
+    pyramid.emplace_back(F::avg_pool2d(v.unsqueeze(0), options)[0],
+                         F::avg_pool2d(w.unsqueeze(0), options)[0]);
   }
   auto fill = pyramid.back().first / pyramid.back().second.clamp_min(1e-6);
   for (std::size_t level = pyramid.size() - 1; level-- > 0;) {
     const auto& [v, w] = pyramid[level];
-    fill = F::interpolate(fill.unsqueeze(0), F::InterpolateFuncOptions()
-                              .size(std::vector<std::int64_t>{v.size(1), v.size(2)})
-                              .mode(torch::kBilinear).align_corners(false))[0];
+    fill =
+        F::interpolate(fill.unsqueeze(0), F::InterpolateFuncOptions()
+                                              .size(std::vector<std::int64_t>{v.size(1), v.size(2)})
+                                              .mode(torch::kBilinear)
+                                              .align_corners(false))[0];
     fill = v + fill * (1 - w.clamp(0, 1));
   }
   picture = fill;
@@ -141,26 +156,36 @@ void CorpusBuilder::add(const CorpusSource& source) {
                                   {source.image.channels(), size.height, size.width});
   if (picture.size(0) == 1) picture = picture.expand({3, -1, -1});
   picture = torch::nan_to_num(picture).clamp(0, 1);
-  if (source.linear) picture = (picture / picture.quantile(0.9995).clamp_min(1e-9)).clamp(0, 1).sqrt();
+  if (source.linear) {
+    const auto flat = picture.contiguous();  // LibTorch's own quantile ends at 16 million values
+    const std::span<const float> values(flat.data_ptr<float>(),
+                                        static_cast<std::size_t>(flat.numel()));
+    picture = (picture / std::max(quantile(values, 0.9995), 1e-9F)).clamp(0, 1).sqrt();
+  }
   picture = reduce_by(picture, source.reduce).contiguous();
   const int stars = remove_stars(picture);
   body.report.stars_removed += stars;
-  const bool validation = std::any_of(body.options.validation.begin(), body.options.validation.end(),
-                                      [&](const std::string& word) { return source.object.find(word) != std::string::npos; });
+  const bool validation = std::any_of(
+      body.options.validation.begin(), body.options.validation.end(),
+      [&](const std::string& word) { return source.object.find(word) != std::string::npos; });
   const int side = body.options.patch_px;
   int count = 0;
   const auto cut = [&](std::int64_t extent) {  // evenly spread, overlapping if need be
     const std::int64_t n = (extent + side - 1) / side;
     std::vector<std::int64_t> starts;
-    for (std::int64_t i = 0; i < n; ++i) starts.push_back(n == 1 ? 0 : i * (extent - side) / (n - 1));
+    for (std::int64_t i = 0; i < n; ++i)
+      starts.push_back(n == 1 ? 0 : i * (extent - side) / (n - 1));
     return starts;
   };
   if (picture.size(1) < side || picture.size(2) < side) {
     // smaller than a patch: mirrored out to one
     namespace F = torch::nn::functional;
-    const auto pad = [&](std::int64_t extent) { return std::clamp<std::int64_t>(side - extent, 0, extent - 1); };
-    picture = F::pad(picture.unsqueeze(0), F::PadFuncOptions({0, pad(picture.size(2)), 0, pad(picture.size(1))})
-                                               .mode(torch::kReflect))[0];
+    const auto pad = [&](std::int64_t extent) {
+      return std::clamp<std::int64_t>(side - extent, 0, extent - 1);
+    };
+    picture = F::pad(picture.unsqueeze(0),
+                     F::PadFuncOptions({0, pad(picture.size(2)), 0, pad(picture.size(1))})
+                         .mode(torch::kReflect))[0];
     if (picture.size(1) < side || picture.size(2) < side) return;
   }
   for (const auto y : cut(picture.size(1))) {
@@ -168,16 +193,23 @@ void CorpusBuilder::add(const CorpusSource& source) {
       const auto patch = picture.index({Slice(), Slice(y, y + side), Slice(x, x + side)});
       const double clipped = (patch > 0.985).any(0).to(torch::kFloat).mean().item<double>();
       const auto light = patch.mean(0);
-      const double structure = (light.index({Slice(1, None)}) - light.index({Slice(None, -1)})).abs().mean().item<double>() /
+      const double structure = (light.index({Slice(1, None)}) - light.index({Slice(None, -1)}))
+                                   .abs()
+                                   .mean()
+                                   .item<double>() /
                                (0.02 + light.mean().item<double>());
       if (clipped > 0.02) continue;
-      body.patches.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort), structure,
-                              validation, source.linear, source.name});
+      body.patches.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort),
+                              structure, validation, source.linear, source.name});
       ++count;
     }
   }
-  body.manifest.push_back({{"name", source.name}, {"object", source.object}, {"credit", source.credit},
-                           {"reduce", source.reduce}, {"stars_removed", stars}, {"patches", count},
+  body.manifest.push_back({{"name", source.name},
+                           {"object", source.object},
+                           {"credit", source.credit},
+                           {"reduce", source.reduce},
+                           {"stars_removed", stars},
+                           {"patches", count},
                            {"validation", validation}});
 }
 
@@ -187,10 +219,12 @@ CorpusReport CorpusBuilder::finish() && {
   std::stable_sort(body.patches.begin(), body.patches.end(),
                    [](const auto& a, const auto& b) { return a.structure > b.structure; });
   const double patch_megapixels = body.options.patch_px * body.options.patch_px * 1e-6;
-  const auto keep = static_cast<std::size_t>(std::max(1.0, body.options.max_megapixels / patch_megapixels));
+  const auto keep =
+      static_cast<std::size_t>(std::max(1.0, body.options.max_megapixels / patch_megapixels));
   if (body.patches.size() > keep) body.patches.resize(keep);
   TensorFile file;
-  nlohmann::json linear = {{"training", nlohmann::json::array()}, {"validation", nlohmann::json::array()}};
+  nlohmann::json linear = {{"training", nlohmann::json::array()},
+                           {"validation", nlohmann::json::array()}};
   for (const bool validation : {false, true}) {
     std::vector<torch::Tensor> side;
     const char* key = validation ? "validation" : "training";
@@ -201,11 +235,14 @@ CorpusReport CorpusBuilder::finish() && {
     }
     if (side.empty()) throw Error(ErrorKind::bad_input, std::string("no patch is left for ") + key);
     file.tensors[key] = torch::stack(side);
-    (validation ? body.report.validation_patches : body.report.training_patches) = static_cast<int>(side.size());
+    (validation ? body.report.validation_patches : body.report.training_patches) =
+        static_cast<int>(side.size());
   }
   body.report.manifest_hash = hash_text(body.manifest.dump());
-  file.metadata = {{"kind", "limpid corpus 1"}, {"manifest", body.manifest.dump()},
-                   {"manifest_hash", body.report.manifest_hash}, {"linear", linear.dump()}};
+  file.metadata = {{"kind", "limpid corpus 1"},
+                   {"manifest", body.manifest.dump()},
+                   {"manifest_hash", body.report.manifest_hash},
+                   {"linear", linear.dump()}};
   write_safetensors(body.output, file);
   return body.report;
 }
@@ -216,14 +253,16 @@ CorpusPatches CorpusPatches::load(const std::filesystem::path& path, bool valida
   TensorFile file = read_safetensors(path);
   const char* key = validation ? "validation" : "training";
   if (file.metadata["kind"] != "limpid corpus 1" || file.tensors.count(key) == 0) {
-    throw Error(ErrorKind::bad_input, path.string() + ": not a corpus; make one with 'limpid corpus'");
+    throw Error(ErrorKind::bad_input,
+                path.string() + ": not a corpus; make one with 'limpid corpus'");
   }
   CorpusPatches result;
   result.patches_ = file.tensors[key];
   result.hash_ = file.metadata["manifest_hash"];
   const auto linear = nlohmann::json::parse(file.metadata["linear"], nullptr, false);
-  if (result.patches_.dim() != 4 || result.patches_.scalar_type() != torch::kShort || !linear.is_object() ||
-      !linear[key].is_array() || static_cast<std::int64_t>(linear[key].size()) != result.patches_.size(0)) {
+  if (result.patches_.dim() != 4 || result.patches_.scalar_type() != torch::kShort ||
+      !linear.is_object() || !linear[key].is_array() ||
+      static_cast<std::int64_t>(linear[key].size()) != result.patches_.size(0)) {
     throw Error(ErrorKind::bad_input, path.string() + ": damaged corpus");
   }
   for (const auto& value : linear[key]) result.linear_.push_back(value.get<bool>());
@@ -239,29 +278,35 @@ torch::Tensor CorpusPatches::draw(Random& random, int side) const {
   span = static_cast<int>(std::min<std::int64_t>(span, available));
   const auto y = random.index(static_cast<int>(available) - span + 1);
   const auto x = random.index(static_cast<int>(available) - span + 1);
-  auto light = patch.index({Slice(), Slice(y, y + span), Slice(x, x + span)}).to(torch::kInt)
-                   .bitwise_and(0xffff).to(torch::kFloat) / full_scale;
+  auto light = patch.index({Slice(), Slice(y, y + span), Slice(x, x + span)})
+                   .to(torch::kInt)
+                   .bitwise_and(0xffff)
+                   .to(torch::kFloat) /
+               full_scale;
   const double power = linear_[static_cast<std::size_t>(index)] ? 2.0 : random.uniform(1.0, 2.6);
   light = light.pow(power);
   if (span == 2 * side) light = torch::avg_pool2d(light.unsqueeze(0), 2)[0];
   if (light.size(1) < side) {
     namespace F = torch::nn::functional;
     const auto pad = side - light.size(1);
-    light = F::pad(light.unsqueeze(0), F::PadFuncOptions({0, pad, 0, pad}).mode(torch::kReflect))[0];
+    light =
+        F::pad(light.unsqueeze(0), F::PadFuncOptions({0, pad, 0, pad}).mode(torch::kReflect))[0];
   }
   return turned(light, random.index(8)).contiguous();
 }
 
 torch::Tensor draw_procedural(Random& random, int height, int width) {
-  const auto fy = torch::fft::fftfreq(height, torch::kFloat).unsqueeze(1), fx = torch::fft::rfftfreq(width, torch::kFloat).unsqueeze(0);
+  const auto fy = torch::fft::fftfreq(height, torch::kFloat).unsqueeze(1),
+             fx = torch::fft::rfftfreq(width, torch::kFloat).unsqueeze(0);
   const auto k = (fy.square() + fx.square()).sqrt();
   const double outer = 1.0 / random.log_uniform(40, 400);
   const auto turbulence = [&](double slope) {
     auto white = torch::empty({height, width});
     float* data = white.data_ptr<float>();
     for (std::int64_t i = 0; i < white.numel(); ++i) data[i] = static_cast<float>(random.normal());
-    const auto field = torch::fft::irfft2(torch::fft::rfft2(white) * (k.square() + outer * outer).pow(slope / 2),
-                                          at::IntArrayRef({height, width}));
+    const auto field =
+        torch::fft::irfft2(torch::fft::rfft2(white) * (k.square() + outer * outer).pow(slope / 2),
+                           at::IntArrayRef({height, width}));
     return (field - field.mean()) / field.std().clamp_min(1e-9);
   };
   const double slope = random.uniform(-1.9, -1.2);
@@ -275,16 +320,20 @@ torch::Tensor draw_procedural(Random& random, int height, int width) {
     light[c] = torch::exp(contrast * (base + w * second)) * random.uniform(0.4, 1.0);
   }
   if (random.chance(0.5)) {  // dust in front
-    const auto depth = torch::exp(turbulence(random.uniform(-1.9, -1.3)) * random.uniform(0.5, 1.2));
+    const auto depth =
+        torch::exp(turbulence(random.uniform(-1.9, -1.3)) * random.uniform(0.5, 1.2));
     const double reddening = random.uniform(1.0, 1.6);
     for (int c = 0; c < 3; ++c) light[c] *= torch::exp(-0.4 * std::pow(reddening, c) * depth);
   }
   if (random.chance(0.35)) light *= 0.05;
-  const auto ys = torch::arange(height).to(torch::kFloat).unsqueeze(1), xs = torch::arange(width).to(torch::kFloat).unsqueeze(0);
+  const auto ys = torch::arange(height).to(torch::kFloat).unsqueeze(1),
+             xs = torch::arange(width).to(torch::kFloat).unsqueeze(0);
   const int galaxies = random.chance(0.4) ? 1 + random.index(12) : 0;
   for (int i = 0; i < galaxies; ++i) {
-    const double n = random.uniform(0.6, 4.0), radius = random.log_uniform(1.0, 30.0), q = random.uniform(0.2, 1.0);
-    const double angle = random.uniform(0, std::numbers::pi), cy = random.uniform(0, height), cx = random.uniform(0, width);
+    const double n = random.uniform(0.6, 4.0), radius = random.log_uniform(1.0, 30.0),
+                 q = random.uniform(0.2, 1.0);
+    const double angle = random.uniform(0, std::numbers::pi), cy = random.uniform(0, height),
+                 cx = random.uniform(0, width);
     const auto u = ((xs - cx) * std::cos(angle) + (ys - cy) * std::sin(angle));
     const auto v = (-(xs - cx) * std::sin(angle) + (ys - cy) * std::cos(angle)) / q;
     // Sersic 1963; softened by half a pixel so that steep centres stay resolved

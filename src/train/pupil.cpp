@@ -30,7 +30,9 @@ double wavefront(const Optics& o, double r, double theta) {
 }
 
 /// 1 inside `edge`, 0 outside, one sample wide in between: keeps the pupil's rim from aliasing.
-double soft_step(double distance, double step) { return std::clamp(0.5 - distance / step, 0.0, 1.0); }
+double soft_step(double distance, double step) {
+  return std::clamp(0.5 - distance / step, 0.0, 1.0);
+}
 
 /// Amplitude and phase over the pupil, its centre at bin (0, 0).
 torch::Tensor pupil_function(const Optics& o) {
@@ -49,12 +51,14 @@ torch::Tensor pupil_function(const Optics& o) {
         const double angle = o.vane_angle_rad + 2 * pi * vane / o.vanes;
         const double along = x * std::cos(angle) + y * std::sin(angle);
         const double across = std::abs(-x * std::sin(angle) + y * std::cos(angle));
-        if (along > 0) amplitude *= 1 - std::min(1.0, o.vane_width / step) *
-                                           soft_step(across - o.vane_width / 2, step);
+        if (along > 0)
+          amplitude *=
+              1 - std::min(1.0, o.vane_width / step) * soft_step(across - o.vane_width / 2, step);
       }
       const double phase = 2 * pi * wavefront(o, r, std::atan2(y, x));
-      data[ky * psf_grid + kx] = c10::complex<float>(static_cast<float>(amplitude * std::cos(phase)),
-                                                     static_cast<float>(amplitude * std::sin(phase)));
+      data[ky * psf_grid + kx] =
+          c10::complex<float>(static_cast<float>(amplitude * std::cos(phase)),
+                              static_cast<float>(amplitude * std::sin(phase)));
     }
   }
   return field;
@@ -98,8 +102,10 @@ torch::Tensor render_psf(const Optics& o) {
 
 torch::Tensor central_phase(const torch::Tensor& oversampled) {
   using torch::indexing::Slice;
-  return oversampled.index({Slice(0, torch::indexing::None, psf_oversampling),
-                            Slice(0, torch::indexing::None, psf_oversampling)}).contiguous();
+  return oversampled
+      .index({Slice(0, torch::indexing::None, psf_oversampling),
+              Slice(0, torch::indexing::None, psf_oversampling)})
+      .contiguous();
 }
 
 std::optional<Psf> describe_psf(const torch::Tensor& oversampled) {
@@ -108,7 +114,8 @@ std::optional<Psf> describe_psf(const torch::Tensor& oversampled) {
                        psf_side_px * psf_side_px);
   // A star of measurable brightness shows its core and inner wings, not 32 px of them.
   constexpr int half = 20;
-  const auto core = view.crop({psf_side_px / 2 - half, psf_side_px / 2 - half, 2 * half + 1, 2 * half + 1});
+  const auto core =
+      view.crop({psf_side_px / 2 - half, psf_side_px / 2 - half, 2 * half + 1, 2 * half + 1});
   MoffatOptions options;
   options.fixed_sky = 0;
   const auto fit = fit_moffat(core, {.x = half, .y = half}, options);
@@ -136,7 +143,8 @@ torch::Tensor oversampled_moffat(const Psf& psf) {
       const double dx = static_cast<double>(ix) / psf_oversampling;
       const double dy = static_cast<double>(iy) / psf_oversampling;
       const double r = std::hypot(dx, dy);
-      const double fade = 0.5 + 0.5 * std::cos(pi * std::clamp((r - fade_start) / fade_width, 0.0, 1.0));
+      const double fade =
+          0.5 + 0.5 * std::cos(pi * std::clamp((r - fade_start) / fade_width, 0.0, 1.0));
       value = fade > 0 ? static_cast<float>(fade * profile.pixel(dx, dy)) : 0.0F;
     }
   }
@@ -168,7 +176,8 @@ std::array<Optics, 3> draw_optics(Random& random, Aberration aberration, double 
   };
   const auto angle = [&] { return random.uniform(0, 2 * pi); };
   const auto has = [&](Aberration kind, double share_in_mixture) {
-    return aberration == kind || (aberration == Aberration::mixed && random.chance(share_in_mixture));
+    return aberration == kind ||
+           (aberration == Aberration::mixed && random.chance(share_in_mixture));
   };
   if (has(Aberration::guiding, 0.4)) {
     base.motion_angle_rad = angle();

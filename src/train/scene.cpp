@@ -16,12 +16,14 @@ PsfReach::PsfReach(const torch::Tensor& oversampled) {
       outside_[bin] = std::max(outside_[bin], data[y * psf_grid + x]);
     }
   }
-  for (std::size_t i = outside_.size() - 1; i-- > 0;) outside_[i] = std::max(outside_[i], outside_[i + 1]);
+  for (std::size_t i = outside_.size() - 1; i-- > 0;)
+    outside_[i] = std::max(outside_[i], outside_[i + 1]);
 }
 
 int PsfReach::radius_px(float flux, float level) const {
   int radius = 2;
-  while (radius < psf_side_px / 2 - 1 && flux * outside_[static_cast<std::size_t>(radius)] > level) ++radius;
+  while (radius < psf_side_px / 2 - 1 && flux * outside_[static_cast<std::size_t>(radius)] > level)
+    ++radius;
   return radius;
 }
 
@@ -37,7 +39,8 @@ void add_stars(torch::Tensor& field, const std::vector<SceneStar>& stars, const 
   const std::int64_t psf_channels = first.size(0);
   float* out = field.data_ptr<float>();
   for (const SceneStar& star : stars) {
-    const int x0 = (star.qx >= 0 ? star.qx : star.qx - 3) / 4, y0 = (star.qy >= 0 ? star.qy : star.qy - 3) / 4;
+    const int x0 = (star.qx >= 0 ? star.qx : star.qx - 3) / 4,
+              y0 = (star.qy >= 0 ? star.qy : star.qy - 3) / 4;
     const int px = star.qx - 4 * x0, py = star.qy - 4 * y0;
     const float share = varies ? weight_there(x0, y0) : 0.0F;
     const float brightest = *std::max_element(star.flux.begin(), star.flux.end());
@@ -52,7 +55,8 @@ void add_stars(torch::Tensor& field, const std::vector<SceneStar>& stars, const 
         if (sy < 0 || sy >= psf_grid) continue;
         const int y = ((y0 + dy) % height + height) % height;
         float* row = out + (static_cast<std::int64_t>(c) * height + y) * width;
-        const int half = static_cast<int>(std::sqrt(static_cast<double>(radius * radius - dy * dy)));
+        const int half =
+            static_cast<int>(std::sqrt(static_cast<double>(radius * radius - dy * dy)));
         for (int dx = -half; dx <= half; ++dx) {
           const int sx = psf_grid / 2 + psf_oversampling * dx - px;
           if (sx < 0 || sx >= psf_grid) continue;

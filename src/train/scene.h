@@ -14,8 +14,8 @@ struct SceneStar {
 };
 
 /// Adds each star's light: `psfs` hold (3 or 1, psf_grid, psf_grid); `weight_there` is the share of
-/// the second one at a place in the field (nothing: 0). `reach_level`: light below this is left out.
-/// The field is periodic.
+/// the second one at a place in the field (nothing: 0). `reach_level`: light below this is left
+/// out. The field is periodic.
 void add_stars(torch::Tensor& field, const std::vector<SceneStar>& stars, const torch::Tensor& here,
                const torch::Tensor& there, const std::function<float(int, int)>& weight_there,
                float reach_level);

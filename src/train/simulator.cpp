@@ -15,12 +15,14 @@ namespace limpid {
 
 using torch::indexing::Slice;
 
-torch::Tensor kernel_spectrum(const torch::Tensor& kernel, std::int64_t height, std::int64_t width) {
+torch::Tensor kernel_spectrum(const torch::Tensor& kernel, std::int64_t height,
+                              std::int64_t width) {
   auto shape = kernel.sizes().vec();
   shape[shape.size() - 2] = height;
   shape[shape.size() - 1] = width;
   auto field = torch::zeros(shape);
-  field.index_put_({torch::indexing::Ellipsis, Slice(0, psf_side_px), Slice(0, psf_side_px)}, kernel);
+  field.index_put_({torch::indexing::Ellipsis, Slice(0, psf_side_px), Slice(0, psf_side_px)},
+                   kernel);
   return torch::fft::rfft2(field.roll({-psf_side_px / 2, -psf_side_px / 2}, {-2, -1}));
 }
 
@@ -31,9 +33,10 @@ torch::Tensor phases(const torch::Tensor& psfs) {
                      Slice(0, torch::indexing::None, psf_oversampling)});
 }
 
-torch::Tensor convolved(const torch::Tensor& spectrum, const torch::Tensor& kernel, std::int64_t height,
-                        std::int64_t width) {
-  return torch::fft::irfft2(spectrum * kernel_spectrum(kernel, height, width), at::IntArrayRef({height, width}));
+torch::Tensor convolved(const torch::Tensor& spectrum, const torch::Tensor& kernel,
+                        std::int64_t height, std::int64_t width) {
+  return torch::fft::irfft2(spectrum * kernel_spectrum(kernel, height, width),
+                            at::IntArrayRef({height, width}));
 }
 
 /// White or interpolation-correlated noise of unit variance.
@@ -42,7 +45,8 @@ torch::Tensor draw_noise(Random& random, int channels, int height, int width, bo
   float* data = noise.data_ptr<float>();
   for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = static_cast<float>(random.normal());
   if (!correlated) return noise;
-  // Registration by bilinear interpolation at one sub-pixel shift, or a mixture of many frames' shifts.
+  // Registration by bilinear interpolation at one sub-pixel shift, or a mixture of many frames'
+  // shifts.
   const auto line = [&](double t) {
     const double a = t * (1 - t);
     return std::array<double, 3>{a, 1 - 2 * a, a};  // autocorrelation-like three-tap blur
@@ -70,14 +74,15 @@ std::optional<BankPsf> draw_psf(Random& random, Aberration aberration, double fw
   BankPsf entry;
   entry.aberration = aberration;
   const auto optics = draw_optics(random, aberration, fwhm_px);
-  const auto render = [&](const std::array<Optics, 3>& channels, std::array<Psf, 3>& described) -> torch::Tensor {
+  const auto render = [&](const std::array<Optics, 3>& channels,
+                          std::array<Psf, 3>& described) -> torch::Tensor {
     std::vector<torch::Tensor> psfs;
     double dx = 0, dy = 0;
     const bool same = aberration == Aberration::none || aberration == Aberration::guiding ||
                       aberration == Aberration::defocus || aberration == Aberration::coma ||
-                      aberration == Aberration::second_coma || aberration == Aberration::astigmatism ||
-                      aberration == Aberration::trefoil || aberration == Aberration::spherical ||
-                      aberration == Aberration::spider;
+                      aberration == Aberration::second_coma ||
+                      aberration == Aberration::astigmatism || aberration == Aberration::trefoil ||
+                      aberration == Aberration::spherical || aberration == Aberration::spider;
     for (std::size_t c = 0; c < 3; ++c) {
       if (same && c > 0) {
         psfs.push_back(psfs[0]);
@@ -85,7 +90,8 @@ std::optional<BankPsf> draw_psf(Random& random, Aberration aberration, double fw
       } else {
         psfs.push_back(render_psf(channels[c]));
         const auto psf = describe_psf(psfs.back());
-        if (!psf || psf->fwhm_px < 1.3F || psf->fwhm_px > 9.0F || psf->ellipticity() > 0.5F) return {};
+        if (!psf || psf->fwhm_px < 1.3F || psf->fwhm_px > 9.0F || psf->ellipticity() > 0.5F)
+          return {};
         described[c] = *psf;
       }
       dx += described[c].dx / 3;
@@ -97,10 +103,13 @@ std::optional<BankPsf> draw_psf(Random& random, Aberration aberration, double fw
       described[c].dy -= static_cast<float>(dy);
     }
     auto stack = torch::stack(psfs);
-    const auto fy = torch::fft::fftfreq(psf_grid, torch::kFloat).unsqueeze(1), fx = torch::fft::rfftfreq(psf_grid, torch::kFloat).unsqueeze(0);
+    const auto fy = torch::fft::fftfreq(psf_grid, torch::kFloat).unsqueeze(1),
+               fx = torch::fft::rfftfreq(psf_grid, torch::kFloat).unsqueeze(0);
     const auto phase = 2 * std::numbers::pi * psf_oversampling * (fx * dx + fy * dy);
-    stack = torch::fft::irfft2(torch::fft::rfft2(stack) * torch::polar(torch::ones_like(phase), phase),
-                               at::IntArrayRef({psf_grid, psf_grid})).clamp_min(0);
+    stack =
+        torch::fft::irfft2(torch::fft::rfft2(stack) * torch::polar(torch::ones_like(phase), phase),
+                           at::IntArrayRef({psf_grid, psf_grid}))
+            .clamp_min(0);
     return stack / (stack.sum({1, 2}, true) / (psf_oversampling * psf_oversampling));
   };
   entry.here = render(optics, entry.described);
@@ -148,7 +157,8 @@ std::array<Psf, 3> measured_like(Random& random, const std::array<Psf, 3>& truth
     const double sx = 0.02 * random.normal(), sy = 0.02 * random.normal();
     if (!perturb) continue;
     psf.fwhm_px *= static_cast<float>(std::exp(common + own));
-    psf.beta = std::clamp(psf.beta * static_cast<float>(std::exp(common_beta + own_beta)), 1.3F, 11.5F);
+    psf.beta =
+        std::clamp(psf.beta * static_cast<float>(std::exp(common_beta + own_beta)), 1.3F, 11.5F);
     psf.e1 += static_cast<float>(ce1 + oe1);
     psf.e2 += static_cast<float>(ce2 + oe2);
     psf.dx += static_cast<float>(sx);
@@ -159,27 +169,34 @@ std::array<Psf, 3> measured_like(Random& random, const std::array<Psf, 3>& truth
 
 /// What a stack of measured stars would tell beyond the Moffat fits: a share of the true difference
 /// and noise, inside a window that ends where stars drown in the sky.
-void add_measured_residual(Random& random, SceneTensors& scene, const std::optional<bool>& is_known) {
+void add_measured_residual(Random& random, SceneTensors& scene,
+                           const std::optional<bool>& is_known) {
   const bool drawn = random.chance(0.75), known = is_known.value_or(drawn);
   const double share = random.uniform(0.75, 1), noise = random.log_uniform(0.0003, 0.01);
-  const double window_px = std::min(0.45 * psf_side_px, 3 * static_cast<double>(scene.true_psf[1].fwhm_px) + random.uniform(2, 8));
+  const double window_px =
+      std::min(0.45 * psf_side_px,
+               3 * static_cast<double>(scene.true_psf[1].fwhm_px) + random.uniform(2, 8));
   const auto common = draw_noise(random, 1, psf_side_px, psf_side_px, true)[0];
   const auto own = draw_noise(random, 3, psf_side_px, psf_side_px, true);
   if (!known) return;
   const auto axis = torch::arange(psf_side_px, torch::kFloat) - psf_side_px / 2;
   const auto radius = (axis.unsqueeze(0).square() + axis.unsqueeze(1).square()).sqrt();
-  const auto window = 0.5 + 0.5 * torch::cos(std::numbers::pi * ((radius / window_px - 0.7) / 0.3).clamp(0, 1));
+  const auto window =
+      0.5 + 0.5 * torch::cos(std::numbers::pi * ((radius / window_px - 0.7) / 0.3).clamp(0, 1));
   for (std::size_t c = 0; c < 3; ++c) {
     if (scene.controls.mono && c > 0) {
       scene.controls.residual[c] = scene.controls.residual[0];
       continue;
     }
     const Image moffat = scene.true_psf[c].kernel(psf_side_px);
-    const auto fitted = torch::from_blob(const_cast<float*>(moffat.pixels().data()), {psf_side_px, psf_side_px});
+    const auto fitted =
+        torch::from_blob(const_cast<float*>(moffat.pixels().data()), {psf_side_px, psf_side_px});
     const auto& kernel = scene.kernels[c];
-    const auto errors = (common + own[static_cast<std::int64_t>(c)]) * (noise * kernel.amax().item<double>() / std::numbers::sqrt2);
+    const auto errors = (common + own[static_cast<std::int64_t>(c)]) *
+                        (noise * kernel.amax().item<double>() / std::numbers::sqrt2);
     const auto residual = (window * (share * (kernel - fitted) + errors)).contiguous();
-    scene.controls.residual[c].assign(residual.data_ptr<float>(), residual.data_ptr<float>() + residual.numel());
+    scene.controls.residual[c].assign(residual.data_ptr<float>(),
+                                      residual.data_ptr<float>() + residual.numel());
   }
 }
 
@@ -187,8 +204,9 @@ struct Brightness {
   double peak_min = 1, peak_max = 3e4, slope = 0.8;
 };
 
-std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, int field, double fwhm_px,
-                                  float psf_peak, const std::array<double, 3>& channel_scale) {
+std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, int field,
+                                  double fwhm_px, float psf_peak,
+                                  const std::array<double, 3>& channel_scale) {
   Brightness brightness;
   brightness.slope = random.uniform(0.5, 1.2);
   brightness.peak_min = options.star_peak_min.value_or(random.log_uniform(0.5, 5));
@@ -197,21 +215,26 @@ std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, i
     SceneStar star;
     star.qx = static_cast<int>(std::lround(4 * x));
     star.qy = static_cast<int>(std::lround(4 * y));
-    const double peak = options.isolated_stars
-                            ? random.log_uniform(brightness.peak_min, brightness.peak_max)
-                            : std::min(brightness.peak_max, brightness.peak_min * std::pow(1 - random.uniform(), -1 / brightness.slope));
+    const double peak =
+        options.isolated_stars
+            ? random.log_uniform(brightness.peak_min, brightness.peak_max)
+            : std::min(brightness.peak_max,
+                       brightness.peak_min * std::pow(1 - random.uniform(), -1 / brightness.slope));
     const double colour = 0.35 * random.normal();
     for (int c = 0; c < 3; ++c) {
-      star.flux[static_cast<std::size_t>(c)] = static_cast<float>(
-          peak / psf_peak * std::exp(colour * (1 - c)) * channel_scale[static_cast<std::size_t>(c)]);
+      star.flux[static_cast<std::size_t>(c)] =
+          static_cast<float>(peak / psf_peak * std::exp(colour * (1 - c)) *
+                             channel_scale[static_cast<std::size_t>(c)]);
     }
     return star;
   };
   std::vector<SceneStar> stars;
   if (options.isolated_stars) {
     const double pitch = std::max(16.0, 8 * fwhm_px);
-    for (double y = scene_margin_px + pitch / 2; y < field - scene_margin_px - pitch / 3; y += pitch) {
-      for (double x = scene_margin_px + pitch / 2; x < field - scene_margin_px - pitch / 3; x += pitch) {
+    for (double y = scene_margin_px + pitch / 2; y < field - scene_margin_px - pitch / 3;
+         y += pitch) {
+      for (double x = scene_margin_px + pitch / 2; x < field - scene_margin_px - pitch / 3;
+           x += pitch) {
         stars.push_back(make(x + random.uniform(-2, 2), y + random.uniform(-2, 2)));
       }
     }
@@ -224,10 +247,15 @@ std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, i
     count = *options.stars;
   } else {
     const double kind = random.uniform();
-    if (kind < 0.08) count = 0;
-    else if (kind < 0.7) count = static_cast<int>(area * random.log_uniform(5, 200));
-    else if (kind < 0.9) count = static_cast<int>(area * random.log_uniform(200, 900));
-    else count = static_cast<int>(area * random.log_uniform(600, 3000)), cluster = random.chance(0.6) ? field * random.uniform(0.08, 0.25) : 0;
+    if (kind < 0.08)
+      count = 0;
+    else if (kind < 0.7)
+      count = static_cast<int>(area * random.log_uniform(5, 200));
+    else if (kind < 0.9)
+      count = static_cast<int>(area * random.log_uniform(200, 900));
+    else
+      count = static_cast<int>(area * random.log_uniform(600, 3000)),
+      cluster = random.chance(0.6) ? field * random.uniform(0.08, 0.25) : 0;
   }
   const double cx = random.uniform(0.3, 0.7) * field, cy = random.uniform(0.3, 0.7) * field;
   for (int i = 0; i < count; ++i) {
@@ -246,16 +274,20 @@ std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, i
 
 std::string_view name(Aberration aberration) {
   constexpr std::array<std::string_view, aberration_count> names{
-      "none", "guiding", "defocus", "coma", "second coma", "astigmatism", "trefoil", "spherical",
-      "spider", "lateral colour", "longitudinal colour", "channel seeing", "mixed"};
+      "none",    "guiding",   "defocus", "coma",           "second coma",         "astigmatism",
+      "trefoil", "spherical", "spider",  "lateral colour", "longitudinal colour", "channel seeing",
+      "mixed"};
   return names[static_cast<std::size_t>(aberration)];
 }
 
 torch::Tensor Simulator::Body::draw_sky(Random& random, int side) const {
   if (procedural.empty() || side > procedural_px) return draw_procedural(random, side, side);
-  const auto& sky = procedural[static_cast<std::size_t>(random.index(static_cast<int>(procedural.size())))];
+  const auto& sky =
+      procedural[static_cast<std::size_t>(random.index(static_cast<int>(procedural.size())))];
   const int x = random.index(procedural_px - side + 1), y = random.index(procedural_px - side + 1);
-  return turned(sky.narrow(1, y, side).narrow(2, x, side), random.index(8)).to(torch::kFloat).contiguous();
+  return turned(sky.narrow(1, y, side).narrow(2, x, side), random.index(8))
+      .to(torch::kFloat)
+      .contiguous();
 }
 
 SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& options) const {
@@ -279,7 +311,9 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
     psf = bank[static_cast<std::size_t>(random.index(static_cast<int>(bank.size())))];
   }
   std::array<int, 3> order{0, 1, 2};
-  for (int i = 2; i > 0; --i) std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(random.index(i + 1))]);
+  for (int i = 2; i > 0; --i)
+    std::swap(order[static_cast<std::size_t>(i)],
+              order[static_cast<std::size_t>(random.index(i + 1))]);
   const bool mono = options.mono.value_or(random.chance(0.15));
   if (mono) order = {order[0], order[0], order[0]};
   psf = turned_psf(psf, random.index(8), order);
@@ -307,7 +341,8 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
     p.dy = (p.dy + q.dy) / 2;
   }
   for (std::int64_t c = 0; c < 3; ++c) {
-    scene.kernels[static_cast<std::size_t>(c)] = central_phase(varies ? (psf.here[c] + psf.there[c]) / 2 : psf.here[c]);
+    scene.kernels[static_cast<std::size_t>(c)] =
+        central_phase(varies ? (psf.here[c] + psf.there[c]) / 2 : psf.here[c]);
   }
 
   // What is asked.
@@ -319,7 +354,8 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
   const double n = random.chance(0.12) ? 0 : random.chance(0.35) ? 0.9 : random.uniform(0, 1);
   const double a = random.chance(0.6) ? 0 : random.uniform(-0.5, 0.5);
   truth.sharpen_stars = static_cast<float>(options.sharpen_stars.value_or(correct_only ? 0 : s));
-  truth.sharpen_nonstellar = static_cast<float>(options.sharpen_nonstellar.value_or(correct_only ? 0 : n));
+  truth.sharpen_nonstellar =
+      static_cast<float>(options.sharpen_nonstellar.value_or(correct_only ? 0 : n));
   truth.adjust_halos = static_cast<float>(options.adjust_halos.value_or(correct_only ? 0 : a));
   scene.wanted = wanted_psfs(truth);
   scene.controls = truth;
@@ -341,7 +377,8 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
 
   // The sky behind: nebulae, galaxies.
   std::array<double, 3> channel_scale{1, 1, 1};
-  if (random.chance(0.3)) for (double& scale : channel_scale) scale = random.log_uniform(0.15, 1.5);
+  if (random.chance(0.3))
+    for (double& scale : channel_scale) scale = random.log_uniform(0.15, 1.5);
   torch::Tensor light;
   double nebula_peak = 0;
   if (options.nebula.value_or(random.chance(0.85))) {
@@ -358,10 +395,12 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
 
   // Stars, the same list twice: as recorded and as wanted.
   const float psf_peak = psf.here.amax().item<float>();
-  auto stars = options.stars.value_or(1) == 0
-                   ? std::vector<SceneStar>{}
-                   : draw_stars(random, options, field, scene.true_psf[0].fwhm_px, psf_peak, channel_scale);
-  if (mono) for (SceneStar& star : stars) star.flux.fill(star.flux[1]);
+  auto stars =
+      options.stars.value_or(1) == 0
+          ? std::vector<SceneStar>{}
+          : draw_stars(random, options, field, scene.true_psf[0].fwhm_px, psf_peak, channel_scale);
+  if (mono)
+    for (SceneStar& star : stars) star.flux.fill(star.flux[1]);
 
   torch::Tensor blurred, ideal;
   const auto wanted_nonstellar = central_phase(oversampled_moffat(scene.wanted.nonstellar));
@@ -371,8 +410,10 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
     if (varies) {
       auto weights = torch::empty({field, field});
       float* w = weights.data_ptr<float>();
-      for (int y = 0; y < field; ++y) for (int x = 0; x < field; ++x) w[y * field + x] = weight_there(x, y);
-      blurred = blurred + weights * (convolved(spectrum, phases(psf.there), field, field) - blurred);
+      for (int y = 0; y < field; ++y)
+        for (int x = 0; x < field; ++x) w[y * field + x] = weight_there(x, y);
+      blurred =
+          blurred + weights * (convolved(spectrum, phases(psf.there), field, field) - blurred);
     }
     ideal = convolved(spectrum, wanted_nonstellar, field, field);
   } else {
@@ -406,16 +447,26 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
     scene.target = scene.target.clamp_max(level * gain);
   }
   for (const SceneStar& star : stars) {
-    SimulatedStar known{static_cast<float>(star.qx) / 4 - scene_margin_px, static_cast<float>(star.qy) / 4 - scene_margin_px, star.flux, false};
-    if (known.x < 0 || known.y < 0 || known.x > options.side_px - 1 || known.y > options.side_px - 1) continue;
+    SimulatedStar known{static_cast<float>(star.qx) / 4 - scene_margin_px,
+                        static_cast<float>(star.qy) / 4 - scene_margin_px, star.flux, false};
+    if (known.x < 0 || known.y < 0 || known.x > options.side_px - 1 ||
+        known.y > options.side_px - 1)
+      continue;
     known.saturated = scene.saturation_level > 0 &&
-                      *std::max_element(star.flux.begin(), star.flux.end()) * psf_peak > 0.8 * scene.saturation_level;
+                      *std::max_element(star.flux.begin(), star.flux.end()) * psf_peak >
+                          0.8 * scene.saturation_level;
     scene.stars.push_back(known);
   }
   // The sky and noise of a real frame are measured, not known.
   if (options.perturb_measurement) {
+    // Where nebulae fill the frame the level found is theirs, and dark clouds lie far below it.
+    const bool drawn = random.chance(0.35), misjudged = options.sky_misjudged.value_or(drawn);
+    const double error =
+        random.log_uniform(0.5, 40) * (random.chance(0.85) ? -1 : 1) * (misjudged ? 1 : 0);
+    const double common = random.uniform(0, 1);
     for (std::int64_t c = 0; c < 3; ++c) {
-      const double offset = 0.05 * random.normal(), scale = std::exp(0.04 * random.normal());
+      const double own = error * (common + (1 - common) * random.uniform(0, 1));
+      const double offset = own + 0.05 * random.normal(), scale = std::exp(0.04 * random.normal());
       const auto at = mono ? 0 : c;
       if (mono && c > 0) {
         scene.input[c] = scene.input[at];
@@ -429,8 +480,8 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
   return scene;
 }
 
-Simulator::Simulator(const std::filesystem::path& corpus, bool validation, std::uint64_t seed, int psf_bank,
-                     int threads, const Progress& progress)
+Simulator::Simulator(const std::filesystem::path& corpus, bool validation, std::uint64_t seed,
+                     int psf_bank, int threads, const Progress& progress)
     : body_(std::make_unique<Body>()) {
   body_->seed = seed;
   if (!corpus.empty()) body_->corpus = CorpusPatches::load(corpus, validation);
@@ -441,7 +492,8 @@ Simulator::Simulator(const std::filesystem::path& corpus, bool validation, std::
     const torch::NoGradGuard no_grad;
     omp_set_num_threads(1);
     Random random(seed ^ 0x51a7ULL, static_cast<std::uint64_t>(i));
-    body_->procedural[static_cast<std::size_t>(i)] = draw_procedural(random, procedural_px, procedural_px).to(torch::kHalf);
+    body_->procedural[static_cast<std::size_t>(i)] =
+        draw_procedural(random, procedural_px, procedural_px).to(torch::kHalf);
   });
   progress(0, "preparing PSFs");
   parallel_for(psf_bank, threads, [&](int i) {
@@ -460,7 +512,9 @@ Simulator::Simulator(const std::filesystem::path& corpus, bool validation, std::
 Simulator::Simulator(Simulator&&) noexcept = default;
 Simulator::~Simulator() = default;
 
-std::string Simulator::corpus_hash() const { return body_->corpus ? body_->corpus->hash() : "procedural"; }
+std::string Simulator::corpus_hash() const {
+  return body_->corpus ? body_->corpus->hash() : "procedural";
+}
 
 SimulatedScene Simulator::draw(std::uint64_t index, const SceneOptions& options) const {
   const SceneTensors tensors = body_->draw(index, options);

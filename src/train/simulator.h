@@ -13,7 +13,7 @@ namespace limpid {
 
 /// One telescope: an oversampled PSF per channel, here and a little further on in the field.
 struct BankPsf {
-  torch::Tensor here, there;           ///< (3, psf_grid, psf_grid)
+  torch::Tensor here, there;  ///< (3, psf_grid, psf_grid)
   std::array<Psf, 3> described, described_there;
   Aberration aberration = Aberration::none;
 };
@@ -22,7 +22,7 @@ struct BankPsf {
 struct SceneTensors {
   torch::Tensor input, target, saturated;  ///< saturated: (1, field, field)
   torch::Tensor blurred, ideal;
-  std::vector<SimulatedStar> stars;        ///< positions in the inner frame
+  std::vector<SimulatedStar> stars;  ///< positions in the inner frame
   std::array<Psf, 3> true_psf;
   std::array<torch::Tensor, 3> kernels;
   TileControls controls;
@@ -38,7 +38,7 @@ inline constexpr int scene_margin_px = psf_side_px / 2;
 struct Simulator::Body {
   std::optional<CorpusPatches> corpus;
   std::vector<BankPsf> bank;
-  std::vector<torch::Tensor> procedural;   ///< (3, procedural_px, procedural_px), half precision
+  std::vector<torch::Tensor> procedural;  ///< (3, procedural_px, procedural_px), half precision
   std::uint64_t seed = 0;
   /// A turned window of the bank of procedural skies, or a new one when there is no bank.
   [[nodiscard]] torch::Tensor draw_sky(Random& random, int side) const;

@@ -52,9 +52,12 @@ TEST(Pupil, MoffatPhasesEachHoldAllTheLight) {
 TEST(Simulator, SameSeedAndIndexGiveTheSameScene) {
   const Simulator a({}, false, 3, 2, 1), b({}, false, 3, 2, 2);
   const SceneOptions options{.side_px = 64};
-  const SimulatedScene first = a.draw(5, options), second = b.draw(5, options), other = a.draw(6, options);
-  EXPECT_TRUE(std::equal(first.input.pixels().begin(), first.input.pixels().end(), second.input.pixels().begin()));
-  EXPECT_FALSE(std::equal(first.input.pixels().begin(), first.input.pixels().end(), other.input.pixels().begin()));
+  const SimulatedScene first = a.draw(5, options), second = b.draw(5, options),
+                       other = a.draw(6, options);
+  EXPECT_TRUE(std::equal(first.input.pixels().begin(), first.input.pixels().end(),
+                         second.input.pixels().begin()));
+  EXPECT_FALSE(std::equal(first.input.pixels().begin(), first.input.pixels().end(),
+                          other.input.pixels().begin()));
 }
 
 TEST(Simulator, InputAndTargetShareTheirNoiseAndTheirLight) {
@@ -88,14 +91,16 @@ TEST(Corpus, StarsGoAndFilamentsStay) {
   auto sky = torch::full({3, 128, 128}, 0.2F);
   const auto x = torch::arange(128).to(torch::kFloat);
   sky += 0.3 * torch::exp(-(x - 40).square() / 18).view({1, 1, 128});  // a filament along y
-  const auto star = torch::exp(-((x.view({1, 1, 128}) - 90).square() + (x.view({1, 128, 1}) - 64).square()) / 3);
+  const auto star =
+      torch::exp(-((x.view({1, 1, 128}) - 90).square() + (x.view({1, 128, 1}) - 64).square()) / 3);
   auto picture = (sky + 0.6 * star).contiguous();
   EXPECT_EQ(remove_stars(picture), 1);
   EXPECT_LT((picture - sky).abs().max().item<float>(), 0.03F);
 }
 
 TEST(Corpus, PacksByObjectAndReadsBack) {
-  const auto path = std::filesystem::temp_directory_path() / ("limpid_corpus_" + std::to_string(::getpid()) + ".safetensors");
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("limpid_corpus_" + std::to_string(::getpid()) + ".safetensors");
   CorpusBuilder builder(path, {.patch_px = 256, .max_megapixels = 10, .validation = {"held"}});
   Random random(1);
   for (const char* object : {"held out galaxy", "nebula"}) {
@@ -116,7 +121,8 @@ TEST(Corpus, PacksByObjectAndReadsBack) {
 }
 
 TEST(Trainer, GoesOnFromACheckpointBitForBit) {
-  const auto folder = std::filesystem::temp_directory_path() / ("limpid_train_" + std::to_string(::getpid()));
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("limpid_train_" + std::to_string(::getpid()));
   std::filesystem::create_directory(folder);
   TrainOptions options;
   options.widths = {16, 16};

@@ -40,15 +40,17 @@ Example make_example(const Simulator::Body& simulator, std::uint64_t index, int 
   options.side_px = side;
   const SceneTensors scene = simulator.draw(index, options);
   const auto guides = guide_planes(scene.input, scene.controls);
-  const auto all = torch::cat({scene.input, guides.view({3 * guide_count, guides.size(2), guides.size(3)}), scene.saturated});
+  const auto all =
+      torch::cat({scene.input, guides.view({3 * guide_count, guides.size(2), guides.size(3)}),
+                  scene.saturated});
   const auto inner = [&](const torch::Tensor& x) {
     return x.narrow(1, scene_margin_px, side).narrow(2, scene_margin_px, side).contiguous();
   };
   return {inner(all), inner(scene.target), control_vector(scene.controls)};
 }
 
-/// Writes (channels, side, side) planes, mirrored or turned, as rows of blocks: (side / block_px)^2 rows
-/// of channels * block_area values. The same order as turned() and to_blocks() give.
+/// Writes (channels, side, side) planes, mirrored or turned, as rows of blocks: (side / block_px)^2
+/// rows of channels * block_area values. The same order as turned() and to_blocks() give.
 void write_blocks(const torch::Tensor& planes, int turn, float* out) {
   const auto channels = planes.size(0), side = planes.size(1), blocks = side / block_px;
   const float* in = planes.data_ptr<float>();
@@ -62,7 +64,8 @@ void write_blocks(const torch::Tensor& planes, int turn, float* out) {
   for (std::int64_t by = 0; by < blocks; ++by) {
     for (std::int64_t bx = 0; bx < blocks; ++bx) {
       for (std::int64_t c = 0; c < channels; ++c) {
-        const float* corner = in + c * side * side + start + by * block_px * step_y + bx * block_px * step_x;
+        const float* corner =
+            in + c * side * side + start + by * block_px * step_y + bx * block_px * step_x;
         for (int i = 0; i < block_px; ++i) {
           for (int j = 0; j < block_px; ++j) *out++ = corner[i * step_y + j * step_x];
         }
@@ -72,17 +75,21 @@ void write_blocks(const torch::Tensor& planes, int turn, float* out) {
 }
 
 /// The controls of a mirrored or turned example.
-std::array<float, control_count> turned_controls(std::array<float, control_count> controls, int turn) {
+std::array<float, control_count> turned_controls(std::array<float, control_count> controls,
+                                                 int turn) {
   if ((turn & 1) != 0) controls[2] = -controls[2];
   if ((turn & 2) != 0) controls[2] = -controls[2];
   if ((turn & 4) != 0) controls[1] = -controls[1];
   return controls;
 }
 
-/// While it lives, convolutions and products run in bfloat16 if that is asked; weights stay float32.
+/// While it lives, convolutions and products run in bfloat16 if that is asked; weights stay
+/// float32.
 class Autocast {
  public:
-  Autocast(const torch::Device& device, torch::ScalarType type) : cuda_(device.is_cuda()), on_(type == torch::kBFloat16) {
+  Autocast(const torch::Device& device, torch::ScalarType type)
+      : cuda_(device.is_cuda()),
+        on_(type == torch::kBFloat16) {
     if (!on_) return;
     if (cuda_) {
       at::autocast::set_autocast_gpu_dtype(type);
@@ -111,8 +118,12 @@ constexpr std::int64_t identity_every = 5;
 class Loader {
  public:
   Loader(const Simulator::Body& simulator, int side, int threads, std::uint64_t first)
-      : simulator_(simulator), side_(side), next_(first), wanted_(first) {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+      : simulator_(simulator),
+        side_(side),
+        next_(first),
+        wanted_(first) {
+    for (int i = 0; i < threads; ++i)
+      threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
   }
   ~Loader() {
     for (auto& thread : threads_) thread.request_stop();
@@ -190,8 +201,9 @@ class Batches {
     const std::int64_t count = options_.batch, blocks = options_.patch_px / block_px;
     std::vector<std::pair<const Example*, int>> chosen;
     for (std::int64_t i = 0; i < count; ++i) {
-      const std::size_t at = i < fresh_ ? pool_.size() - 1 - static_cast<std::size_t>(i)
-                                        : static_cast<std::size_t>(random.index(static_cast<int>(pool_.size())));
+      const std::size_t at =
+          i < fresh_ ? pool_.size() - 1 - static_cast<std::size_t>(i)
+                     : static_cast<std::size_t>(random.index(static_cast<int>(pool_.size())));
       chosen.emplace_back(&pool_[at], random.index(8));
     }
     auto planes = torch::empty({count, blocks, blocks, plane_count * block_area});
@@ -223,24 +235,38 @@ class Batches {
 
 /// Mean absolute error in units of what can be told apart: the noise, and a share of the light;
 /// of pixels and of 4x4 means (flux). `light` sets the scale and is not the network's.
-torch::Tensor loss_of(const torch::Tensor& answer, const torch::Tensor& target, const TrainOptions& o) {
+torch::Tensor loss_of(const torch::Tensor& answer, const torch::Tensor& target,
+                      const TrainOptions& o) {
   const auto error = answer - target;
   const auto noise = (1 + (o.relative_weight * target).square()).sqrt();
-  auto loss = (error.abs() / noise).mean();
+  const auto relative = error / noise;
+  auto loss = relative.abs().mean();
+  if (o.slope_weight > 0) {
+    // seen as a picture: an error that jumps, at the border of a block above all, shows as an edge
+    const auto n = error.size(0), h = error.size(2), w = error.size(3);
+    const auto picture = relative.permute({0, 2, 3, 1})
+                             .reshape({n, h, w, 3, block_px, block_px})
+                             .permute({0, 3, 1, 4, 2, 5})
+                             .reshape({n, 3, h * block_px, w * block_px});
+    loss = loss + 0.5 * o.slope_weight *
+                      (picture.diff(1, 2).abs().mean() + picture.diff(1, 3).abs().mean());
+  }
   if (o.flux_weight > 0) {
     const auto rows = [](const torch::Tensor& x) {
       return x.permute({0, 2, 3, 1}).unflatten(3, at::IntArrayRef({3, block_area})).mean(4);
     };
     const auto light = rows(target);
     const auto block_noise = (1.0 / block_area + (o.relative_weight * light).square()).sqrt();
-    // as many noise units of a block as of its pixels would make it outweigh them: divide by the side
+    // as many noise units of a block as of its pixels would make it outweigh them: divide by the
+    // side
     loss = loss + o.flux_weight / block_px * (rows(error).abs() / block_noise).mean();
   }
   return loss;
 }
 
 double learning_rate_at(std::int64_t step, const TrainOptions& o) {
-  if (step < o.warm_up_steps) return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warm_up_steps);
+  if (step < o.warm_up_steps)
+    return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warm_up_steps);
   const double decay_steps = std::max(1.0, o.decay_fraction * static_cast<double>(o.steps));
   const double left = static_cast<double>(o.steps - step) / decay_steps;
   if (left >= 1) return o.learning_rate;
@@ -249,20 +275,24 @@ double learning_rate_at(std::int64_t step, const TrainOptions& o) {
 
 }  // namespace
 
-void train(const TrainOptions& options, const std::function<void(const TrainState&)>& log, const Progress& progress) {
+void train(const TrainOptions& options, const std::function<void(const TrainState&)>& log,
+           const Progress& progress) {
   if (options.batch < 1 || options.patch_px < 32 || options.patch_px % (2 * block_px) != 0) {
-    throw Error(ErrorKind::usage, "batch must be at least 1 and patch_px a multiple of 8, at least 32");
+    throw Error(ErrorKind::usage,
+                "batch must be at least 1 and patch_px a multiple of 8, at least 32");
   }
   const int threads = thread_count(options.threads);
   at::set_num_threads(threads);
-  const Simulator simulator(options.corpus, false, options.seed, options.psf_bank, threads, progress);
+  const Simulator simulator(options.corpus, false, options.seed, options.psf_bank, threads,
+                            progress);
   torch::manual_seed(options.seed);
   const torch::Device device = torch_device(options.device);
   const torch::ScalarType type = scalar_type(options.precision, device);
   const ArchitectureOptions shape{options.widths, options.blocks};
   auto network = build_architecture(options.architecture, shape);
   std::map<std::string, torch::Tensor> average;
-  torch::optim::Adam adam(network->parameters(), torch::optim::AdamOptions(options.learning_rate).betas({0.9, 0.99}));
+  torch::optim::Adam adam(network->parameters(),
+                          torch::optim::AdamOptions(options.learning_rate).betas({0.9, 0.99}));
 
   std::filesystem::path checkpoint = options.output;
   checkpoint += ".checkpoint";
@@ -285,23 +315,28 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
   } else if (!options.initial_weights.empty()) {
     const TensorFile file = read_safetensors(options.initial_weights);
     load_parameters(*network, file.tensors, "", options.initial_weights);
-    if (const auto known = file.metadata.find("steps"); known != file.metadata.end()) earlier_steps = std::stoll(known->second);
+    if (const auto known = file.metadata.find("steps"); known != file.metadata.end())
+      earlier_steps = std::stoll(known->second);
   }
   network->to(device);
   for (auto& parameter : network->parameters()) {
-    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+    if (parameter.dim() == 4)
+      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
   }
   if (average.empty()) {
-    for (const auto& item : network->named_parameters()) average[item.key()] = item.value().detach().clone();
+    for (const auto& item : network->named_parameters())
+      average[item.key()] = item.value().detach().clone();
   }
 
   const auto save = [&] {
     TensorFile file;
-    file.metadata = {{"step", std::to_string(step)}, {"earlier_steps", std::to_string(earlier_steps)}};
+    file.metadata = {{"step", std::to_string(step)},
+                     {"earlier_steps", std::to_string(earlier_steps)}};
     for (const auto& item : network->named_parameters()) {
       file.tensors["weights." + item.key()] = item.value();
       file.tensors["average." + item.key()] = average.at(item.key());
-      const auto state = adam.state().find(c10::guts::to_string(item.value().unsafeGetTensorImpl()));
+      const auto state =
+          adam.state().find(c10::guts::to_string(item.value().unsafeGetTensorImpl()));
       if (state == adam.state().end()) continue;
       const auto& adam_state = static_cast<const torch::optim::AdamParamState&>(*state->second);
       file.tensors["first." + item.key()] = adam_state.exp_avg();
@@ -328,7 +363,8 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
   const std::int64_t first_step = step;
   while (step < options.steps && !progress.stop.stop_requested()) {
     const auto batch = batches.next();
-    const auto planes = batch.planes.to(device), target = batch.target.to(device), controls = batch.controls.to(device);
+    const auto planes = batch.planes.to(device), target = batch.target.to(device),
+               controls = batch.controls.to(device);
     for (auto& group : adam.param_groups()) {
       static_cast<torch::optim::AdamOptions&>(group.options()).lr(learning_rate_at(step, options));
     }
@@ -343,11 +379,14 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     adam.step();
     {
       const torch::NoGradGuard no_grad;
-      const double keep = std::min(options.weight_average, static_cast<double>(1 + step) / static_cast<double>(10 + step));
-      for (const auto& item : network->named_parameters()) average[item.key()].mul_(keep).add_(item.value(), 1 - keep);
+      const double keep = std::min(options.weight_average,
+                                   static_cast<double>(1 + step) / static_cast<double>(10 + step));
+      for (const auto& item : network->named_parameters())
+        average[item.key()].mul_(keep).add_(item.value(), 1 - keep);
       if (step % identity_every == 0) {
         loss_sum += loss.item<double>();
-        identity_sum += loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<double>();
+        identity_sum +=
+            loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<double>();
         ++compared;
       }
     }
@@ -363,7 +402,8 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       const double elapsed = now - started;
       state.loader_share = batches.loader().busy_seconds() / (elapsed * threads);
       state.wait_share = batches.loader().waited_seconds() / elapsed;
-      state.seconds_left = elapsed / static_cast<double>(step - first_step) * static_cast<double>(options.steps - step);
+      state.seconds_left = elapsed / static_cast<double>(step - first_step) *
+                           static_cast<double>(options.steps - step);
       state.learning_rate = learning_rate_at(step, options);
       log(state);
       loss_sum = identity_sum = 0;
