@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <mutex>
 
@@ -16,6 +17,7 @@
 namespace limpid {
 namespace {
 
+constexpr float narrowest_fwhm_px = 1.3F;  // under it stars are single pixels: nothing to sharpen
 constexpr float widest_fwhm_px = 8.0F;  // over it the frame is processed on a binned grid
 constexpr int most_tiles_at_once = 4;   // each needs some 60 MB
 constexpr int most_fits = 300;          // stars that tell the PSF; more tell nothing new
@@ -111,7 +113,7 @@ TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int
   for (int c = 0; c < 3; ++c) {
     Psf psf = known.field ? known.field->at(x, y, channels == 1 ? 0 : c) : known.assumed;
     if (controls.mono) psf.dx = psf.dy = 0;
-    psf.fwhm_px = std::clamp(psf.fwhm_px, 0.8F, 1.25F * widest_fwhm_px);
+    psf.fwhm_px = std::clamp(psf.fwhm_px, narrowest_fwhm_px, 1.25F * widest_fwhm_px);
     psf.beta = std::clamp(psf.beta, 1.3F, 11.5F);
     const float excess = psf.ellipticity() / 0.5F;
     if (excess > 1) psf.e1 /= excess, psf.e2 /= excess;
@@ -300,6 +302,17 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
                                 static_cast<float>(frame.height()) / 2));
     report.fwhm_asked_px = wanted.stellar.fwhm_px;
     report.nonstellar_fwhm_asked_px = wanted.nonstellar.fwhm_px;
+  }
+  if (known.field && typical < narrowest_fwhm_px) {
+    std::array<char, 200> text{};
+    std::snprintf(text.data(), text.size(),
+                  "stars are %.2f px wide: under %.1f px there is nothing to sharpen, the frame stays "
+                  "as it is; dither and drizzle",
+                  static_cast<double>(typical), static_cast<double>(narrowest_fwhm_px));
+    report.notes.emplace_back(text.data());
+    progress.say(report.notes.back());
+    if (first_knowledge != nullptr) *first_knowledge = std::move(known);
+    return copy(frame.crop(region));
   }
   int factor = 1;
   while (typical / static_cast<float>(factor) > widest_fwhm_px &&

@@ -125,6 +125,24 @@ TEST(Deconvolve, WideStarsAreProcessedOnABinnedGridAndReturnedAtFullSize) {
     ASSERT_NEAR(result.image.pixels()[i], frame.pixels()[i], 1e-5F);
 }
 
+TEST(Deconvolve, StarsOfSinglePixelsStayAsTheyAre) {
+  const Network network = identity_network();
+  Image frame = noisy_frame(1, {400, 400});
+  const Psf narrow{.fwhm_px = 0.9F, .beta = 4};
+  const Image star = narrow.kernel(16);
+  for (int y0 = 20; y0 + 16 < 400; y0 += 40) {
+    for (int x0 = 20; x0 + 16 < 400; x0 += 40) {
+      for (int y = 0; y < 16; ++y) {
+        for (int x = 0; x < 16; ++x) frame.view()(0, y0 + y, x0 + x) += 6 * star.view()(0, y, x);
+      }
+    }
+  }
+  const Deconvolved result = deconvolve(frame.view(), network, {.check = false});
+  ASSERT_FALSE(result.report.notes.empty());
+  EXPECT_NE(result.report.notes[0].find("nothing to sharpen"), std::string::npos);
+  EXPECT_TRUE(std::ranges::equal(result.image.pixels(), frame.pixels()));
+}
+
 TEST(Deconvolve, SameBytesForAnyNumberOfThreads) {
   const Network network = identity_network();
   const Image frame = noisy_frame(3, {520, 300});
