@@ -29,9 +29,9 @@ Image noise(int channels, Size size) {
   return image;
 }
 
-/// Bytes per second column: pixels per second.
+/// Items are pixels.
 void tile(benchmark::State& state, Precision precision) {
-  const Network network = Network::load(find_model(""), Device::parse("cpu"), precision);
+  const Network network = Network::load(LIMPID_BENCH_MODEL, Device::parse("cpu"), precision);
   const int side = static_cast<int>(state.range(0)), margin = 2 * Network::margin_px();
   const Image light = noise(3, {side + margin, side + margin}), clipped(1, {side, side});
   for (auto _ : state)
