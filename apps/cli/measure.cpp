@@ -47,7 +47,8 @@ ordered_json field_json(const FrameReport& report) {
                      {"coma_x_px", shortest(cell.coma_x_px)},
                      {"coma_y_px", shortest(cell.coma_y_px)}});
   }
-  return {{"columns", report.field_columns}, {"rows", report.field_rows}, {"cells", std::move(cells)}};
+  return {
+      {"columns", report.field_columns}, {"rows", report.field_rows}, {"cells", std::move(cells)}};
 }
 
 struct Measurement {
@@ -61,7 +62,9 @@ struct Measurement {
 ordered_json effective_json(const Measurement& measured) {
   const EffectivePsf* effective = measured.field ? measured.field->effective() : nullptr;
   if (effective == nullptr) return nullptr;
-  return {{"stars", effective->star_count()}, {"order", effective->order()}, {"reach_px", effective->reach_px()}};
+  return {{"stars", effective->star_count()},
+          {"order", effective->order()},
+          {"reach_px", effective->reach_px()}};
 }
 
 ordered_json to_json(const Measurement& measured) {
@@ -73,14 +76,16 @@ ordered_json to_json(const Measurement& measured) {
   }
   const auto& saturation = measured.catalogue.saturation;
   ordered_json json{
-      {"fwhm_px", {{"median", shortest(report.fwhm_px_median)},
-                   {"per_channel", shortest_all(report.fwhm_px_per_channel)}}},
+      {"fwhm_px",
+       {{"median", shortest(report.fwhm_px_median)},
+        {"per_channel", shortest_all(report.fwhm_px_per_channel)}}},
       {"ellipticity", {{"median", shortest(report.ellipticity_median)}}},
       {"eccentricity", {{"median", shortest(report.eccentricity_median)}}},
       {"beta", {{"median", shortest(report.beta_median)}}},
-      {"stars", {{"detected", report.stars_detected},
-                 {"used", report.stars_used},
-                 {"saturated", report.stars_saturated}}},
+      {"stars",
+       {{"detected", report.stars_detected},
+        {"used", report.stars_used},
+        {"saturated", report.stars_saturated}}},
       {"sky", std::move(sky)},
       {"noise", std::move(noise)},
       {"saturation", saturation ? ordered_json(shortest(*saturation)) : ordered_json(nullptr)},
@@ -88,7 +93,8 @@ ordered_json to_json(const Measurement& measured) {
       {"sampling", {{"verdict", report.sampling_verdict}, {"reason", report.sampling_reason}}},
       {"tilt", shortest(report.tilt)},
       {"off_axis", shortest(report.off_axis)},
-      {"field_order", measured.field ? ordered_json(measured.field->order()) : ordered_json(nullptr)},
+      {"field_order",
+       measured.field ? ordered_json(measured.field->order()) : ordered_json(nullptr)},
       {"effective_psf", effective_json(measured)},
       {"field", field_json(report)},
       {"summary", report.summary}};
@@ -123,7 +129,8 @@ std::string to_text(const std::filesystem::path& path, const Measurement& measur
                 << report.stars_saturated << " saturated";
   if (report.stars_used > 0) {
     line("FWHM") << std::fixed << std::setprecision(2) << report.fwhm_px_median << " px";
-    if (measured.pixel_scale) text << " = " << report.fwhm_px_median * *measured.pixel_scale << "\"";
+    if (measured.pixel_scale)
+      text << " = " << report.fwhm_px_median * *measured.pixel_scale << "\"";
     if (sky.size() > 1) text << " (channels " << joined(report.fwhm_px_per_channel, 3) << ")";
     line("ellipticity") << report.ellipticity_median << " (eccentricity "
                         << report.eccentricity_median << ")";
@@ -141,7 +148,8 @@ std::string to_text(const std::filesystem::path& path, const Measurement& measur
   for (std::size_t i = 0; i < report.field.size(); ++i) {
     if (i == 0) text << "\n  FWHM over the frame, px";
     if (i % static_cast<std::size_t>(report.field_columns) == 0) text << "\n   ";
-    text << std::fixed << std::setprecision(2) << std::right << std::setw(6) << report.field[i].fwhm_px;
+    text << std::fixed << std::setprecision(2) << std::right << std::setw(6)
+         << report.field[i].fwhm_px;
   }
   text << "\n  " << report.summary;
   return text.str();
@@ -154,18 +162,19 @@ std::string stars_csv(const StarCatalogue& catalogue) {
           "ellipticity_error,beta,fit_sky,chi2\n";
   for (const Star& star : catalogue.stars) {
     std::ostringstream common;
-    common << std::setprecision(8) << star.x << ',' << star.y << ',' << std::setprecision(6) << star.flux
-           << ',' << star.peak << ',' << star.snr << ',' << star.fwhm_px << ',' << star.ellipticity << ','
-           << star.saturated << ',' << star.blended << ',' << star.on_edge << ',' << star.artefact;
+    common << std::setprecision(8) << star.x << ',' << star.y << ',' << std::setprecision(6)
+           << star.flux << ',' << star.peak << ',' << star.snr << ',' << star.fwhm_px << ','
+           << star.ellipticity << ',' << star.saturated << ',' << star.blended << ','
+           << star.on_edge << ',' << star.artefact;
     if (star.fits.empty()) text << common.str() << ",,,,,,,,,,,,,,,\n";
     for (std::size_t c = 0; c < star.fits.size(); ++c) {
       const StarFit& fit = star.fits[c];
       if (fit.psf.fwhm_px <= 0) continue;
-      text << common.str() << ',' << c << ',' << std::setprecision(8) << fit.x << ',' << fit.y << ','
-           << std::setprecision(6) << fit.x_error << ',' << fit.y_error << ',' << fit.flux << ','
-           << fit.flux_error << ',' << fit.psf.fwhm_px << ',' << fit.fwhm_error << ',' << fit.psf.e1
-           << ',' << fit.psf.e2 << ',' << fit.ellipticity_error << ',' << fit.psf.beta << ',' << fit.sky
-           << ',' << fit.chi2 << '\n';
+      text << common.str() << ',' << c << ',' << std::setprecision(8) << fit.x << ',' << fit.y
+           << ',' << std::setprecision(6) << fit.x_error << ',' << fit.y_error << ',' << fit.flux
+           << ',' << fit.flux_error << ',' << fit.psf.fwhm_px << ',' << fit.fwhm_error << ','
+           << fit.psf.e1 << ',' << fit.psf.e2 << ',' << fit.ellipticity_error << ',' << fit.psf.beta
+           << ',' << fit.sky << ',' << fit.chi2 << '\n';
     }
   }
   return text.str();
@@ -188,10 +197,7 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
       frame.image.view(),
       {.threshold_sigma = options.threshold, .max_fits = options.max_fits, .threads = threads},
       progress.part(0.3, 1));
-  measured.field = fit_psf_field(measured.catalogue);
-  if (measured.field) {
-    measured.field->set_effective(measure_effective_psf(frame.image.view(), measured.catalogue, threads));
-  }
+  measured.field = fit_psf_field(frame.image.view(), measured.catalogue, threads);
   measured.report = report_stars(measured.catalogue, measured.field);
   measured.pixel_scale = pixel_scale_arcsec(frame.metadata);
   if (!options.stars.empty()) {
@@ -217,7 +223,8 @@ void add_measure(CLI::App& app, const Common& common) {
                   "limpid measure m31.fits --stars m31.csv --picture m31.svg");
   command.inputs(options->inputs, "frames: FITS, XISF, TIFF, PNG or JPEG")
       .option("--stars", options->stars, "table of all stars, as CSV")
-      .option("--picture", options->picture, "map of FWHM and ellipticity, and the radial profile, as SVG")
+      .option("--picture", options->picture,
+              "map of FWHM and ellipticity, and the radial profile, as SVG")
       .option("--threshold", options->threshold, {3, 100}, "detection limit in units of the noise")
       .option("--max-fits", options->max_fits, {1, 100000}, "stars measured at most")
       .option("--image", options->image, {0, 9999}, "which image of a file that holds several")

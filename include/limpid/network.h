@@ -78,17 +78,17 @@ class Network {
   /// "cpu, float32", "cuda:0, bfloat16".
   [[nodiscard]] std::string device_text() const;
   [[nodiscard]] bool on_cpu() const;
-  /// From now on run() uses so many threads on the CPU, 0: all cores. Holds for the calling thread.
-  static void use_threads(int threads);
   /// Margin that run() needs around what it returns, px.
   [[nodiscard]] static int margin_px();
   /// Tiles must have a width and height that are multiples of this, px.
   [[nodiscard]] static int granularity_px();
   /// `tile`: shape (3, h, w), in units of the sky noise over the sky, margin included, no NaN.
   /// `saturated`: (1, h - 2 margin, w - 2 margin), 1 where any channel is clipped. Returns the
-  /// inner part, (3, h - 2 margin, w - 2 margin). Several threads may call it at once. Throws
-  /// Error(exhausted) when the device's memory is out.
-  [[nodiscard]] Image run(ConstView tile, ConstView saturated, const TileControls& controls) const;
+  /// inner part, (3, h - 2 margin, w - 2 margin). Several threads may call it at once, each with
+  /// `threads` of its own on the CPU (0: all cores). Throws Error(exhausted) when the device's
+  /// memory is out.
+  [[nodiscard]] Image run(ConstView tile, ConstView saturated, const TileControls& controls,
+                          int threads = 0) const;
 
  private:
   struct Body;

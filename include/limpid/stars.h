@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,11 +20,12 @@ struct Psf {
   float fwhm_px = 0, beta = 0;
   float e1 = 0, e2 = 0;  ///< ellipticity 1 - b/a times (cos 2 angle, sin 2 angle)
   float dx = 0, dy = 0;  ///< lateral colour: this channel's centroid minus the channels' mean, px
-  [[nodiscard]] float ellipticity() const;  ///< 1 - b/a
-  [[nodiscard]] float eccentricity() const; ///< sqrt(1 - (b/a)^2), what PixInsight prints
-  [[nodiscard]] float angle_rad() const;    ///< of the major axis, from +x towards +y
+  [[nodiscard]] float ellipticity() const;   ///< 1 - b/a
+  [[nodiscard]] float eccentricity() const;  ///< sqrt(1 - (b/a)^2), what PixInsight prints
+  [[nodiscard]] float angle_rad() const;     ///< of the major axis, from +x towards +y
   /// Shape (1, side, side), sums to 1, centred on pixel (side/2, side/2) plus (dx, dy).
-  [[nodiscard]] Image kernel(int side_px) const;
+  /// `residual`: rows of the same size added to the profile, in shares of the flux; or nothing.
+  [[nodiscard]] Image kernel(int side_px, std::span<const float> residual = {}) const;
 };
 
 /// A fit of one star in one channel, with one-sigma errors.
@@ -35,12 +37,13 @@ struct StarFit {
 };
 
 struct Star {
-  float x = 0, y = 0;      ///< px, pixel centres at whole numbers
-  float flux = 0;          ///< sum over channels, in the frame's units
-  float peak = 0;          ///< highest pixel over the local sky
+  float x = 0, y = 0;  ///< px, pixel centres at whole numbers
+  float flux = 0;      ///< sum over channels, in the frame's units
+  float peak = 0;      ///< highest pixel over the local sky
   float snr = 0;
   float fwhm_px = 0, ellipticity = 0;  ///< mean over the fitted channels; 0 when not fitted
-  bool saturated = false, blended = false, on_edge = false, artefact = false;  ///< cosmic ray, hot pixel
+  bool saturated = false, blended = false, on_edge = false,
+       artefact = false;  ///< cosmic ray, hot pixel
   /// One per channel when the star was fitted, else empty. A channel in which the star is too faint
   /// or clipped has psf.fwhm_px 0.
   std::vector<StarFit> fits;
@@ -60,9 +63,10 @@ struct StarCatalogue {
 };
 
 struct DetectOptions {
-  float threshold_sigma = 5.0F;   ///< of the matched-filtered frame
-  int max_fits = 2000;            ///< isolated unsaturated stars fitted, brightest first, spread over the frame
-  int threads = 0;                ///< 0: all cores
+  float threshold_sigma = 5.0F;  ///< of the matched-filtered frame
+  int max_fits =
+      2000;         ///< isolated unsaturated stars fitted, brightest first, spread over the frame
+  int threads = 0;  ///< 0: all cores
 };
 
 /// Sky and noise by clipped statistics on a mesh; noise from the pixels' own scatter, so that
@@ -73,20 +77,21 @@ std::vector<SkyLevel> measure_sky(ConstView frame);
 StarCatalogue detect_stars(ConstView frame, const DetectOptions& options = {},
                            const Progress& progress = {});
 
-/// What stars show beyond the Moffat profile (coma, spikes, wings): their residuals, stacked at half
-/// pixels (after Anderson & King 2000, PASP 112, 1360), each cell a polynomial of position.
+/// What stars show beyond the Moffat profile (coma, spikes, wings): their residuals, stacked at
+/// half pixels (after Anderson & King 2000, PASP 112, 1360), each cell a polynomial of position.
 class EffectivePsf {
  public:
   /// Rows of a `side_px` x `side_px` kernel to be added to the Moffat's, in shares of the flux,
   /// centred on pixel (side/2, side/2) plus (dx, dy). Zero beyond reach_px().
-  [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px, float dx = 0,
-                                            float dy = 0) const;
+  [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px,
+                                            float dx = 0, float dy = 0) const;
   [[nodiscard]] int reach_px() const { return reach_px_; }
-  [[nodiscard]] int order() const { return order_; }   ///< of the polynomials, at most 2
+  [[nodiscard]] int order() const { return order_; }  ///< of the polynomials, at most 2
   [[nodiscard]] int star_count() const { return star_count_; }
 
  private:
-  friend std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView, const StarCatalogue&, int);
+  friend std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView, const StarCatalogue&,
+                                                                   int);
   Size frame_;
   int reach_px_ = 0, side_ = 0, order_ = -1, star_count_ = 0;
   std::vector<std::vector<std::vector<float>>> channels_;  ///< channel, term, cell
@@ -94,7 +99,8 @@ class EffectivePsf {
 
 /// From bright isolated unsaturated stars; what they say is weighed against a prior of no residual.
 /// Nothing when there are fewer than eight, or when left-out stars are predicted no better with it.
-std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame, const StarCatalogue& catalogue,
+std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
+                                                          const StarCatalogue& catalogue,
                                                           int threads = 0);
 
 /// A smooth robust model of the PSF over the frame: low-order polynomials of position in log FWHM,
@@ -116,11 +122,14 @@ class PsfField {
   [[nodiscard]] PsfField shifted(float x, float y) const;
 
   /// From now on kernel() and residual() know what lies beyond the Moffat.
-  void set_effective(std::shared_ptr<const EffectivePsf> effective) { effective_ = std::move(effective); }
+  void set_effective(std::shared_ptr<const EffectivePsf> effective) {
+    effective_ = std::move(effective);
+  }
   [[nodiscard]] const EffectivePsf* effective() const { return effective_.get(); }
   /// What lies beyond the Moffat at this place, as EffectivePsf::residual; empty when nothing is
   /// known, and on a binned grid. Without the channel's colour shift if `centred`.
-  [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px, bool centred = false) const;
+  [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px,
+                                            bool centred = false) const;
   /// The whole PSF, Moffat and residual: (1, side, side), sums to 1, centred as Psf::kernel.
   [[nodiscard]] Image kernel(float x, float y, int channel, int side_px) const;
   /// Where the light's centre of gravity lies, seen from the Moffat's centre, px: what coma does.
@@ -154,6 +163,9 @@ struct FieldOptions {
 /// Nothing when too few stars could be fitted.
 std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue,
                                       const FieldOptions& options = {});
+/// The same with the effective PSF, from the frame that the catalogue comes from.
+std::optional<PsfField> fit_psf_field(ConstView frame, const StarCatalogue& catalogue,
+                                      int threads = 0);
 
 /// The typical star's light at a distance from its centre, 1 at the fitted peak.
 struct RadialPoint {
@@ -175,7 +187,7 @@ struct FrameReport {
     float x, y, fwhm_px, ellipticity, eccentricity, angle_rad, beta;
     float coma_x_px, coma_y_px;  ///< PsfField::coma
   };
-  std::vector<Cell> field;       ///< grid of local values, row by row
+  std::vector<Cell> field;  ///< grid of local values, row by row
   int field_columns = 0, field_rows = 0;
   float tilt = 0, off_axis = 0;  ///< relative FWHM change across the frame, and centre to corners
   std::string summary;           ///< one or two sentences

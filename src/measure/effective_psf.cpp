@@ -12,21 +12,20 @@
 #include "core/statistics.h"
 #include "measure/moffat.h"
 #include "measure/neighbours.h"
+#include "measure/polynomials.h"
 
 namespace limpid {
 namespace {
 
 constexpr int oversampling = 2;
-constexpr int max_terms = 6;
+constexpr int highest_order = 2;
 constexpr std::size_t most_stars = 200;
 constexpr float least_snr = 40;
 /// Prior of a residual: this share of the profile there, plus this share of its peak.
 constexpr double prior_of_profile = 0.15, prior_of_peak = 0.003;
 
-int term_count(int order) { return (order + 1) * (order + 2) / 2; }
-
-using Terms = std::array<double, max_terms>;
-Terms terms_at(double u, double v) { return {1, u, v, u * u, u * v, v * v}; }
+/// Coefficients on the grid, one plane of side * side cells per term.
+using Planes = std::vector<std::vector<float>>;
 
 /// One pixel of one star: where on the grid it falls, and by how much it misses the Moffat.
 struct Sample {
@@ -34,9 +33,29 @@ struct Sample {
   float value, variance, prior;  ///< as shares of the star's flux; prior is one sigma
 };
 struct StarSamples {
-  Terms terms{};
+  Eigen::VectorXd terms;  ///< of highest_order, at the star's place
   std::vector<Sample> samples;
 };
+
+/// Bilinear, on a plane of side * side cells.
+double interpolate(const std::vector<float>& plane, int side, double column, double row) {
+  const int x = static_cast<int>(column), y = static_cast<int>(row);
+  const double fx = column - x, fy = row - y;
+  const float* at = &plane[static_cast<std::size_t>(y * side + x)];
+  return (1 - fy) * ((1 - fx) * static_cast<double>(at[0]) + fx * static_cast<double>(at[1])) +
+         fy * ((1 - fx) * static_cast<double>(at[side]) + fx * static_cast<double>(at[side + 1]));
+}
+
+/// What the planes say of a sample's residual; 0 without planes.
+double predict(const Planes& planes, int side, const Eigen::VectorXd& terms, const Sample& s) {
+  double value = 0;
+  for (std::size_t a = 0; a < planes.size(); ++a) {
+    value +=
+        terms[static_cast<Eigen::Index>(a)] *
+        interpolate(planes[a], side, static_cast<double>(s.column), static_cast<double>(s.row));
+  }
+  return value;
+}
 
 /// Accumulates weighted normal equations, cell by cell, and solves them.
 class Grid {
@@ -46,10 +65,12 @@ class Grid {
         terms_(terms),
         stride_(terms + terms * (terms + 1) / 2 + 1),
         sums_(static_cast<std::size_t>(side * side * stride_)) {}
-  void add(const StarSamples& star, const std::vector<std::vector<float>>* clip_against) {
+  /// Samples that miss `clip_against` by far are left out; nullptr: none are.
+  void add(const StarSamples& star, const Planes* clip_against) {
     for (const Sample& s : star.samples) {
       if (clip_against != nullptr) {
-        const double miss = static_cast<double>(s.value) - predict(*clip_against, star.terms, s);
+        const double miss =
+            static_cast<double>(s.value) - predict(*clip_against, side_, star.terms, s);
         if (miss * miss > 25 * static_cast<double>(s.variance + s.prior * s.prior)) continue;
       }
       const int column = static_cast<int>(s.column), row = static_cast<int>(s.row);
@@ -61,21 +82,18 @@ class Grid {
             ((row + (k >> 1)) * side_ + column + (k & 1)) * stride_)];
         const double weight = share / static_cast<double>(s.variance);
         for (int a = 0; a < terms_; ++a)
-          *sum++ += weight * star.terms[static_cast<std::size_t>(a)] * static_cast<double>(s.value);
+          *sum++ += weight * star.terms[a] * static_cast<double>(s.value);
         for (int a = 0; a < terms_; ++a) {
-          for (int b = a; b < terms_; ++b)
-            *sum++ += weight * star.terms[static_cast<std::size_t>(a)] *
-                      star.terms[static_cast<std::size_t>(b)];
+          for (int b = a; b < terms_; ++b) *sum++ += weight * star.terms[a] * star.terms[b];
         }
         *sum = std::max(*sum, static_cast<double>(s.prior));
       }
     }
   }
   /// Coefficients, one plane per term.
-  [[nodiscard]] std::vector<std::vector<float>> solve() const {
-    std::vector<std::vector<float>> planes(
-        static_cast<std::size_t>(terms_),
-        std::vector<float>(static_cast<std::size_t>(side_ * side_)));
+  [[nodiscard]] Planes solve() const {
+    Planes planes(static_cast<std::size_t>(terms_),
+                  std::vector<float>(static_cast<std::size_t>(side_ * side_)));
     Eigen::MatrixXd normal(terms_, terms_);
     Eigen::VectorXd right(terms_);
     for (int cell = 0; cell < side_ * side_; ++cell) {
@@ -93,59 +111,36 @@ class Grid {
     }
     return planes;
   }
-  static double interpolate(const std::vector<float>& plane, int side, double column, double row) {
-    const int x = static_cast<int>(column), y = static_cast<int>(row);
-    const double fx = column - x, fy = row - y;
-    const float* at = &plane[static_cast<std::size_t>(y * side + x)];
-    return (1 - fy) * ((1 - fx) * static_cast<double>(at[0]) + fx * static_cast<double>(at[1])) +
-           fy * ((1 - fx) * static_cast<double>(at[side]) + fx * static_cast<double>(at[side + 1]));
-  }
-  [[nodiscard]] double predict(const std::vector<std::vector<float>>& planes, const Terms& terms,
-                               const Sample& s) const {
-    double value = 0;
-    for (std::size_t a = 0; a < planes.size(); ++a) {
-      value += terms[a] * interpolate(planes[a], side_, static_cast<double>(s.column),
-                                      static_cast<double>(s.row));
-    }
-    return value;
-  }
 
  private:
   int side_, terms_, stride_;
   std::vector<double> sums_;
 };
 
-double unit(double position, int length) {
-  return length <= 1 ? 0 : std::clamp(2 * position / (length - 1) - 1, -1.0, 1.0);
-}
+/// Star `i` is left out of a trial fit, and judges it.
+bool is_left_out(std::size_t i) { return i % 4 == 0; }
 
-struct Fitted {
-  int order = -1;
-  std::vector<std::vector<float>> planes;
-};
-
-Fitted fit_order(const std::vector<StarSamples>& stars, int side, int order, int leave_out) {
-  Fitted result{order, {}};
+/// A second pass leaves out what the first cannot explain. `trial`: without the stars left out.
+Planes fit_order(const std::vector<StarSamples>& stars, int side, int order, bool trial) {
+  Planes planes;
   for (int pass = 0; pass < 2; ++pass) {
     Grid grid(side, term_count(order));
     for (std::size_t i = 0; i < stars.size(); ++i) {
-      if (leave_out > 0 && i % 4 == static_cast<std::size_t>(leave_out - 1)) continue;
-      grid.add(stars[i], pass == 0 ? nullptr : &result.planes);
+      if (!trial || !is_left_out(i)) grid.add(stars[i], pass == 0 ? nullptr : &planes);
     }
-    result.planes = grid.solve();
+    planes = grid.solve();
   }
-  return result;
+  return planes;
 }
 
-/// Mean clipped square of what is left in the stars that took no part, in units of their noise.
-double left_over(const std::vector<StarSamples>& stars, int side, const Fitted* fitted) {
+/// Sum of the clipped squares of what the planes leave in the stars left out, in units of their
+/// noise.
+double left_over(const std::vector<StarSamples>& stars, int side, const Planes& planes) {
   double sum = 0;
-  const Grid reader(side, 1);
-  for (std::size_t i = 0; i < stars.size(); i += 4) {
+  for (std::size_t i = 0; i < stars.size(); ++i) {
+    if (!is_left_out(i)) continue;
     for (const Sample& s : stars[i].samples) {
-      const double miss =
-          static_cast<double>(s.value) -
-          (fitted == nullptr ? 0 : reader.predict(fitted->planes, stars[i].terms, s));
+      const double miss = static_cast<double>(s.value) - predict(planes, side, stars[i].terms, s);
       sum += std::min(miss * miss / static_cast<double>(s.variance), 25.0);
     }
   }
@@ -159,11 +154,12 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
   std::vector<float> kernel(static_cast<std::size_t>(side_px * side_px));
   const auto& planes = channels_[static_cast<std::size_t>(channel)];
   if (planes.empty()) return kernel;
-  const Terms terms = terms_at(unit(static_cast<double>(x), frame_.width),
-                               unit(static_cast<double>(y), frame_.height));
+  const Eigen::VectorXd terms =
+      polynomial_terms(unit(static_cast<double>(x), frame_.width),
+                       unit(static_cast<double>(y), frame_.height), term_count(highest_order));
   std::vector<float> here(static_cast<std::size_t>(side_ * side_));
   for (std::size_t a = 0; a < planes.size(); ++a) {
-    const auto factor = static_cast<float>(terms[a]);
+    const auto factor = static_cast<float>(terms[static_cast<Eigen::Index>(a)]);
     for (std::size_t i = 0; i < here.size(); ++i) here[i] += factor * planes[a][i];
   }
   const double centre = (side_ - 1) / 2.0;
@@ -175,9 +171,8 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
       if (r >= 1) continue;
       const double fade =
           0.5 + 0.5 * std::cos(std::numbers::pi * std::clamp((r - 0.7) / 0.3, 0.0, 1.0));
-      kernel[static_cast<std::size_t>(j * side_px + i)] =
-          static_cast<float>(fade * Grid::interpolate(here, side_, centre + oversampling * px,
-                                                      centre + oversampling * py));
+      kernel[static_cast<std::size_t>(j * side_px + i)] = static_cast<float>(
+          fade * interpolate(here, side_, centre + oversampling * px, centre + oversampling * py));
     }
   }
   return kernel;
@@ -210,8 +205,9 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
       const StarFit& fit = star.fits[c];
       if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) continue;
       StarSamples& out = stars[index];
-      out.terms = terms_at(unit(static_cast<double>(star.x), catalogue.frame.width),
-                           unit(static_cast<double>(star.y), catalogue.frame.height));
+      out.terms = polynomial_terms(unit(static_cast<double>(star.x), catalogue.frame.width),
+                                   unit(static_cast<double>(star.y), catalogue.frame.height),
+                                   term_count(highest_order));
       const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
       const double peak = profile.pixel(0, 0), flux = fit.flux;
       const auto others = neighbourhood.around(star);
@@ -224,14 +220,13 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
           const double value = frame(channel, y, x);
           if (!std::isfinite(value) || value == 0) continue;
           const double light = profile.pixel(px, py);
-          bool theirs = false;
-          for (const Star* other : others) {
-            const double own_share = static_cast<double>(star.flux) * light;
-            const double their_share =
-                static_cast<double>(other->flux) *
-                profile.pixel(x - static_cast<double>(other->x), y - static_cast<double>(other->y));
-            theirs = theirs || their_share > std::max(0.15 * own_share, 0.5 * sigma);
-          }
+          const double most = std::max(0.15 * static_cast<double>(star.flux) * light, 0.5 * sigma);
+          const bool theirs = std::ranges::any_of(others, [&](const Star* other) {
+            return static_cast<double>(other->flux) *
+                       profile.pixel(x - static_cast<double>(other->x),
+                                     y - static_cast<double>(other->y)) >
+                   most;
+          });
           if (theirs) continue;
           Sample s{};
           s.column = static_cast<float>((side - 1) / 2.0 + oversampling * px);
@@ -247,19 +242,19 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
     }
     std::erase_if(stars, [](const StarSamples& s) { return s.samples.empty(); });
     if (static_cast<int>(stars.size()) >= fewest_stars) {
-      const int highest = static_cast<int>(stars.size()) >= fewest_quadratic ? 2
+      const int highest = static_cast<int>(stars.size()) >= fewest_quadratic ? highest_order
                           : static_cast<int>(stars.size()) >= fewest_linear  ? 1
                                                                              : 0;
-      double best = left_over(stars, side, nullptr);
+      double best = left_over(stars, side, {});
       int order = -1;
       for (int o = 0; o <= highest; ++o) {
-        const Fitted trial = fit_order(stars, side, o, 1);
-        if (const double left = left_over(stars, side, &trial); left < 0.999 * best) {
+        const double left = left_over(stars, side, fit_order(stars, side, o, true));
+        if (left < 0.999 * best) {
           best = left;
           order = o;
         }
       }
-      if (order >= 0) result->channels_[c] = fit_order(stars, side, order, 0).planes;
+      if (order >= 0) result->channels_[c] = fit_order(stars, side, order, false);
       orders[c] = order;
     }
     counts[c] = static_cast<int>(stars.size());

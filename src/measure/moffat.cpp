@@ -13,8 +13,8 @@ struct Rule {
   int points;
   std::array<double, 8> node, weight;
 };
-constexpr Rule three_points{3, {-0.3872983346207417, 0, 0.3872983346207417},
-                            {5.0 / 18, 8.0 / 18, 5.0 / 18}};
+constexpr Rule three_points{
+    3, {-0.3872983346207417, 0, 0.3872983346207417}, {5.0 / 18, 8.0 / 18, 5.0 / 18}};
 constexpr Rule five_points{
     5,
     {-0.4530899229693320, -0.2692346550528416, 0, 0.2692346550528416, 0.4530899229693320},
@@ -46,7 +46,7 @@ float Psf::eccentricity() const {
 
 float Psf::angle_rad() const { return 0.5F * std::atan2(e2, e1); }
 
-Image Psf::kernel(int side_px) const {
+Image Psf::kernel(int side_px, std::span<const float> residual) const {
   Image kernel(1, {side_px, side_px});
   const MoffatProfile profile(fwhm_px, e1, e2, beta);
   const double centre_x = side_px / 2 + dx, centre_y = side_px / 2 + dy;
@@ -60,6 +60,12 @@ Image Psf::kernel(int side_px) const {
     }
   }
   for (float& value : kernel.pixels()) value = static_cast<float>(value / sum);
+  if (residual.empty()) return kernel;
+  sum = 0;
+  for (std::size_t i = 0; i < residual.size(); ++i) {
+    sum += static_cast<double>(kernel.pixels()[i] += residual[i]);
+  }
+  for (float& value : kernel.pixels()) value = static_cast<float>(value / sum);
   return kernel;
 }
 
@@ -69,7 +75,10 @@ Image Psf::kernel(int side_px) const {
 //     = C (dx^2 + dy^2) - H [(dx^2 - dy^2) e1 + 2 dx dy e2],
 //   C = (r + 1/r)/2 = 1 + e^2/(2(1-e)),   H = (1/r - r)/(2e) = (2-e)/(2(1-e)).
 MoffatProfile::MoffatProfile(double fwhm_px, double e1, double e2, double beta)
-    : beta_(beta), e1_(e1), e2_(e2), ellipticity_(std::hypot(e1, e2)) {
+    : beta_(beta),
+      e1_(e1),
+      e2_(e2),
+      ellipticity_(std::hypot(e1, e2)) {
   const double ratio = 1 - ellipticity_;
   round_ = 1 + ellipticity_ * ellipticity_ / (2 * ratio);
   stretch_ = (2 - ellipticity_) / (2 * ratio);
@@ -90,7 +99,8 @@ double MoffatProfile::laplacian(double dx, double dy, double base) const {
   const double slope_x = 2 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
   const double slope_y = 2 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
   return beta_ / base *
-         ((beta_ + 1) / base * (slope_x * slope_x + slope_y * slope_y) - 4 * round_ * inverse_area_);
+         ((beta_ + 1) / base * (slope_x * slope_x + slope_y * slope_y) -
+          4 * round_ * inverse_area_);
 }
 
 double MoffatProfile::pixel(double dx, double dy) const {
@@ -119,8 +129,8 @@ void MoffatProfile::add_point(Terms& sums, double dx, double dy, double weight) 
   sums.by_x -= by_form * 2 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
   sums.by_y -= by_form * 2 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
   sums.by_log_fwhm += -2 * (value + by_form * kappa_q);
-  sums.by_beta += value * (1 / (beta_ - 1) + kappa_by_beta_ - log_base) +
-                  by_form * kappa_q * kappa_by_beta_;
+  sums.by_beta +=
+      value * (1 / (beta_ - 1) + kappa_by_beta_ - log_base) + by_form * kappa_q * kappa_by_beta_;
   const double ratio = 1 - ellipticity_;
   // dC/de_i = e_i (2-e)/(2 r^2);  dH/de = 1/(2 r^2), times de/de_i = e_i/e.
   const double along = ((dx * dx + dy * dy) * (2 - ellipticity_) -

@@ -10,29 +10,10 @@
 #include <limpid/stars.h>
 
 #include "core/statistics.h"
+#include "measure/polynomials.h"
 
 namespace limpid {
 namespace {
-
-int term_count(int order) { return (order + 1) * (order + 2) / 2; }
-
-/// 1, u, v, u^2, uv, v^2, ...
-Eigen::VectorXd polynomial_terms(double u, double v, int count) {
-  Eigen::VectorXd terms(count);
-  int i = 0;
-  for (int degree = 0; i < count; ++degree) {
-    for (int power = 0; power <= degree && i < count; ++power) {
-      terms[i++] = std::pow(u, degree - power) * std::pow(v, power);
-    }
-  }
-  return terms;
-}
-
-/// Position in [-1, 1] over the frame; beyond its edge the field stays what it is there.
-double unit(double position, int length) {
-  if (length <= 1) return 0;
-  return std::clamp(2 * position / (length - 1) - 1, -1.0, 1.0);
-}
 
 double evaluate(const std::vector<double>& coefficients, double u, double v) {
   if (coefficients.empty()) return 0;
@@ -45,12 +26,16 @@ double evaluate(const std::vector<double>& coefficients, double u, double v) {
 
 PsfField::PsfField(Size frame, int order, int star_count, std::vector<ChannelModel> channels,
                    float relative_error, std::vector<double> covariance)
-    : frame_(frame), order_(order), star_count_(star_count), relative_error_(relative_error),
-      channels_(std::move(channels)), covariance_(std::move(covariance)) {}
+    : frame_(frame),
+      order_(order),
+      star_count_(star_count),
+      relative_error_(relative_error),
+      channels_(std::move(channels)),
+      covariance_(std::move(covariance)) {}
 
 PsfField PsfField::constant(const Psf& psf, Size frame, int channels) {
   const ChannelModel model{{std::log(static_cast<double>(psf.fwhm_px))}, {psf.e1}, {psf.e2},
-                           {std::log(static_cast<double>(psf.beta))}, {psf.dx}, {psf.dy}};
+                           {std::log(static_cast<double>(psf.beta))},    {psf.dx}, {psf.dy}};
   return {frame, 0, 0, std::vector<ChannelModel>(static_cast<std::size_t>(channels), model), 0.0F};
 }
 
@@ -92,9 +77,11 @@ Psf PsfField::mean_at(float x, float y) const {
 
 float PsfField::fwhm_uncertainty(float x, float y) const {
   if (covariance_.empty()) return relative_error_;
-  const int count = static_cast<int>(std::lround(std::sqrt(static_cast<double>(covariance_.size()))));
-  const Eigen::VectorXd terms = polynomial_terms(unit(origin_x_ + scale_ * x, frame_.width),
-                                       unit(origin_y_ + scale_ * y, frame_.height), count);
+  const int count =
+      static_cast<int>(std::lround(std::sqrt(static_cast<double>(covariance_.size()))));
+  const Eigen::VectorXd terms =
+      polynomial_terms(unit(origin_x_ + scale_ * x, frame_.width),
+                       unit(origin_y_ + scale_ * y, frame_.height), count);
   const Eigen::Map<const Eigen::MatrixXd> covariance(covariance_.data(), count, count);
   return static_cast<float>(std::hypot(relative_error_, std::sqrt(terms.dot(covariance * terms))));
 }
@@ -116,21 +103,16 @@ PsfField PsfField::shifted(float x, float y) const {
   return field;
 }
 
-std::vector<float> PsfField::residual(float x, float y, int channel, int side_px, bool centred) const {
+std::vector<float> PsfField::residual(float x, float y, int channel, int side_px,
+                                      bool centred) const {
   if (!effective_ || scale_ != 1) return {};
   const Psf psf = at(x, y, channel);
-  return effective_->residual(origin_x_ + x, origin_y_ + y, channel, side_px, centred ? 0 : psf.dx, centred ? 0 : psf.dy);
+  return effective_->residual(origin_x_ + x, origin_y_ + y, channel, side_px, centred ? 0 : psf.dx,
+                              centred ? 0 : psf.dy);
 }
 
 Image PsfField::kernel(float x, float y, int channel, int side_px) const {
-  Image kernel = at(x, y, channel).kernel(side_px);
-  const auto beyond = residual(x, y, channel, side_px);
-  if (beyond.empty()) return kernel;
-  double sum = 0;
-  const auto pixels = kernel.pixels();
-  for (std::size_t i = 0; i < beyond.size(); ++i) sum += static_cast<double>(pixels[i] += beyond[i]);
-  for (float& value : pixels) value = static_cast<float>(static_cast<double>(value) / sum);
-  return kernel;
+  return at(x, y, channel).kernel(side_px, residual(x, y, channel, side_px));
 }
 
 std::pair<float, float> PsfField::coma(float x, float y) const {
@@ -138,9 +120,11 @@ std::pair<float, float> PsfField::coma(float x, float y) const {
   double sum_x = 0, sum_y = 0;
   for (int channel = 0; channel < channels(); ++channel) {
     const auto beyond = residual(x, y, channel, side, true);
-    const double reach = 2 * static_cast<double>(at(x, y, channel).fwhm_px);  // further out it is noise
+    const double reach =
+        2 * static_cast<double>(at(x, y, channel).fwhm_px);  // further out it is noise
     for (std::size_t i = 0; i < beyond.size(); ++i) {
-      const int dx = static_cast<int>(i) % side - side / 2, dy = static_cast<int>(i) / side - side / 2;
+      const int dx = static_cast<int>(i) % side - side / 2,
+                dy = static_cast<int>(i) / side - side / 2;
       if (std::hypot(dx, dy) > reach) continue;
       sum_x += static_cast<double>(beyond[i]) * dx / channels();
       sum_y += static_cast<double>(beyond[i]) * dy / channels();
@@ -169,7 +153,8 @@ struct Surface {
 
 /// Weighted least squares; `in_use` chooses the samples.
 template <typename InUse>
-Surface fit_surface(const std::vector<Sample>& samples, Quantity quantity, int terms, InUse in_use) {
+Surface fit_surface(const std::vector<Sample>& samples, Quantity quantity, int terms,
+                    InUse in_use) {
   Eigen::MatrixXd normal = Eigen::MatrixXd::Zero(terms, terms);
   Eigen::VectorXd right = Eigen::VectorXd::Zero(terms);
   for (std::size_t i = 0; i < samples.size(); ++i) {
@@ -182,7 +167,8 @@ Surface fit_surface(const std::vector<Sample>& samples, Quantity quantity, int t
   for (int i = 1; i < terms; ++i) normal(i, i) += 1e-4 * normal(0, 0);
   const Eigen::LDLT<Eigen::MatrixXd> solver(normal);
   const Eigen::VectorXd solution = solver.solve(right);
-  return {{solution.begin(), solution.end()}, solver.solve(Eigen::MatrixXd::Identity(terms, terms))};
+  return {{solution.begin(), solution.end()},
+          solver.solve(Eigen::MatrixXd::Identity(terms, terms))};
 }
 
 double residual(const Sample& sample, Quantity quantity, const Surface& surface) {
@@ -204,8 +190,8 @@ std::vector<Sample> samples_of(const StarCatalogue& catalogue, std::size_t chann
     Sample sample;
     sample.u = unit(star.x, catalogue.frame.width);
     sample.v = unit(star.y, catalogue.frame.height);
-    sample.value = {std::log(fit.psf.fwhm_px), fit.psf.e1, fit.psf.e2, std::log(fit.psf.beta),
-                    fit.psf.dx, fit.psf.dy};
+    sample.value = {std::log(fit.psf.fwhm_px), fit.psf.e1, fit.psf.e2,
+                    std::log(fit.psf.beta),    fit.psf.dx, fit.psf.dy};
     const double width = fit.fwhm_error / fit.psf.fwhm_px, shape = fit.ellipticity_error;
     const double place = std::hypot(fit.x_error, fit.y_error);
     const double by_width = 1 / (width * width + fwhm_floor * fwhm_floor);
@@ -221,18 +207,20 @@ std::vector<Sample> samples_of(const StarCatalogue& catalogue, std::size_t chann
 /// nebulae and galaxies are wider and of every width. Keeps what lies around the narrowest crowd of
 /// log widths that is at least a third as dense as the densest.
 void keep_stellar_locus(std::vector<Sample>& samples) {
-  constexpr std::size_t fewest = 12;                        // fewer show no crowd
+  constexpr std::size_t fewest = 12;                          // fewer show no crowd
   constexpr double window = 0.15, below = 0.35, above = 0.5;  // of the logarithm of the width
   if (samples.size() < fewest) return;
   std::vector<double> widths;
   for (const Sample& sample : samples) widths.push_back(sample.value[0]);
   std::ranges::sort(widths);
   const auto crowd = [&](double centre) {
-    return std::ranges::upper_bound(widths, centre + window) - std::ranges::lower_bound(widths, centre - window);
+    return std::ranges::upper_bound(widths, centre + window) -
+           std::ranges::lower_bound(widths, centre - window);
   };
   std::ptrdiff_t densest = 0;
   for (const double width : widths) densest = std::max(densest, crowd(width));
-  const auto first = std::ranges::find_if(widths, [&](double width) { return 3 * crowd(width) >= densest; });
+  const auto first =
+      std::ranges::find_if(widths, [&](double width) { return 3 * crowd(width) >= densest; });
   // from there up to the top of that crowd
   double locus = *first;
   for (auto width = first; width != widths.end() && *width < *first + 2 * window; ++width) {
@@ -325,8 +313,8 @@ PsfField::ChannelModel fit_channel_model(const std::vector<Sample>& samples, int
   };
   // Wings and colour shift vary slowly, and single stars tell little of the wings.
   const int low = kept_count(samples) >= 40 ? std::min(order, 1) : 0;
-  return {fit(log_fwhm, order), fit(e1, order), fit(e2, order), fit(log_beta, low),
-          fit(shift_x, low), fit(shift_y, low)};
+  return {fit(log_fwhm, order), fit(e1, order),    fit(e2, order),
+          fit(log_beta, low),   fit(shift_x, low), fit(shift_y, low)};
 }
 
 std::vector<double> mean_of(const std::vector<PsfField::ChannelModel>& models,
@@ -365,8 +353,9 @@ std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue, const Fiel
   for (std::size_t c = 0; c < channel_count; ++c) {
     auto samples = samples_of(catalogue, c);
     keep_stellar_locus(samples);
-    const int first_order = samples.size() >= 30 ? std::min(2, options.max_order)
-                            : samples.size() >= 12 ? std::min(1, options.max_order) : 0;
+    const int first_order = samples.size() >= 30   ? std::min(2, options.max_order)
+                            : samples.size() >= 12 ? std::min(1, options.max_order)
+                                                   : 0;
     reject_outliers(samples, term_count(first_order));
     if (kept_count(samples) < least) continue;
     usable.push_back(std::move(samples));
@@ -383,16 +372,25 @@ std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue, const Fiel
   // A channel without stars of its own takes the mean of the others.
   using Model = PsfField::ChannelModel;
   PsfField::ChannelModel mean;
-  for (const auto member : {&Model::log_fwhm, &Model::e1, &Model::e2}) mean.*member = mean_of(fitted, member);
+  for (const auto member : {&Model::log_fwhm, &Model::e1, &Model::e2})
+    mean.*member = mean_of(fitted, member);
   mean.log_beta = fitted.front().log_beta;
   mean.dx = mean.dy = {0};
   std::vector<Model> models(channel_count, mean);
-  for (std::size_t i = 0; i < usable_index.size(); ++i) models[usable_index[i]] = std::move(fitted[i]);
+  for (std::size_t i = 0; i < usable_index.size(); ++i)
+    models[usable_index[i]] = std::move(fitted[i]);
   const auto covariance = fwhm_covariance(usable.front(), order);
   // Half a per cent: what simulated fields of many stars are still off by.
   constexpr float systematic = 0.005F;
   return PsfField(catalogue.frame, order, static_cast<int>(stars), std::move(models), systematic,
                   covariance);
+}
+
+std::optional<PsfField> fit_psf_field(ConstView frame, const StarCatalogue& catalogue,
+                                      int threads) {
+  auto field = fit_psf_field(catalogue);
+  if (field) field->set_effective(measure_effective_psf(frame, catalogue, threads));
+  return field;
 }
 
 }  // namespace limpid

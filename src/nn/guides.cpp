@@ -9,26 +9,16 @@ namespace {
 /// Transfer function (h, w / 2 + 1) of a PSF whose centre lies on pixel (0, 0).
 torch::Tensor transfer(const Psf& psf, const std::vector<float>& residual, std::int64_t height,
                        std::int64_t width, const torch::Device& device) {
-  constexpr int kernel_px = psf_kernel_px;
-  Image kernel = whole_kernel(psf, residual);
-  const auto small = torch::from_blob(kernel.pixels().data(), {kernel_px, kernel_px}).to(device);
+  Image kernel = psf.kernel(psf_kernel_px, residual);
+  const auto small =
+      torch::from_blob(kernel.pixels().data(), {psf_kernel_px, psf_kernel_px}).to(device);
   auto field = torch::zeros({height, width}, small.options());
   using torch::indexing::Slice;
-  field.index_put_({Slice(0, kernel_px), Slice(0, kernel_px)}, small);
-  return torch::fft::rfft2(field.roll({-kernel_px / 2, -kernel_px / 2}, {0, 1}));
+  field.index_put_({Slice(0, psf_kernel_px), Slice(0, psf_kernel_px)}, small);
+  return torch::fft::rfft2(field.roll({-psf_kernel_px / 2, -psf_kernel_px / 2}, {0, 1}));
 }
 
 }  // namespace
-
-Image whole_kernel(const Psf& psf, const std::vector<float>& residual) {
-  Image kernel = psf.kernel(psf_kernel_px);
-  if (residual.empty()) return kernel;
-  double sum = 0;
-  for (std::size_t i = 0; i < residual.size(); ++i)
-    sum += static_cast<double>(kernel.pixels()[i] += residual[i]);
-  for (float& value : kernel.pixels()) value = static_cast<float>(static_cast<double>(value) / sum);
-  return kernel;
-}
 
 bool TileControls::shared_psf() const {
   for (std::size_t c = 0; c < 3; ++c) {

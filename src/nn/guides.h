@@ -22,9 +22,6 @@ torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& contro
 /// the channels being equal. Not in the trainer-only build.
 Image guide_planes(ConstView tile, const TileControls& controls, int threads);
 
-/// Moffat and residual as one kernel of psf_kernel_px squared, sum 1.
-Image whole_kernel(const Psf& psf, const std::vector<float>& residual);
-
 /// The controls as the network sees them, about zero mean and unit size.
 inline constexpr int control_count = 16;
 std::array<float, control_count> control_vector(const TileControls& controls);

@@ -1,4 +1,4 @@
-// The guide planes on the CPU, by FFTW: twice as fast as LibTorch's transforms there.
+// The guide planes on the CPU, by FFTW, which is faster there than LibTorch's transforms.
 #include <cmath>
 
 #include "core/fft.h"
@@ -14,7 +14,7 @@ class Kernels {
   explicit Kernels(Size size) : size_(size) {}
   /// Returns its index.
   int add(const Psf& psf, const std::vector<float>& residual) {
-    kernels_.push_back(whole_kernel(psf, residual));
+    kernels_.push_back(psf.kernel(psf_kernel_px, residual));
     return static_cast<int>(kernels_.size()) - 1;
   }
   [[nodiscard]] Spectrum transform(int threads) const {

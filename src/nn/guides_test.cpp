@@ -79,7 +79,7 @@ TEST(Guides, ResidualMakesTheKernelWhole) {
   TileControls controls = controls_of(3, 0, 0.25F);
   std::vector<float> residual(psf_kernel_px * psf_kernel_px, 0);
   residual[32 * psf_kernel_px + 35] = 0.1F;
-  const Image kernel = whole_kernel(controls.measured[0], residual);
+  const Image kernel = controls.measured[0].kernel(psf_kernel_px, residual);
   double sum = 0;
   for (const float value : kernel.pixels()) sum += static_cast<double>(value);
   EXPECT_NEAR(sum, 1, 1e-5);

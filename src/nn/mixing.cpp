@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "nn/architecture.h"
@@ -13,6 +14,15 @@ namespace {
 constexpr float view_knee = 3.0F;
 /// Brightness at which the residual's scale changes from noise units to a share of the light.
 constexpr float residual_knee = 30.0F;
+
+/// How the network sees a value, and what its residual counts in: see mixing.h.
+inline float seen_as(float light) {
+  const float quarter = std::sqrt(std::sqrt(light * light + view_knee * view_knee));
+  return 0.5F * light / (quarter * std::sqrt(quarter));
+}
+inline float residual_scale(float tile, float bright) {
+  return std::sqrt(residual_knee * residual_knee + tile * tile + bright * bright);
+}
 
 torch::Tensor rows(const torch::Tensor& x) { return x.permute({0, 2, 3, 1}); }
 bool on_cpu(const torch::Tensor& x) {
@@ -48,9 +58,7 @@ class Mix : public torch::autograd::Function<Mix> {
       const float* bright = tile + guides * colour;
       const float* residual = alpha + guides * colour;
       for (std::int64_t j = 0; j < colour; ++j) {
-        const float scale =
-            std::sqrt(residual_knee * residual_knee + tile[j] * tile[j] + bright[j] * bright[j]);
-        result[j] = tile[j] + residual[j] * scale;
+        result[j] = tile[j] + residual[j] * residual_scale(tile[j], bright[j]);
       }
       for (std::int64_t k = 0; k < guides; ++k) {
         const float* guide = tile + (k + 1) * colour;
@@ -84,9 +92,7 @@ class Mix : public torch::autograd::Function<Mix> {
           by_alpha[k * colour + j] = by_out[j] * (guide[j] - tile[j]);
       }
       for (std::int64_t j = 0; j < colour; ++j) {
-        by_alpha[guides * colour + j] =
-            by_out[j] *
-            std::sqrt(residual_knee * residual_knee + tile[j] * tile[j] + bright[j] * bright[j]);
+        by_alpha[guides * colour + j] = by_out[j] * residual_scale(tile[j], bright[j]);
       }
     });
     return {torch::Tensor(), result.permute({0, 3, 1, 2}), torch::Tensor(), torch::Tensor()};
@@ -105,10 +111,7 @@ torch::Tensor compressed(const torch::Tensor& planes) {
   const float* in = light.data_ptr<float>();
   float* out = seen.data_ptr<float>();
   at::parallel_for(0, light.numel(), 16384, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const float quarter = std::sqrt(std::sqrt(in[i] * in[i] + view_knee * view_knee));
-      out[i] = 0.5F * in[i] / (quarter * std::sqrt(quarter));
-    }
+    for (std::int64_t i = begin; i < end; ++i) out[i] = seen_as(in[i]);
   });
   return seen.permute({0, 3, 1, 2});
 }
@@ -143,10 +146,7 @@ void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::in
     for (std::int64_t i = 0; i < block_px; ++i) {
       const Plane& plane = planes[static_cast<std::size_t>(p)];
       const float* in = plane.first + (block_row * block_px + i) * plane.stride;
-      for (std::int64_t x = 0; x < width; ++x) {
-        const float quarter = std::sqrt(std::sqrt(in[x] * in[x] + view_knee * view_knee));
-        line[static_cast<std::size_t>(x)] = 0.5F * in[x] / (quarter * std::sqrt(quarter));
-      }
+      std::transform(in, in + width, line.begin(), seen_as);
       Value* to = out + p * block_area + i * block_px;
       for (std::int64_t b = 0; b < blocks; ++b) {
         for (std::int64_t j = 0; j < block_px; ++j)
@@ -177,9 +177,7 @@ void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_
         const Value* residual = at + b * step + guides * colour;
         for (std::int64_t j = 0; j < block_px; ++j) {
           const std::int64_t x = b * block_px + j;
-          result[x] = tile[x] +
-                      as_float(residual[j]) * std::sqrt(residual_knee * residual_knee +
-                                                        tile[x] * tile[x] + bright[x] * bright[x]);
+          result[x] = tile[x] + as_float(residual[j]) * residual_scale(tile[x], bright[x]);
         }
       }
       for (std::int64_t k = 0; k < guides; ++k) {

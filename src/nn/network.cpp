@@ -41,8 +41,8 @@ struct Network::Body {
 
 #ifdef LIMPID_HAS_FFTW
   /// `light`: (3, height, width) with its margins.
-  [[nodiscard]] Image on_cpu(const torch::Tensor& light, ConstView saturated,
-                             const TileControls& controls, const torch::Tensor& wanted) const {
+  [[nodiscard]] Image run_on_cpu(const torch::Tensor& light, ConstView saturated,
+                                 const TileControls& controls, const torch::Tensor& wanted) const {
     const auto height = light.size(1), width = light.size(2);
     const ConstView tile(light.data_ptr<float>(), 3,
                          {static_cast<int>(width), static_cast<int>(height)}, width,
@@ -93,13 +93,13 @@ std::string Network::device_text() const {
 
 bool Network::on_cpu() const { return body_->device.is_cpu(); }
 
-void Network::use_threads(int threads) { at::set_num_threads(thread_count(threads)); }
-
 int Network::margin_px() { return context_px; }
 int Network::granularity_px() { return 2 * block_px; }
 
-Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls) const {
+Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls,
+                   int threads) const {
   const torch::NoGradGuard no_grad;
+  at::set_num_threads(thread_count(threads));
   const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
   if (tile.channels() != 3 || height <= 0 || width <= 0 || height % granularity_px() != 0 ||
       width % granularity_px() != 0) {
@@ -115,7 +115,7 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
     const auto wanted =
         torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
 #ifdef LIMPID_HAS_FFTW
-    if (body_->device.is_cpu()) return body_->on_cpu(light, saturated, controls, wanted);
+    if (body_->device.is_cpu()) return body_->run_on_cpu(light, saturated, controls, wanted);
 #endif
     light = light.to(body_->device);
     const auto guides = guide_planes(light, controls);

@@ -18,10 +18,10 @@ namespace limpid {
 namespace {
 
 constexpr float narrowest_fwhm_px = 1.3F;  // under it stars are single pixels: nothing to sharpen
-constexpr float widest_fwhm_px = 8.0F;  // over it the frame is processed on a binned grid
-constexpr int most_tiles_at_once = 4;   // each needs some 60 MB
-constexpr int most_fits = 300;          // stars that tell the PSF; more tell nothing new
-constexpr int smallest_tile_px = 128;   // the last resort when memory is short
+constexpr float widest_fwhm_px = 8.0F;     // over it the frame is processed on a binned grid
+constexpr int most_tiles_at_once = 4;      // each needs some 60 MB
+constexpr int most_fits = 300;             // stars that tell the PSF; more tell nothing new
+constexpr int smallest_tile_px = 128;      // the last resort when memory is short
 constexpr float assumed_fwhm_px = 3.0F, assumed_beta = 4.0F;
 
 double seconds() {
@@ -73,9 +73,7 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport&
     known.catalogue.frame = frame.size();
   } else {
     known.catalogue = detect_stars(frame, {.max_fits = most_fits, .threads = o.threads}, progress);
-    if (!known.catalogue.stars.empty()) known.field = fit_psf_field(known.catalogue);
-    if (known.field)
-      known.field->set_effective(measure_effective_psf(frame, known.catalogue, o.threads));
+    known.field = fit_psf_field(frame, known.catalogue, o.threads);
   }
   known.assumed.beta = assumed_beta;
   known.assumed.fwhm_px = o.psf_fwhm_px.value_or(assumed_fwhm_px);
@@ -180,18 +178,18 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
   double seconds_in_network = 0;
   parallel_for(grid.count(), workers, [&](int i) {
     progress.throw_if_stopped();
-    Network::use_threads(std::max(1, threads / workers));
     Rect tile = grid.tile(i);
     tile.x += region.x;
     tile.y += region.y;
     const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
-    const Image clipped =
-        clipped_cores(extract_mirrored(frame, tile).view(), known.catalogue.saturation);
+    const Rect inner{Network::margin_px(), Network::margin_px(), tile.width, tile.height};
+    const Image clipped = clipped_cores(around.view().crop(inner), known.catalogue.saturation);
     const TileControls controls = controls_at(
         known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
         static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
     const double start = seconds();
-    Image answer = network.run(normalisation.apply(around.view()).view(), clipped.view(), controls);
+    Image answer = network.run(normalisation.apply(around.view()).view(), clipped.view(), controls,
+                               std::max(1, threads / workers));
     const double taken = seconds() - start;
     answer = normalisation.undo(answer.view());
     const std::scoped_lock lock(mutex);
@@ -203,7 +201,6 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
     }
     progress(static_cast<double>(next) / grid.count(), "deconvolving");
   });
-  Network::use_threads(o.threads);
   report.network_seconds += seconds_in_network;
   report.tiles += grid.count();
   report.tile_px = tile_px;
@@ -305,10 +302,11 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
   }
   if (known.field && typical < narrowest_fwhm_px) {
     std::array<char, 200> text{};
-    std::snprintf(text.data(), text.size(),
-                  "stars are %.2f px wide: under %.1f px there is nothing to sharpen, the frame stays "
-                  "as it is; dither and drizzle",
-                  static_cast<double>(typical), static_cast<double>(narrowest_fwhm_px));
+    std::snprintf(
+        text.data(), text.size(),
+        "stars are %.2f px wide: under %.1f px there is nothing to sharpen, the frame stays "
+        "as it is; dither and drizzle",
+        static_cast<double>(typical), static_cast<double>(narrowest_fwhm_px));
     report.notes.emplace_back(text.data());
     progress.say(report.notes.back());
     if (first_knowledge != nullptr) *first_knowledge = std::move(known);
@@ -399,7 +397,6 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
                        const Progress& progress, const std::function<Network()>& fallback) {
   check(frame, options);
   const double start = seconds();
-  Network::use_threads(options.threads);
   Deconvolved result;
   DeconvolveReport& report = result.report;
   report.model = network.info().name;
@@ -407,7 +404,7 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
 
   const Rect whole{0, 0, frame.width(), frame.height()};
   const Rect region = options.region.value_or(whole);
-  const Image missing = find_missing(frame);
+  const Image missing = find_missing(frame, options.threads);
   Image working;
   ConstView current = frame;
   if (!missing.empty()) {

@@ -38,6 +38,20 @@ Image noisy_frame(int channels, Size size) {
   return frame;
 }
 
+/// Stars of this light on a lattice, `side` px of each, all inside the frame.
+void add_stars(Image& frame, const Psf& psf, float flux, int side, int pitch) {
+  const Image star = psf.kernel(side);
+  for (int y0 = 20; y0 + side < frame.height(); y0 += pitch) {
+    for (int x0 = 20; x0 + side < frame.width(); x0 += pitch) {
+      for (int y = 0; y < side; ++y) {
+        for (int x = 0; x < side; ++x) {
+          frame.view()(0, y0 + y, x0 + x) += flux * star.view()(0, y, x);
+        }
+      }
+    }
+  }
+}
+
 DeconvolveOptions starless() {
   DeconvolveOptions options;
   options.psf_fwhm_px = 3.0F;
@@ -106,17 +120,7 @@ TEST(Deconvolve, RegionAndMaskSayWhereTheResultGoes) {
 TEST(Deconvolve, WideStarsAreProcessedOnABinnedGridAndReturnedAtFullSize) {
   const Network network = identity_network();
   Image frame = noisy_frame(1, {601, 503});
-  Psf psf;
-  psf.fwhm_px = 11;
-  psf.beta = 4;
-  const Image star = psf.kernel(64);
-  for (int y0 = 20; y0 + 64 < 503; y0 += 80) {
-    for (int x0 = 20; x0 + 64 < 601; x0 += 80) {
-      for (int y = 0; y < 64; ++y) {
-        for (int x = 0; x < 64; ++x) frame.view()(0, y0 + y, x0 + x) += 60 * star.view()(0, y, x);
-      }
-    }
-  }
+  add_stars(frame, {.fwhm_px = 11, .beta = 4}, 60, 64, 80);
   const Deconvolved result = deconvolve(frame.view(), network, {.check = false});
   EXPECT_EQ(result.report.binned_by, 2);
   ASSERT_EQ(result.image.size(), frame.size());
@@ -128,15 +132,7 @@ TEST(Deconvolve, WideStarsAreProcessedOnABinnedGridAndReturnedAtFullSize) {
 TEST(Deconvolve, StarsOfSinglePixelsStayAsTheyAre) {
   const Network network = identity_network();
   Image frame = noisy_frame(1, {400, 400});
-  const Psf narrow{.fwhm_px = 0.9F, .beta = 4};
-  const Image star = narrow.kernel(16);
-  for (int y0 = 20; y0 + 16 < 400; y0 += 40) {
-    for (int x0 = 20; x0 + 16 < 400; x0 += 40) {
-      for (int y = 0; y < 16; ++y) {
-        for (int x = 0; x < 16; ++x) frame.view()(0, y0 + y, x0 + x) += 6 * star.view()(0, y, x);
-      }
-    }
-  }
+  add_stars(frame, {.fwhm_px = 0.9F, .beta = 4}, 6, 16, 40);
   const Deconvolved result = deconvolve(frame.view(), network, {.check = false});
   ASSERT_FALSE(result.report.notes.empty());
   EXPECT_NE(result.report.notes[0].find("nothing to sharpen"), std::string::npos);

@@ -90,14 +90,14 @@ Image Normalisation::undo(ConstView tile) const {
   return result;
 }
 
-Image find_missing(ConstView frame) {
+Image find_missing(ConstView frame, int threads) {
   const int width = frame.width(), height = frame.height();
   struct RowFacts {
     float highest = -INFINITY;
     bool gap = false;
   };
   std::vector<RowFacts> facts(static_cast<std::size_t>(height));
-  parallel_for((height + 63) / 64, 0, [&](int part) {
+  parallel_for((height + 63) / 64, threads, [&](int part) {
     for (int y = 64 * part; y < std::min(height, 64 * part + 64); ++y) {
       RowFacts& row = facts[static_cast<std::size_t>(y)];
       for (int c = 0; c < frame.channels(); ++c) {

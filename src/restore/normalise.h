@@ -27,7 +27,7 @@ class Normalisation {
 /// 1 where a frame has no data: NaN or infinite, and zero or full-scale borders (connected to the
 /// frame's edge, equal in all channels, at least `smallest_border_px` of them). Empty when there is
 /// none.
-Image find_missing(ConstView frame);
+Image find_missing(ConstView frame, int threads = 0);
 inline constexpr std::size_t smallest_border_px = 64;
 
 /// Replaces pixels where `missing` is not 0 by a smooth continuation of the others (pull-push,
