@@ -93,6 +93,8 @@ struct SceneOptions {
   std::optional<bool> sky_misjudged = {};  ///< the level taken for the sky lies over or under it
   bool perturb_measurement =
       true;  ///< the PSF handed over differs from the true one as a measured one would
+  /// How badly FWHM, ellipticity and place are measured, as a share of SPEC 3.4's perturbation.
+  std::optional<double> measurement_error = {};
 };
 
 /// One simulated star, its place in the frame and what it weighs in each channel.

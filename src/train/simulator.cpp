@@ -39,29 +39,37 @@ torch::Tensor convolved(const torch::Tensor& spectrum, const torch::Tensor& kern
                             at::IntArrayRef({height, width}));
 }
 
-/// White or interpolation-correlated noise of unit variance.
+/// Noise of unit variance; `correlated`: as registration, or drizzle onto a finer grid, leaves it.
 torch::Tensor draw_noise(Random& random, int channels, int height, int width, bool correlated) {
   auto noise = torch::empty({channels, height, width});
   float* data = noise.data_ptr<float>();
   for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = static_cast<float>(random.normal());
   if (!correlated) return noise;
-  // Registration by bilinear interpolation at one sub-pixel shift, or a mixture of many frames'
-  // shifts.
-  const auto line = [&](double t) {
-    const double a = t * (1 - t);
-    return std::array<double, 3>{a, 1 - 2 * a, a};  // autocorrelation-like three-tap blur
+  // Bilinear interpolation at one sub-pixel shift or a mixture of many frames' shifts; drizzle by 2
+  // spreads a recorded pixel over two fine ones, and once more by the drop's own size.
+  const auto spread = [&](double share) {
+    const double a = share * (1 - share);
+    return std::array<double, 3>{a, 1 - 2 * a, a};
   };
-  const auto kx = line(random.uniform(0, 0.5)), ky = line(random.uniform(0, 0.5));
-  torch::Tensor blurred = torch::zeros_like(noise);
-  double power = 0;
-  for (int j = 0; j < 3; ++j) {
-    for (int i = 0; i < 3; ++i) {
-      const double weight = kx[static_cast<std::size_t>(i)] * ky[static_cast<std::size_t>(j)];
-      blurred += weight * noise.roll({j - 1, i - 1}, {1, 2});
-      power += weight * weight;
+  const auto blur = [&](const std::array<double, 3>& kx, const std::array<double, 3>& ky) {
+    torch::Tensor blurred = torch::zeros_like(noise);
+    for (int j = 0; j < 3; ++j) {
+      for (int i = 0; i < 3; ++i) {
+        blurred += kx[static_cast<std::size_t>(i)] * ky[static_cast<std::size_t>(j)] *
+                   noise.roll({j - 1, i - 1}, {1, 2});
+      }
     }
+    noise = blurred;
+  };
+  const bool drizzled = random.chance(0.25);
+  const auto kx = spread(random.uniform(0, 0.5)), ky = spread(random.uniform(0, 0.5));
+  blur(kx, ky);
+  if (drizzled) {
+    blur(spread(0.5), spread(0.5));
+    const auto drop = spread(random.uniform(0, 0.5));
+    blur(drop, drop);
   }
-  return blurred / std::sqrt(power);
+  return noise / noise.square().mean().sqrt().clamp_min(1e-6);
 }
 
 Aberration draw_aberration(Random& random) {
@@ -146,23 +154,22 @@ BankPsf turned_psf(const BankPsf& psf, int turn, const std::array<int, 3>& order
   return result;
 }
 
-/// What a measurement of this PSF would hand over (SPEC 3.4: FWHM 3 %, beta 8 %, ellipticity .015).
-std::array<Psf, 3> measured_like(Random& random, const std::array<Psf, 3>& truth, bool perturb) {
+/// What a measurement of this PSF would hand over. `error` = 1: FWHM and ellipticity as badly known
+/// as SPEC 3.4 says (3 %, .015), which few stars give; beta is always uncertain by 8 %.
+std::array<Psf, 3> measured_like(Random& random, const std::array<Psf, 3>& truth, double error) {
   std::array<Psf, 3> measured = truth;
-  const double common = 0.02 * random.normal(), common_beta = 0.06 * random.normal();
-  const double ce1 = 0.01 * random.normal(), ce2 = 0.01 * random.normal();
+  const auto known_to = [&](double sigma) { return error * sigma * random.normal(); };
+  const double common = known_to(0.02), common_beta = 0.06 * random.normal();
+  const double ce1 = known_to(0.01), ce2 = known_to(0.01);
   for (Psf& psf : measured) {
-    const double own = 0.02 * random.normal(), own_beta = 0.05 * random.normal();
-    const double oe1 = 0.01 * random.normal(), oe2 = 0.01 * random.normal();
-    const double sx = 0.02 * random.normal(), sy = 0.02 * random.normal();
-    if (!perturb) continue;
-    psf.fwhm_px *= static_cast<float>(std::exp(common + own));
+    psf.fwhm_px *= static_cast<float>(std::exp(common + known_to(0.02)));
+    const double own_beta = 0.05 * random.normal();
     psf.beta =
         std::clamp(psf.beta * static_cast<float>(std::exp(common_beta + own_beta)), 1.3F, 11.5F);
-    psf.e1 += static_cast<float>(ce1 + oe1);
-    psf.e2 += static_cast<float>(ce2 + oe2);
-    psf.dx += static_cast<float>(sx);
-    psf.dy += static_cast<float>(sy);
+    psf.e1 += static_cast<float>(ce1 + known_to(0.01));
+    psf.e2 += static_cast<float>(ce2 + known_to(0.01));
+    psf.dx += static_cast<float>(known_to(0.02));
+    psf.dy += static_cast<float>(known_to(0.02));
   }
   return measured;
 }
@@ -208,7 +215,8 @@ std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, i
                                   double fwhm_px, float psf_peak,
                                   const std::array<double, 3>& channel_scale) {
   Brightness brightness;
-  brightness.slope = random.uniform(0.5, 1.2);
+  // counts over brightness, from the Galaxy's 0.5 to 1.2; flat ones show many bright stars at once
+  brightness.slope = random.chance(0.3) ? random.uniform(0.25, 0.5) : random.uniform(0.5, 1.2);
   brightness.peak_min = options.star_peak_min.value_or(random.log_uniform(0.5, 5));
   brightness.peak_max = options.star_peak_max.value_or(random.log_uniform(300, 1e5));
   const auto make = [&](double x, double y) {
@@ -359,7 +367,11 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
   truth.adjust_halos = static_cast<float>(options.adjust_halos.value_or(correct_only ? 0 : a));
   scene.wanted = wanted_psfs(truth);
   scene.controls = truth;
-  scene.controls.measured = measured_like(random, scene.true_psf, options.perturb_measurement);
+  const double drawn_error = random.log_uniform(0.15, 1);
+  if (options.perturb_measurement) {
+    scene.controls.measured =
+        measured_like(random, scene.true_psf, options.measurement_error.value_or(drawn_error));
+  }
   scene.controls.nonstellar = scene.controls.measured;
   if (mono) {
     scene.controls.measured.fill(scene.controls.measured[0]);
