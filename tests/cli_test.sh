@@ -131,6 +131,15 @@ if has_command deconvolve; then
   expect 2 deconvolve flat.fits -o sharp.fits --sharpen-stars 0.9
   check "a value out of range is told of with the range" grep -q '0\.\.0\.7' err
 
+  expect 0 simulate --width 320 --height 256 -o sky.fits
+  expect 0 deconvolve sky.fits -o sky-sharp.fits --psf 3 --no-stars --trust-map map.fits \
+    --report report.json
+  check "the trust map is written" test -s map.fits
+  check "the report tells of the re-blurring" grep -q '"reblurring"' report.json
+  expect 4 deconvolve sky.fits -o other.fits --psf 3 --no-stars --trust-map map.fits
+  check "an existing trust map stops the run first" test ! -e other.fits
+  expect 2 deconvolve sky.fits flat.fits -o folder/ --trust-map map2.fits
+
   # sixteen megapixels take longer than the three seconds until Ctrl-C; starting takes up to one
   make_fits big.fits 4000
   for signal in INT TERM; do

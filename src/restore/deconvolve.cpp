@@ -13,6 +13,7 @@
 
 #include "core/parallel.h"
 #include "restore/normalise.h"
+#include "restore/reblur.h"
 
 namespace limpid {
 namespace {
@@ -448,6 +449,28 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
                      before.catalogue.sky.at(0));
   }
 
+  if (options.reblur) {
+    if (region == whole && !luminance && options.mask.empty() && report.binned_by == 1) {
+      Reblurring test =
+          test_by_reblurring({.before = given,
+                              .after = sharp.view(),
+                              .missing = missing.view(),
+                              .catalogue = before.catalogue,
+                              .fwhm_px = report.fwhm_px,
+                              .controls_at =
+                                  [&](float x, float y) {
+                                    return controls_at(before, options, frame.channels(), x, y);
+                                  }},
+                             options.threads, progress.part(0.95, 0.97));
+      report.reblurring = std::move(test.report);
+      result.trust_map = std::move(test.residual);
+    } else {
+      report.notes.emplace_back(
+          "no re-blurring test: it needs the whole frame, unbinned, without a mask, in colour");
+      progress.say(report.notes.back());
+    }
+  }
+
   const ConstView original = frame.crop(region);
   const bool all_new = missing.empty() && options.mask.empty();
   for (int c = 0; c < (all_new ? 0 : frame.channels()); ++c) {
@@ -472,7 +495,7 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
     report.trust =
         compare_stars(before.catalogue, given, result.image.view(),
                       options.correct_only ? 1.0 : 1.0 - static_cast<double>(options.sharpen_stars),
-                      options.threads, progress.part(0.95, 1));
+                      options.threads, progress.part(0.97, 1));
   }
   progress(1, "done");
   return result;
