@@ -113,6 +113,10 @@ if has_command convert; then
   expect 2 convert flat.fits flat.docx
   expect 3 convert short.fits short.xisf
   check "no output of a broken input" test ! -e short.xisf
+  expect 0 convert --stretch-as flat.fits --region 4,4,16,8 --zoom 2 flat.fits part.png
+  check "the part is a picture" test -s part.png
+  expect 3 convert --stretch-as missing.fits flat.fits part2.png
+  expect 2 convert --region 30,30,20,20 flat.fits part2.png
   expect 0 convert flat.xisf back.fits
   expect 0 info --json back.fits
   check "the header came through XISF and back" grep -q 'flat' out
