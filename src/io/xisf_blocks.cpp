@@ -243,7 +243,7 @@ void XisfBlock::parse_compression(const std::string& text, const std::string& pa
     shuffled_ = true;
     codec_.resize(codec_.size() - 3);
   }
-  if (codec_ == "lz4hc" || codec_ == "lz4-hc") codec_ = "lz4hc";
+  if (codec_ == "lz4-hc") codec_ = "lz4hc";
   if (codec_ != "zlib" && codec_ != "lz4" && codec_ != "lz4hc" && codec_ != "zstd") {
     fail("compression '" + clean_text(text) + "' is not part of XISF 1.0");
   }
@@ -286,6 +286,11 @@ void XisfBlock::require_plausible_size() const {
 
 std::string XisfBlock::compression() const {
   return packed_ ? codec_ + (shuffled_ ? "+sh" : "") : "none";
+}
+
+std::optional<XisfBlock::Stored> XisfBlock::attachment() const {
+  if (in_header_) return std::nullopt;
+  return Stored{position_, stored_size_};
 }
 
 std::optional<std::uint64_t> XisfBlock::position_in_file() const {

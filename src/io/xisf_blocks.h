@@ -24,8 +24,15 @@ class XisfBlock {
   [[nodiscard]] bool big_endian() const { return big_endian_; }
   /// "none" or as in the file, without sizes: "zstd+sh".
   [[nodiscard]] std::string compression() const;
+  /// The algorithm, "sha-256"; empty without one.
+  [[nodiscard]] std::string checksum() const { return checksum_.substr(0, checksum_.find(':')); }
   /// Bytes of the unpacked block.
   [[nodiscard]] std::uint64_t size() const { return packed_ ? unpacked_size_ : stored_size_; }
+  /// Where a block that lies behind the header starts, and how many bytes it has there.
+  struct Stored {
+    std::uint64_t position = 0, size = 0;
+  };
+  [[nodiscard]] std::optional<Stored> attachment() const;
   /// Where the bytes lie in the file as they are, if they do.
   [[nodiscard]] std::optional<std::uint64_t> position_in_file() const;
   /// Compares the checksum, if there is one, in little memory.

@@ -1,8 +1,4 @@
 // Feeds any bytes to the reader of one format, LIMPID_FUZZ_FORMAT: they are read or refused.
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cstdint>
 #include <cstdlib>
 #include <string>
 
@@ -10,6 +6,7 @@
 #include <limpid/io.h>
 
 #include "io/format.h"
+#include "memory_file.h"
 
 namespace {
 
@@ -21,25 +18,6 @@ limpid::io::Format format() {
   if (name == "png") return limpid::io::png_format();
   return limpid::io::jpeg_format();
 }
-
-/// A file in memory, since readers take paths.
-class MemoryFile {
- public:
-  MemoryFile() : descriptor_(::memfd_create("fuzz", MFD_CLOEXEC)) {}
-  ~MemoryFile() { ::close(descriptor_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-  void hold(const std::uint8_t* data, std::size_t size) const {
-    if (::ftruncate(descriptor_, 0) != 0 ||
-        ::pwrite(descriptor_, data, size, 0) != static_cast<ssize_t>(size)) {
-      std::abort();
-    }
-  }
-  [[nodiscard]] std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
- private:
-  int descriptor_;
-};
 
 }  // namespace
 
