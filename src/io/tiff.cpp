@@ -177,18 +177,20 @@ class TiffSource final : public ImageSource {
     describe_colours(samples);
   }
 
+  /// Extra samples of no stated kind are what some writers call the second and third channel.
+  [[nodiscard]] int alpha_samples() const {
+    std::uint16_t extra = 0;
+    std::uint16_t* kinds = nullptr;
+    TIFFGetFieldDefaulted(tiff_.get(), TIFFTAG_EXTRASAMPLES, &extra, &kinds);
+    return static_cast<int>(std::count_if(
+        kinds, kinds + extra, [](std::uint16_t kind) { return kind != EXTRASAMPLE_UNSPECIFIED; }));
+  }
+
   void describe_colours(int samples) {
     std::uint16_t photometric = 0;
     if (TIFFGetField(tiff_.get(), TIFFTAG_PHOTOMETRIC, &photometric) != 1) {
       photometric = samples >= 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK;
     }
-    std::uint16_t extra = 0;
-    std::uint16_t* kinds = nullptr;
-    TIFFGetFieldDefaulted(tiff_.get(), TIFFTAG_EXTRASAMPLES, &extra, &kinds);
-    // Extra samples of no stated kind are what some writers call the second and third channel.
-    const auto alpha = std::count_if(
-        kinds, kinds + extra, [](std::uint16_t kind) { return kind != EXTRASAMPLE_UNSPECIFIED; });
-    const auto colours = samples - alpha;
     switch (photometric) {
       case PHOTOMETRIC_MINISWHITE:
         if (is_float(decoding_.type)) refuse("white-is-zero floats; save as black-is-zero");
@@ -196,7 +198,7 @@ class TiffSource final : public ImageSource {
         [[fallthrough]];
       case PHOTOMETRIC_MINISBLACK:
         // Some writers store three channels without calling them RGB.
-        info_.channels = colours == 3 ? 3 : 1;
+        info_.channels = samples - alpha_samples() == 3 ? 3 : 1;
         break;
       case PHOTOMETRIC_RGB:
         info_.channels = 3;

@@ -73,8 +73,4 @@ std::string block_checksum(std::span<const std::byte> bytes, Checksum checksum);
 
 std::string base64(std::span<const std::byte> bytes);
 
-/// Byte j of every item, then byte j + 1 of every item, and so on.
-std::vector<std::byte> shuffle(std::span<const std::byte> bytes, std::size_t item_bytes);
-std::vector<std::byte> unshuffle(std::span<const std::byte> bytes, std::size_t item_bytes);
-
 }  // namespace limpid::io

@@ -1,4 +1,5 @@
 #include "xisf_blocks.h"
+#include "xisf_codecs.h"
 
 #include <cmath>
 

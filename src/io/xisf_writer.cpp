@@ -12,6 +12,7 @@
 
 #include <limpid/error.h>
 
+#include "raw_pixels.h"
 #include "xisf_blocks.h"
 
 namespace limpid::io {
@@ -112,8 +113,8 @@ class XisfWriter {
     const std::size_t bytes = pixels.size() * sample_bytes(job_->type);
     const bool plain = job_->options.compression == Compression::none;
     if (plain && job_->options.checksum == Checksum::none) {
-      attachments_.push_back(
-          {image.append_attribute("location"), bytes, [this] { stream_pixels(); }});
+      attachments_.push_back({image.append_attribute("location"), bytes,
+                              [this] { write_samples(*file_, *job_, encoding()); }});
       return;
     }
     std::vector<std::byte> encoded(bytes);
@@ -294,21 +295,6 @@ class XisfWriter {
       std::string next = header_text();
       if (preamble_bytes + next.size() <= attachments_.front().position) return next;
       header = std::move(next);
-    }
-  }
-
-  void stream_pixels() {
-    constexpr std::size_t chunk_samples = std::size_t{1} << 17;  // stays in the cache
-    const std::size_t bytes = sample_bytes(job_->type);
-    std::vector<std::byte> chunk(chunk_samples * bytes);
-    const std::span<const float> pixels = job_->frame.image.pixels();
-    for (std::size_t first = 0; first < pixels.size(); first += chunk_samples) {
-      job_->progress.throw_if_stopped();
-      const auto part = pixels.subspan(first, std::min(chunk_samples, pixels.size() - first));
-      encode(part, encoding(), chunk);
-      file_->write(std::span(chunk).first(part.size() * bytes));
-      job_->progress(static_cast<double>(first + part.size()) / static_cast<double>(pixels.size()),
-                     "writing");
     }
   }
 

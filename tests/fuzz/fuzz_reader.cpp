@@ -29,11 +29,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   file.hold(data, size);
   try {
-    limpid::TileReader tiles(file.path());
-    const limpid::Size whole = tiles.info().size;
-    tiles.read({whole.width / 2, whole.height / 2, 1, 1});
+    const auto source = reader.open(file.path(), 0);
+    const limpid::Size whole = source->info().size;
     // Large frames are slow, and their rows all go the same way.
-    if (whole.pixels() < 1000000) limpid::read_frame(file.path());
+    const limpid::Rect part = whole.pixels() < 10000
+                                  ? limpid::Rect{0, 0, whole.width, whole.height}
+                                  : limpid::Rect{whole.width / 2, whole.height / 2, 1, 1};
+    limpid::Image pixels(source->info().channels, part.size());
+    source->read(part, pixels.view());
   } catch (const limpid::Error& error) {
     if (error.kind() != limpid::ErrorKind::bad_input) std::abort();
   }
