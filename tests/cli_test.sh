@@ -121,6 +121,25 @@ if has_command convert; then
   expect 0 info --json back.fits
   check "the header came through XISF and back" grep -q 'flat' out
   expect 0 convert "Pferdekopf-Nebel größer 馬頭.fits" "größer 馬頭.tif"
+
+  # a folder of files; one of them is broken
+  expect 3 convert flat.fits nonsense.fits "Pferdekopf-Nebel größer 馬頭.fits" all/ --format xisf
+  check "the good files of a batch are converted" test -s all/flat.xisf -a \
+    -s "all/Pferdekopf-Nebel größer 馬頭.xisf" -a ! -e all/nonsense.xisf
+  expect 2 convert flat.fits other.xisf --format fits
+  check "an ending and another --format are told of" grep -q 'ending' err
+
+  # streams
+  "$limpid" convert -q flat.fits - --format xisf --compress zstd >stream.xisf 2>err
+  check "a frame on standard output is exit code 0" test $? -eq 0
+  expect 0 info stream.xisf
+  check "what went through standard output is whole" grep -q 'xisf, 40 x 40.*zstd' out
+  "$limpid" convert -q - - <stream.xisf 2>err | "$limpid" info - >out 2>>err
+  check "standard input is read, and its format kept" grep -q '^-: xisf, 40 x 40' out
+  expect 2 convert flat.fits - --json
+  check "a frame and JSON do not share standard output" empty out
+  "$limpid" convert -q flat.fits - >/dev/full 2>err
+  check "a full standard output is exit code 4 for a frame, too" test $? -eq 4
 fi
 
 if has_command measure; then

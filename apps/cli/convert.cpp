@@ -26,7 +26,7 @@ Enumeration chosen(const std::string& word, const std::vector<std::string>& word
 }
 
 const std::vector<std::string> depths{"as-input", "u8", "u16", "f32"};
-const std::vector<std::string> compressions{"none", "zlib", "lz4", "zstd", "rice"};
+const std::vector<std::string> compressions{"none", "zlib", "lz4", "zstd", "rice", "lzw"};
 const std::vector<std::string> checksums{"none",    "sha-1",    "sha-256",
                                          "sha-512", "sha3-256", "sha3-512"};
 
@@ -66,6 +66,7 @@ Result convert(const Job& job, const Options& options, const std::string& histor
                              .compression = chosen<Compression>(options.compress, compressions),
                              .checksum = chosen<Checksum>(options.checksum, checksums),
                              .overwrite = options.overwrite,
+                             .format = options.format == "as-input" ? "" : options.format,
                              .history = history};
   check_writable(job.output, writing);
   Frame frame = read_frame(job.input, {.image = options.image}, progress.part(0.0, 0.5));
@@ -89,12 +90,13 @@ void add_convert(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
   Command command(app, common, "convert", "Writes a frame in another format, depth or packing.",
                   "limpid convert m31.fits m31.xisf --compress zstd");
-  command.inputs(options->paths, "what to read, and last the file or FOLDER/ to write")
+  command
+      .inputs(options->paths, "what to read, and last the file or FOLDER/ to write; - is a stream")
       .choice("--format", options->format, {"as-input", "fits", "xisf", "tif", "png"},
-              "format of the files in FOLDER/")
+              "format of the files in FOLDER/, or of a stream")
       .choice("--depth", options->depth, depths, "samples: unsigned integers or floats")
       .choice("--compress", options->compress, compressions,
-              "packing; FITS: zlib, rice; XISF: zlib, lz4, zstd; TIFF: zlib, zstd")
+              "packing; FITS: zlib, rice; XISF: zlib, lz4, zstd; TIFF: zlib, zstd, lzw")
       .choice("--checksum", options->checksum, checksums, "of each block of an XISF file")
       .option("--image", options->image, {0, 9999}, "which image of a file that holds several")
       .flag("--stretch", options->stretch, "make it visible: sky dark grey, faint things bright")
