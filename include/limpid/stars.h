@@ -128,7 +128,7 @@ class PsfField {
   }
   [[nodiscard]] const EffectivePsf* effective() const { return effective_.get(); }
   /// What lies beyond the Moffat at this place, as EffectivePsf::residual; empty when nothing is
-  /// known, and on a binned grid. Without the channel's colour shift if `centred`.
+  /// known. Without the channel's colour shift if `centred`.
   [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px,
                                             bool centred = false) const;
   /// The whole PSF, Moffat and residual: (1, side, side), sums to 1, centred as Psf::kernel.

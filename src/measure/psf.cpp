@@ -91,10 +91,26 @@ PsfField PsfField::shifted(float x, float y) const {
 
 std::vector<float> PsfField::residual(float x, float y, int channel, int side_px,
                                       bool centred) const {
-  if (!effective_ || scale_ != 1) return {};
+  if (!effective_) return {};
   const Psf psf = at(x, y, channel);
-  return effective_->residual(origin_x_ + x, origin_y_ + y, channel, side_px, centred ? 0 : psf.dx,
-                              centred ? 0 : psf.dy);
+  // On a binned grid each pixel holds the sum of factor * factor of the frame's, whose centres lie
+  // up to (factor - 1) / 2 around its own.
+  const int factor = static_cast<int>(std::lround(scale_)), fine_side = factor * side_px;
+  const auto shift = [&](float by) {
+    return (centred ? 0 : scale_ * by) + 0.5F * static_cast<float>(factor - 1) +
+           static_cast<float>(factor * (side_px / 2) - fine_side / 2);
+  };
+  const auto fine = effective_->residual(origin_x_ + scale_ * x, origin_y_ + scale_ * y, channel,
+                                         fine_side, shift(psf.dx), shift(psf.dy));
+  if (factor == 1) return fine;
+  std::vector<float> sums(static_cast<std::size_t>(side_px * side_px));
+  for (int j = 0; j < fine_side; ++j) {
+    for (int i = 0; i < fine_side; ++i) {
+      sums[static_cast<std::size_t>(j / factor * side_px + i / factor)] +=
+          fine[static_cast<std::size_t>(j * fine_side + i)];
+    }
+  }
+  return sums;
 }
 
 Image PsfField::kernel(float x, float y, int channel, int side_px) const {
