@@ -78,17 +78,31 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport&
   }
   known.assumed.beta = assumed_beta;
   known.assumed.fwhm_px = o.psf_fwhm_px.value_or(assumed_fwhm_px);
-  if (!known.field && !o.psf_fwhm_px) {
-    if (!o.no_stars) {
-      throw Error(ErrorKind::failed,
-                  "only " + std::to_string(known.catalogue.stars.size()) +
-                      " stars found, too few to measure the PSF; give --psf FWHM, or --no-stars "
-                      "for the Moon, planets and starless frames");
-    }
-    report.notes.push_back(
-        "no stars and no --psf: a PSF of 3 px was assumed; look at the result and give --psf FWHM");
-    progress.say(report.notes.back());
+  if (known.field || o.psf_fwhm_px) return known;
+  std::array<char, 200> text{};
+  if (const auto estimate = estimate_psf_from_spectrum(frame, o.threads)) {
+    known.assumed.fwhm_px = std::clamp(estimate->fwhm_px, 0.5F, 16.0F);
+    std::snprintf(
+        text.data(), text.size(),
+        "no stars to measure: a round PSF of %.1f px (known to %.0f %%) was estimated from "
+        "the nebula's power spectrum; --psf FWHM overrides it",
+        static_cast<double>(estimate->fwhm_px),
+        100 * static_cast<double>(estimate->relative_error));
+  } else if (o.no_stars) {
+    std::snprintf(
+        text.data(), text.size(),
+        "no stars and no --psf: a PSF of %.0f px was assumed; look at the result and give "
+        "--psf FWHM",
+        static_cast<double>(assumed_fwhm_px));
+  } else {
+    throw Error(ErrorKind::failed,
+                "no field of stars to measure the PSF (" +
+                    std::to_string(known.catalogue.stars.size()) +
+                    " objects found, too few or unlike each other); give --psf FWHM, or --no-stars "
+                    "for the Moon, planets and starless frames");
   }
+  report.notes.emplace_back(text.data());
+  progress.say(report.notes.back());
   return known;
 }
 
