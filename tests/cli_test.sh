@@ -161,6 +161,8 @@ if has_command deconvolve; then
   check "the report tells of the re-blurring" grep -q '"reblurring"' report.json
   expect 4 deconvolve sky.fits -o other.fits --psf 3 --no-stars --trust-map map.fits
   check "an existing trust map stops the run first" test ! -e other.fits
+  expect 0 deconvolve sky.fits -o other.fits --psf 3 --no-stars --report report2.json
+  check "a report comes without a map too" grep -q '"reblurring"' report2.json
   expect 2 deconvolve sky.fits flat.fits -o folder/ --trust-map map2.fits
 
   # sixteen megapixels take longer than the three seconds until Ctrl-C; starting takes up to one

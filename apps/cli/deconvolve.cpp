@@ -239,7 +239,7 @@ void add_deconvolve(CLI::App& app, const Common& common) {
       frame.image = std::move(result.image);
       if (own.region) shift_reference_pixel(frame.metadata, *own.region);
       write_frame(job.output, frame, writing);
-      if (!result.trust_map.empty())
+      if (!o.trust_map.empty())
         write_trust_map(o.trust_map, std::move(result.trust_map), frame.metadata, writing);
       Result words{to_json(job, result.report), in_words(job, result.report)};
       reports.push_back(words.json);

@@ -52,8 +52,8 @@ struct Metadata {
   /// stored value = offset + scale * pixel value. Unsigned integers and signed ones of 16 bits map
   /// their largest value to 1, zero stays zero. Floats, and integers without a natural white
   /// (signed 32 and 64 bits, FITS with BSCALE), are divided by the smallest of 1, 2^8, 2^16, 2^32
-  /// that brings them to about [0,1] (up to 2), or by 2^-8, 2^-16, ... when all are tiny: powers of
-  /// two keep every bit.
+  /// that brings them to about [0,1] (peaks up to 16, with 2^8 up to 2: restored stars rise above
+  /// the clipping), or by 2^-8, 2^-16, ... when all are tiny: powers of two keep every bit.
   double scale = 1.0, offset = 0.0;
   bool bottom_up = false;  ///< rows stored bottom first (FITS without ROWORDER TOP-DOWN)
   std::vector<HeaderCard> cards;

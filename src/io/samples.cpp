@@ -218,8 +218,14 @@ float largest_finite(std::span<const float> values) {
 }
 
 double scale_for_largest(double largest) {
-  double scale = 1.0;
-  while (largest > 2.0 * scale && scale < 4294967296.0) scale *= scale == 65536.0 ? 65536.0 : 256.0;
+  struct Range {
+    double scale, largest;
+  };
+  // Twice 255 only: above that a twelve-bit camera is more likely than a frame of eight bits.
+  constexpr std::array ranges{Range{1.0, 16.0}, Range{256.0, 2.0 * 256.0},
+                              Range{65536.0, 16.0 * 65536.0}};
+  const auto range = std::ranges::find_if(ranges, [&](Range r) { return largest <= r.largest; });
+  double scale = range == ranges.end() ? 4294967296.0 : range->scale;
   // Fluxes in janskys and the like: nobody's [0,1].
   constexpr double tiny = 1.0 / 65536.0;
   if (largest > 0.0 && largest < tiny) {

@@ -47,8 +47,8 @@ float largest_finite(std::span<const float> values);
 
 /// The divisor that brings float samples with this largest value to about [0,1]: 1, 2^8, 2^16 or
 /// 2^32, and 2^-8, 2^-16, ... for frames that are tiny as a whole. Powers of two, so that dividing
-/// and multiplying back keeps every bit; up to twice the range is accepted, because stacking and
-/// sharpening overshoot.
+/// and multiplying back keeps every bit. Up to sixteen times the ranges of 1 and 2^16 is accepted: a
+/// clipped star that sharpening completes rises to several times the clipping.
 double scale_for_largest(double largest);
 
 /// IEEE 754 binary16.

@@ -94,9 +94,12 @@ TEST(Samples, Binary16RoundsToTheNearestEvenNumber) {
 TEST(Samples, ScaleOfFloatsIsAPowerOfTwoThatToleratesOvershoot) {
   EXPECT_EQ(scale_for_largest(0.0), 1.0);
   EXPECT_EQ(scale_for_largest(1.3), 1.0);
+  EXPECT_EQ(scale_for_largest(2.2), 1.0) << "a restored star";
   EXPECT_EQ(scale_for_largest(255.0), 256.0);
   EXPECT_EQ(scale_for_largest(65535.0), 65536.0);
+  EXPECT_EQ(scale_for_largest(3500.0), 65536.0) << "twelve bits";
   EXPECT_EQ(scale_for_largest(107850.0), 65536.0);
+  EXPECT_EQ(scale_for_largest(2.2 * 65535.0), 65536.0) << "a restored star";
   EXPECT_EQ(scale_for_largest(4294967295.0), 4294967296.0);
   EXPECT_EQ(scale_for_largest(1e30), 4294967296.0);
   const double tiny = scale_for_largest(3e-12);
