@@ -180,7 +180,9 @@ struct TrainOptions {
   Device device;
   Precision precision = Precision::automatic;  ///< of the convolutions; weights stay float32
   bool resume = false;
-  std::filesystem::path initial_weights;  ///< start from these instead of from random ones
+  /// Start from these instead of from random ones; they may have fewer residual blocks, and those
+  /// added change nothing until they are trained (Net2Net: Chen, Goodfellow and Shlens 2016).
+  std::filesystem::path initial_weights;
   std::string config_text;  ///< the configuration file, kept in the weights by its hash
 };
 

@@ -104,6 +104,17 @@ Model load_model(const std::filesystem::path& path) {
   return model;
 }
 
+void add_missing_blocks(Architecture& network, std::map<std::string, torch::Tensor>& tensors) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& item : network.named_parameters()) {
+    const std::string& name = item.key();
+    const bool first = name.find(".first.") != std::string::npos,
+               second = name.find(".second.") != std::string::npos;
+    if (first) tensors.emplace(name, item.value().detach().clone());
+    if (second) tensors.emplace(name, torch::zeros_like(item.value()));
+  }
+}
+
 void load_parameters(Architecture& network, const std::map<std::string, torch::Tensor>& tensors,
                      const std::string& prefix, const std::filesystem::path& path) {
   const torch::NoGradGuard no_grad;

@@ -33,6 +33,10 @@ NetworkInfo model_info(const std::filesystem::path& path,
 /// missing or of another shape.
 void load_parameters(Architecture& network, const std::map<std::string, torch::Tensor>& tensors,
                      const std::string& prefix, const std::filesystem::path& path);
+/// Gives `tensors` of a network with fewer residual blocks those that it lacks, with the second
+/// convolution at zero: the block returns what comes in.
+void add_missing_blocks(Architecture& network, std::map<std::string, torch::Tensor>& tensors);
+
 /// 64-bit FNV-1a (Fowler, Noll, Vo) in hexadecimal, enough to tell two texts apart.
 std::string hash_text(const std::string& text);
 

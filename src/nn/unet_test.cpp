@@ -84,6 +84,24 @@ TEST(Mixing, ViewIsOddAndRisesEverywhere) {
   EXPECT_TRUE(torch::allclose(seen, -seen.flip(0), 1e-4, 1e-4));
 }
 
+TEST(ModelFile, AddedBlocksChangeNothing) {
+  torch::manual_seed(7);
+  const auto small = build_architecture("guided_unet", {{8, 12}, {0, 1, 1}});
+  std::map<std::string, torch::Tensor> tensors;
+  {
+    const torch::NoGradGuard no_grad;
+    for (const auto& item : small->named_parameters())
+      tensors[item.key()] = item.value().normal_(0, 0.1).clone();
+  }
+  const auto large = build_architecture("guided_unet", {{8, 12}, {1, 1, 2}});
+  add_missing_blocks(*large, tensors);
+  load_parameters(*large, tensors, "", "memory");
+  EXPECT_GT(large->parameters().size(), small->parameters().size());
+
+  const auto controls = torch::randn({2, control_count});
+  EXPECT_TRUE(torch::equal(small->forward(planes(2), controls), large->forward(planes(2), controls)));
+}
+
 TEST(ModelFile, KeepsWeightsToHalfPrecisionAndRefusesOtherShapes) {
   const auto path = std::filesystem::temp_directory_path() /
                     ("limpid_model_" + std::to_string(::getpid()) + ".safetensors");

@@ -327,7 +327,8 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       adam.state()[c10::guts::to_string(item.value().unsafeGetTensorImpl())] = std::move(state);
     }
   } else if (!options.initial_weights.empty()) {
-    const TensorFile file = read_safetensors(options.initial_weights);
+    TensorFile file = read_safetensors(options.initial_weights);
+    add_missing_blocks(*network, file.tensors);
     load_parameters(*network, file.tensors, "", options.initial_weights);
     if (const auto known = file.metadata.find("steps"); known != file.metadata.end())
       earlier_steps = std::stoll(known->second);
