@@ -207,9 +207,11 @@ TEST(ReportStars, SaysWhatTheFieldShows) {
 TEST(ReportStars, IsClearAboutAFrameWithoutStars) {
   StarCatalogue catalogue;
   catalogue.frame = {100, 100};
-  catalogue.sky.resize(1);
+  catalogue.sky = {{.sky = 0.1F, .sigma = 0.001F}};
   const auto report = report_stars(catalogue, std::nullopt);
   EXPECT_EQ(report.summary, "No stars were found.");
+  catalogue.sky = {{.sky = 0.1F, .sigma = 0}};
+  EXPECT_NE(report_stars(catalogue, std::nullopt).summary.find("constant"), std::string::npos);
   EXPECT_TRUE(report.field.empty());
 }
 

@@ -117,8 +117,10 @@ bool well_measured(const Star& star) {
 /// Three and more fits that yet gave no field are of knots and galaxies, not of stars.
 constexpr std::ptrdiff_t too_many_to_disagree = 3;
 
-const char* why_unmeasured(const FrameReport& report, std::ptrdiff_t fitted) {
-  if (report.stars_detected == 0) return "No stars were found.";
+const char* why_unmeasured(const FrameReport& report, std::ptrdiff_t fitted, bool has_scatter) {
+  if (report.stars_detected == 0)
+    return has_scatter ? "No stars were found."
+                       : "The frame is constant or holds no data, so there are no stars.";
   if (fitted >= too_many_to_disagree) {
     return "Point-like objects were found, but they do not share one profile as stars do: knots of "
            "a nebula or galaxies, most likely.";
@@ -157,7 +159,9 @@ FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<Psf
   if (report.stars_used == 0) {
     report.sampling_verdict = "unknown";
     report.sampling_reason = "no star could be measured";
-    report.summary = why_unmeasured(report, fitted);
+    report.summary = why_unmeasured(
+        report, fitted,
+        std::ranges::any_of(catalogue.sky, [](const SkyLevel& level) { return level.sigma > 0; }));
     return report;
   }
   report.fwhm_px_median = median(widths);
