@@ -34,7 +34,7 @@ TEST(Restoration, ShippedWeightsRestoreASimulatedNight) {
   const TrustReport& stars = *result.report.trust;
   ASSERT_GT(stars.stars_compared, 20);
   // a frame has one PSF field and few stars here: three times what docs/models.md states
-  EXPECT_NEAR(stars.fwhm_ratio.median, 0.75, 0.08);
+  EXPECT_NEAR(stars.fwhm_ratio.median, 0.75, 0.03);
   EXPECT_NEAR(stars.flux_ratio.median, 1, 0.06);
   EXPECT_LT(stars.centroid_shift_px.median, 0.15);
   EXPECT_LT(stars.ellipticity_after.median, stars.ellipticity_before.median);

@@ -75,10 +75,12 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
         {"field_order", r.field_order}}},
       {"asked",
        {{"star_fwhm_px", r.fwhm_asked_px}, {"nonstellar_fwhm_px", r.nonstellar_fwhm_asked_px}}},
+      {"sharpen_stars_requested", r.sharpen_stars_requested},
       {"tiles", r.tiles},
       {"tile_px", r.tile_px},
       {"binned_by", r.binned_by},
       {"pixels_without_data", r.pixels_without_data},
+      {"stars_put_back", r.stars_put_back},
       {"seconds", r.seconds},
       {"network_seconds", r.network_seconds},
       {"megapixels_per_s", r.megapixels_per_s}};

@@ -40,9 +40,12 @@ struct DeconvolveReport {
   int stars_used = 0, field_order = 0;
   bool psf_measured = false;
   double fwhm_asked_px = 0, nonstellar_fwhm_asked_px = 0;
+  /// Of the network, so that stars get the width asked for; of the last pass.
+  double sharpen_stars_requested = 0;
   int tiles = 0, tile_px = 0, binned_by = 1;
   double seconds = 0, network_seconds = 0, megapixels_per_s = 0;
   std::size_t pixels_without_data = 0;
+  int stars_put_back = 0;  ///< very bright ones that the network could not restore
   std::vector<std::string> notes;
   std::optional<TrustReport> trust;
   std::optional<ReblurReport> reblurring;

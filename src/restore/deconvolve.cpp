@@ -12,8 +12,10 @@
 #include <limpid/tiles.h>
 
 #include "core/parallel.h"
+#include "restore/holes.h"
 #include "restore/normalise.h"
 #include "restore/reblur.h"
+#include "restore/star_width.h"
 
 namespace limpid {
 namespace {
@@ -171,6 +173,21 @@ Image clipped_cores(ConstView tile, const std::optional<float>& saturation) {
 
 Rect grown(Rect r, int by) { return {r.x - by, r.y - by, r.width + 2 * by, r.height + 2 * by}; }
 
+/// One tile of a frame without gaps.
+Image restore_tile(ConstView frame, const Normalisation& normalisation, Rect tile,
+                   const Knowledge& known, const DeconvolveOptions& o, const Network& network,
+                   int threads) {
+  const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
+  const Rect inner{Network::margin_px(), Network::margin_px(), tile.width, tile.height};
+  const Image clipped = clipped_cores(around.view().crop(inner), known.catalogue.saturation);
+  const TileControls controls = controls_at(
+      known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
+      static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
+  const Image answer =
+      network.run(normalisation.apply(around.view()).view(), clipped.view(), controls, threads);
+  return normalisation.undo(answer.view());
+}
+
 /// One pass of the network over `region` of a frame without gaps.
 Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
                 const Network& network, int tile_px, DeconvolveReport& report,
@@ -196,17 +213,10 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
     Rect tile = grid.tile(i);
     tile.x += region.x;
     tile.y += region.y;
-    const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
-    const Rect inner{Network::margin_px(), Network::margin_px(), tile.width, tile.height};
-    const Image clipped = clipped_cores(around.view().crop(inner), known.catalogue.saturation);
-    const TileControls controls = controls_at(
-        known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
-        static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
     const double start = seconds();
-    Image answer = network.run(normalisation.apply(around.view()).view(), clipped.view(), controls,
-                               std::max(1, threads / workers));
+    Image answer = restore_tile(frame, normalisation, tile, known, o, network,
+                                std::max(1, threads / workers));
     const double taken = seconds() - start;
-    answer = normalisation.undo(answer.view());
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
     waiting.emplace(i, std::move(answer));
@@ -248,6 +258,25 @@ Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
       }
       progress.say(report.notes.back());
     }
+  }
+}
+
+/// The sharpening that gives stars the width asked for. Where memory is short it is not looked for.
+float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptions& o,
+                  const Network& network, const Progress& progress) {
+  const Normalisation normalisation(known.catalogue.sky, frame);
+  const auto restore = [&](Rect window, float sharpen_stars) {
+    DeconvolveOptions trial = o;
+    trial.sharpen_stars = sharpen_stars;
+    return restore_tile(frame, normalisation, window, known, trial, network, 1);
+  };
+  const int threads = network.on_cpu() ? std::min(thread_count(o.threads), most_tiles_at_once) : 1;
+  try {
+    return sharpening_to_request(frame, known.catalogue, o.sharpen_stars, restore, threads,
+                                 progress);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::exhausted) throw;
+    return o.sharpen_stars;
   }
 }
 
@@ -333,8 +362,14 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
     ++factor;
   Image result;
   if (factor == 1) {
-    result = run_with_fallback(frame, region, known, o, network, report, progress.part(0.15, 1),
-                               fallback);
+    DeconvolveOptions requested = o;
+    if (known.field && !o.correct_only && !o.no_stars) {
+      requested.sharpen_stars =
+          request_for(frame, known, o, network, progress.part(0.15, 0.2));
+    }
+    report.sharpen_stars_requested = requested.sharpen_stars;
+    result = run_with_fallback(frame, region, known, requested, network, report,
+                               progress.part(0.2, 1), fallback);
   } else {
     report.binned_by = factor;
     report.notes.push_back("stars are over 8 px wide: processed on a grid binned by " +
@@ -461,6 +496,16 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
     const Image part = copy(intensity.view().crop(region));
     sharp = recolour(colour.view().crop(region), part.view(), sharp.view(), colour_sky,
                      before.catalogue.sky.at(0));
+  }
+
+  const std::vector<SkyLevel>& sky = luminance ? colour_sky : before.catalogue.sky;
+  report.stars_put_back = put_back_holes(
+      given.crop(region), sharp.view(), sky,
+      report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px));
+  if (report.stars_put_back > 0) {
+    report.notes.push_back(std::to_string(report.stars_put_back) +
+                           " very bright star(s) stay as recorded: the network made holes there");
+    progress.say(report.notes.back());
   }
 
   if (options.reblur) {
