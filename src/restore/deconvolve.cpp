@@ -214,8 +214,8 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
     tile.x += region.x;
     tile.y += region.y;
     const double start = seconds();
-    Image answer = restore_tile(frame, normalisation, tile, known, o, network,
-                                std::max(1, threads / workers));
+    Image answer =
+        restore_tile(frame, normalisation, tile, known, o, network, std::max(1, threads / workers));
     const double taken = seconds() - start;
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
@@ -364,8 +364,7 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
   if (factor == 1) {
     DeconvolveOptions requested = o;
     if (known.field && !o.correct_only && !o.no_stars) {
-      requested.sharpen_stars =
-          request_for(frame, known, o, network, progress.part(0.15, 0.2));
+      requested.sharpen_stars = request_for(frame, known, o, network, progress.part(0.15, 0.2));
     }
     report.sharpen_stars_requested = requested.sharpen_stars;
     result = run_with_fallback(frame, region, known, requested, network, report,
@@ -501,7 +500,8 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
   const std::vector<SkyLevel>& sky = luminance ? colour_sky : before.catalogue.sky;
   report.stars_put_back = put_back_holes(
       given.crop(region), sharp.view(), sky,
-      report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px));
+      report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px),
+      options.threads);
   if (report.stars_put_back > 0) {
     report.notes.push_back(std::to_string(report.stars_put_back) +
                            " very bright star(s) stay as recorded: the network made holes there");

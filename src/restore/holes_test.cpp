@@ -23,7 +23,7 @@ TEST(PutBackHoles, AStarWithAHoleIsAsItWasRecorded) {
   const Image before = two_stars();
   Image after = copy(before.view());
   for (float& pixel : after.pixels()) pixel = 0.1F + 0.5F * (pixel - 0.1F);  // restored somehow
-  after.view()(1, 50, 44) = 0.05F;  // in one channel
+  after.view()(1, 50, 44) = 0.05F;                                           // in one channel
   EXPECT_EQ(put_back_holes(before.view(), after.view(), sky, 3), 1);
   for (int c = 0; c < 3; ++c) {
     for (int y = 47; y < 54; ++y) {

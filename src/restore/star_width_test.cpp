@@ -62,7 +62,8 @@ TEST(SharpeningToRequest, IsWhatWasAskedWhereNothingCanBeMeasured) {
 TEST(SharpeningToRequest, GoesOnWithTheRequestWhenMoreDoesNotHelp) {
   const Image frame = synthetic::make_field(settings()).frame;
   const auto unchanged = [&](Rect window, float) { return copy(frame.view().crop(window)); };
-  EXPECT_EQ(sharpening_to_request(frame.view(), detect_stars(frame.view()), 0.3F, unchanged, 1), 0.3F);
+  EXPECT_EQ(sharpening_to_request(frame.view(), detect_stars(frame.view()), 0.3F, unchanged, 1),
+            0.3F);
 }
 
 }  // namespace
