@@ -407,6 +407,14 @@ void serve(const ServeOptions& options, const std::function<void(const Serving&)
   server.set_tcp_nodelay(true);
   server.set_payload_max_length(options.max_upload);
 
+  int listening = -1;
+  server.set_socket_options([&](int socket) {
+    // not SO_REUSEPORT, with which a second server would share the port in silence
+    const int yes = 1;
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    listening = socket;
+  });
+
   const bool guarded_by_token = !is_loopback(options.bind);
   const std::string address = in_url(options.bind);
   const int port = options.port == 0 ? server.bind_to_any_port(options.bind)
@@ -415,6 +423,8 @@ void serve(const ServeOptions& options, const std::function<void(const Serving&)
   if (port < 0)
     throw Error(ErrorKind::failed, address + ":" + std::to_string(options.port) +
                                        ": cannot be had; another --port may be free");
+  // the library lets five connections wait, and the sixth for seconds
+  ::listen(listening, SOMAXCONN);
   const std::string with_port = ":" + std::to_string(port);
   Gate gate;
   if (guarded_by_token) {

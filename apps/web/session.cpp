@@ -307,6 +307,8 @@ Json Session::preview(const Json& request) {
   std::vector<std::string> words{"deconvolve", task->frame->path.string(), "-o", "preview.fits"};
   std::ranges::move(option_words(task->options, folder_), std::back_inserter(words));
   task->arguments = parse_deconvolve(words);
+  cli::pipeline_options(task->arguments,
+                        threads_);  // what the parser lets through, such as --psf 99
   const Size size = task->frame->size();
   const Rect asked = rect_of(request, "region");
   if (asked.width < 1 || asked.height < 1 || asked.width > largest_preview_px ||
@@ -343,6 +345,8 @@ void Session::run(const Json& request) {
   std::vector<std::string> words{"deconvolve", task->frame->path.string(), "-o", "result.fits"};
   std::ranges::move(option_words(task->options, folder_), std::back_inserter(words));
   task->arguments = parse_deconvolve(words);
+  cli::pipeline_options(task->arguments,
+                        threads_);  // what the parser lets through, such as --psf 99
   const std::scoped_lock lock(mutex_);
   const auto is_run = [](const std::shared_ptr<Task>& t) { return t->kind == Task::Kind::run; };
   if ((running_ && is_run(running_)) || std::ranges::any_of(waiting_, is_run))
@@ -616,7 +620,7 @@ Json Session::command(const Json& request) const {
   const auto open = frame();
   const auto words = words_of(open->path, folder_.target(text_of(request, "name")),
                               flag_of(request, "overwrite"), with_defaults(request), folder_);
-  parse_deconvolve({words.begin() + 1, words.end()});
+  cli::pipeline_options(parse_deconvolve({words.begin() + 1, words.end()}), threads_);
   return {{"command", cli::shell_words(words)}};
 }
 

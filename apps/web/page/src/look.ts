@@ -17,7 +17,7 @@ export class LookPanel {
     this.slider.addEventListener('dblclick', () => { this.slider.value = '0.25'; this.slider.dispatchEvent(new Event('input')); });
     this.linked.addEventListener('change', () => { ui.look = { ...ui.look, linked: this.linked.checked }; quick(); });
     byId('look').append(this.canvas, h('div', { class: 'look-row' },
-      h('label', { for: 'sky' }, 'Stretch'), this.slider,
+      h('label', { for: 'sky', class: 'sky' }, 'Stretch'), this.slider,
       h('label', { class: 'check', title: 'One black point for all channels: the sky keeps its colour' }, this.linked, 'Linked')));
   }
 
@@ -44,7 +44,7 @@ export class LookPanel {
     context.clearRect(0, 0, width, height);
     context.globalCompositeOperation = 'lighter';
     const most = Math.max(1, ...counts.flatMap((own) => own.slice(1, -1)));
-    const colours = counts.length === 3 ? ['#a8504a', '#4f8f58', '#4a70ad'] : ['#9a9a9a'];
+    const colours = counts.length === 3 ? ['#7a302c', '#2c6434', '#2c4078'] : ['#9a9a9a']  // their sum is grey;
     counts.forEach((own, channel) => {
       context.fillStyle = colours[channel] ?? '#999';
       context.beginPath();

@@ -21,6 +21,7 @@ export class SharpenPanel {
   private state: State | null = null;
   private preview: { layer: string; region: Region } | null = null;
   private asked = '';
+  private moved = false;
   private ask = settled(90, () => void this.renew());
   private spell = settled(150, () => void this.spellCommand());
 
@@ -84,6 +85,7 @@ export class SharpenPanel {
   }
 
   private changed(): void {
+    this.moved = true;
     remember();
     this.spell();
     this.ask();
@@ -217,17 +219,22 @@ export class SharpenPanel {
     const key = frame.id + JSON.stringify(request);
     if (key === this.asked) return;
     this.asked = key;
+    const quick = this.moved ? middle(region) : null;
+    this.moved = false;
     this.status.textContent = this.preview ? this.status.textContent : 'measuring…';
     this.element.classList.add('rendering');
     try {
+      // the hand on the slider sees the middle in a tenth of the time
+      if (quick) {
+        await this.place(await post<PreviewAnswer>('/api/preview', { ...request, region: quick }), key);
+        if (this.asked !== key) return;
+      }
       const answer = await post<PreviewAnswer>('/api/preview', request);
       if (this.asked !== key) return;
-      const [x, y, width, height] = answer.region;
-      this.preview = { layer: answer.layer, region: { x, y, width, height } };
-      this.status.textContent = `stars ${answer.fwhm_px.toFixed(2)} → ${answer.fwhm_asked_px.toFixed(2)} px · ${width} × ${height} px in ${answer.seconds.toFixed(1)} s`;
+      this.status.textContent = `stars ${answer.fwhm_px.toFixed(2)} → ${answer.fwhm_asked_px.toFixed(2)} px wide`;
+      await this.place(answer, key);
       this.element.dataset['preview'] = answer.layer;
       for (const note of answer.notes) say(note);
-      await this.redraw();
       this.viewer.onMove();
     } catch (error) {
       if (error instanceof Refusal && error.interrupted) return;
@@ -236,6 +243,13 @@ export class SharpenPanel {
     } finally {
       if (this.asked === key || this.asked === '') this.element.classList.remove('rendering');
     }
+  }
+
+  private async place(answer: PreviewAnswer, key: string): Promise<void> {
+    if (this.asked !== key) return;
+    const [x, y, width, height] = answer.region;
+    this.preview = { layer: answer.layer, region: { x, y, width, height } };
+    await this.redraw();
   }
 
   /// After a change of the stretch, too.
@@ -333,6 +347,14 @@ export class SharpenPanel {
   }
 
   spelled(): void { this.spell(); }
+}
+
+/// One tile of the network in the middle; nothing when the whole is hardly more.
+function middle(region: Region): number[] | null {
+  const side = 512;
+  if (region.width * region.height < 1.5 * side * side) return null;
+  const width = Math.min(side, region.width), height = Math.min(side, region.height);
+  return [region.x + ((region.width - width) >> 1), region.y + ((region.height - height) >> 1), width, height];
 }
 
 function sorted(options: Options): [string, Value][] {

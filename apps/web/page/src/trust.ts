@@ -18,11 +18,11 @@ export class TrustPanel {
   constructor(private viewer: Viewer, private saveMap: () => void) {
     viewer.addPainter((canvas, place, scale) => {
       if (!this.shown || !ui.trust) return;
-      canvas.strokeStyle = '#f2d27a';
-      canvas.lineWidth = 1.5;
+      canvas.strokeStyle = 'rgba(242,210,122,0.5)';
+      canvas.lineWidth = 1;
       for (const tile of this.report?.reblurring?.doubtful_tiles ?? []) {
         const [x, y] = place(tile.x, tile.y);
-        canvas.strokeRect(x, y, tile.width * scale, tile.height * scale);
+        canvas.strokeRect(x + 2, y + 2, tile.width * scale - 4, tile.height * scale - 4);
       }
     });
     new ResizeObserver(() => this.plot?.setSize({ width: Math.max(200, this.element.clientWidth), height: 220 })).observe(this.element);
@@ -97,7 +97,7 @@ export class TrustPanel {
       box.checked = ui.trust;
       parts.push(h('div', { class: 'line' }, h('label', { class: 'switch' }, box, h('span', {}, 'Map over the picture')), h('span', { class: 'space' }),
         h('button', { type: 'button', class: 'plain', id: 'save-map', click: this.saveMap }, 'Save map…')));
-      parts.push(h('p', { class: 'legend' }, h('span', { class: 'swatch below' }), 'too little light', h('span', { class: 'swatch above' }), 'too much (full at 5 σ)'));
+      parts.push(h('p', { class: 'legend' }, h('span', { class: 'swatch below' }), 'less light than recorded', h('span', { class: 'swatch above' }), 'more (full at 5 σ)'));
       if (doubtful.length > 0) {
         parts.push(h('div', { class: 'places' }, ...doubtful.slice(0, 40).map((tile) => h('button', {
           type: 'button', class: 'row', click: () => this.viewer.goTo(tile.x + tile.width / 2, tile.y + tile.height / 2, 3 * tile.width) },
