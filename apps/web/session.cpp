@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int largest_picture_px = 1024;
 constexpr int largest_preview_px = 1024;
+constexpr std::size_t most_previews = 6;  // of several pages, and one that is being replaced
 constexpr std::size_t histogram_pixels = 1000000;
 constexpr int histogram_bins = 160;
 constexpr float trust_full_scale = 5;  // sigma
@@ -272,7 +273,7 @@ Json Session::open(const std::string& name) {
     drop_waiting("another frame was opened");
     old = std::exchange(frame_, opened);
     old_outcome = std::exchange(outcome_, nullptr);
-    preview_ = nullptr;
+    previews_.clear();
     error_ = nullptr;
     notes_.clear();
     changed();
@@ -286,7 +287,7 @@ void Session::close() {
   drop_waiting("the frame was closed");
   old = std::exchange(frame_, nullptr);
   outcome_ = nullptr;
-  preview_ = nullptr;
+  previews_.clear();
   error_ = nullptr;
   notes_.clear();
   changed();
@@ -579,7 +580,8 @@ void Session::perform_preview(Task& task, const Progress& progress) {
   const std::scoped_lock lock(mutex_);
   preview->id = new_id("preview");
   if (frame_ != task.frame) throw Error(ErrorKind::interrupted, "another frame was opened");
-  preview_ = preview;
+  previews_.push_front(preview);
+  if (previews_.size() > most_previews) previews_.pop_back();
   task.answer = {{"layer", preview->id},
                  {"region", {shown.x, shown.y, shown.width, shown.height}},
                  {"seconds", seconds_since(start)},
@@ -666,7 +668,9 @@ std::vector<std::byte> Session::picture(const std::string& layer, int level, Rec
   std::shared_ptr<const Preview> preview;
   {
     const std::scoped_lock lock(mutex_);
-    open = frame_, outcome = outcome_, preview = preview_;
+    open = frame_, outcome = outcome_;
+    const auto found = std::ranges::find(previews_, layer, [](const auto& p) { return p->id; });
+    if (found != previews_.end()) preview = *found;
   }
   if (rect.width > largest_picture_px || rect.height > largest_picture_px)
     throw Error(ErrorKind::usage, "pictures are at most 1024 x 1024 px");
@@ -679,7 +683,7 @@ std::vector<std::byte> Session::picture(const std::string& layer, int level, Rec
     pyramid = &outcome->pyramid;
   } else if (trust && outcome->trust_pyramid) {
     pyramid = &*outcome->trust_pyramid;
-  } else if (open && preview && layer == preview->id) {
+  } else if (open && preview) {
     shown = upright(preview->image.view(), open->frame.metadata.bottom_up);
   } else {
     throw Gone("no such layer");
@@ -721,7 +725,8 @@ Json Session::pixel(int x, int y) const {
   std::shared_ptr<const Preview> preview;
   {
     const std::scoped_lock lock(mutex_);
-    open = frame_, outcome = outcome_, preview = preview_;
+    open = frame_, outcome = outcome_;
+    if (!previews_.empty()) preview = previews_.front();
   }
   if (!open) throw Gone("no frame is open");
   const Size size = open->size();

@@ -119,7 +119,7 @@ class Session {
 
   std::shared_ptr<OpenFrame> frame_;
   std::shared_ptr<const Outcome> outcome_;
-  std::shared_ptr<const Preview> preview_;
+  std::deque<std::shared_ptr<const Preview>> previews_;  ///< newest first
   Json error_;
   std::vector<std::string> notes_;
 

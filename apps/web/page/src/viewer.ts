@@ -39,6 +39,7 @@ export class Viewer {
       animationTime: 0.25,
       springStiffness: 9,
       maxZoomPixelRatio: 16,
+      smoothTileEdgesMinZoom: Infinity,
       minZoomImageRatio: 0.7,
       visibilityRatio: 0.4,
       immediateRender: true,
@@ -53,7 +54,8 @@ export class Viewer {
       if (/^[a-z0-9]$/i.test(key)) event.preventDefaultAction = true;
     });
     this.osd.addHandler('update-viewport', () => this.paint());
-    this.osd.addHandler('animation', () => this.clip());
+    // not 'animation', which a new clip raises again
+    this.osd.addHandler('viewport-change', () => this.clip());
     this.osd.addHandler('resize', () => this.clip());
     this.osd.addHandler('zoom', () => {
       const item = this.layers.get('before')?.item;
@@ -62,8 +64,7 @@ export class Viewer {
       this.osd.drawer.setImageSmoothingEnabled(ratio < 2);
     });
     const settle = settled(80, () => { this.rememberView(); this.onMove(); });
-    this.osd.addHandler('animation', settle);
-    this.osd.addHandler('animation-finish', settle);
+    this.osd.addHandler('viewport-change', settle);
     this.osd.addHandler('resize', settle);
     new ResizeObserver(() => this.paint()).observe(byId('stage'));
     this.followPointer();
@@ -182,16 +183,19 @@ export class Viewer {
     for (const layer of this.layers.values()) {
       const item = layer.item;
       if (!item) continue;
+      const show = (opacity: number) => { if (item.getOpacity() !== opacity) item.setOpacity(opacity); };
       if (!layer.clipped) {
-        item.setOpacity(layer.opacity);
+        show(layer.opacity);
         continue;
       }
       const border = item.viewportToImageCoordinates(
         this.osd.viewport.pointFromPixel(new OpenSeadragon.Point(ui.divider * width, 0), true)).x;
       const left = Math.max(0, border);
       const visible = !this.holding && left < layer.region.width;
-      item.setOpacity(visible ? layer.opacity : 0);
-      if (visible) item.setClip(new OpenSeadragon.Rect(left, 0, layer.region.width - left, layer.region.height));
+      show(visible ? layer.opacity : 0);
+      const clip = item.getClip();
+      if (visible && clip?.x !== left)
+        item.setClip(new OpenSeadragon.Rect(left, 0, layer.region.width - left, layer.region.height));
     }
     this.paint();
   }
