@@ -31,7 +31,7 @@ export function settled(milliseconds: number, body: () => void): () => void {
   };
 }
 
-export function say(text: string, kind: 'note' | 'error' = 'note'): void {
+export function say(text: string, kind: 'note' | 'error' = 'note'): HTMLElement {
   const list = byId('messages');
   for (const old of list.children) if (old.textContent === text) old.remove();
   const message = h('div', { class: `message ${kind}`, ...(kind === 'error' ? { role: 'alert' } : {}) },
@@ -40,6 +40,7 @@ export function say(text: string, kind: 'note' | 'error' = 'note'): void {
   list.append(message);
   while (list.children.length > 3) list.firstElementChild?.remove();
   window.setTimeout(() => message.remove(), kind === 'error' ? 15000 : 6000);
+  return message;
 }
 
 export function complain(error: unknown): void {

@@ -79,10 +79,13 @@ export class Files {
   }
 
   private async take(file: File): Promise<void> {
-    say(`Copying ${file.name}…`);
+    const copying = say(`Copying ${file.name}…`);
     try {
-      await this.open(await upload(file));
+      const name = await upload(file);
+      copying.remove();
+      await this.open(name);
     } catch (error) {
+      copying.remove();
       complain(error);
     }
   }

@@ -18,7 +18,7 @@ export class TrustPanel {
   constructor(private viewer: Viewer, private saveMap: () => void) {
     viewer.addPainter((canvas, place, scale) => {
       if (!this.shown || !ui.trust) return;
-      canvas.strokeStyle = 'rgba(242,210,122,0.5)';
+      canvas.strokeStyle = 'rgba(242,210,122,0.4)';
       canvas.lineWidth = 1;
       for (const tile of this.report?.reblurring?.doubtful_tiles ?? []) {
         const [x, y] = place(tile.x, tile.y);
