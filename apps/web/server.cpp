@@ -394,8 +394,9 @@ class Routes {
 
 void serve(const ServeOptions& options, const std::function<void(const Serving&)>& ready,
            const std::stop_token& stop) {
+  Folder folder(options.folder);
   const auto assets = load_page();
-  Session session(Folder(options.folder), options.threads);
+  Session session(std::move(folder), options.threads);
   httplib::Server server;
   Routes routes(server, session, options.max_upload);
 

@@ -65,7 +65,15 @@ async function until(what, holds, seconds = 20) {
   checks.that(what, false, 'waited in vain');
   return false;
 }
-const shoot = async (page, name) => page.screenshot({ path: join(pictures, `${name}.png`) });
+/// Smaller than the screen: these pictures go into docs/page.md.
+async function shoot(page, name) {
+  const { width, height } = page.viewportSize();
+  if (width < 600) return page.screenshot({ path: join(pictures, `${name}.png`) });
+  const session = await context.newCDPSession(page);
+  const { data } = await session.send('Page.captureScreenshot', { format: 'png', clip: { x: 0, y: 0, width, height, scale: 0.65 } });
+  writeFileSync(join(pictures, `${name}.png`), Buffer.from(data, 'base64'));
+  await session.detach();
+}
 
 /// Waits until the preview is of the options now set.
 async function previewed(page, action) {
