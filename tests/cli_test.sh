@@ -75,6 +75,14 @@ expect 2
 expect 2 no-such-command
 check "an unknown command is told of in one line" one_error_line
 
+# ---- the page ----
+
+if has_command serve; then
+  expect 3 serve no-such-folder
+  check "serve tells of a missing folder in one line" one_error_line
+  expect 2 serve --port 70000
+fi
+
 # ---- files ----
 
 if has_command info; then

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <limits>
 
 #include <limpid/deconvolve.h>
 #include <limpid/training.h>
@@ -46,6 +48,37 @@ TEST(Restoration, ShippedWeightsRestoreASimulatedNight) {
   EXPECT_GT(10 * std::log10(before / after), 2.0);
   ASSERT_TRUE(result.report.reblurring.has_value());
   EXPECT_LT(result.report.reblurring->residual_rms, 1.1);
+  ASSERT_EQ(stars.stars.size(), static_cast<std::size_t>(stars.stars_compared));
+  for (const StarChange& star : stars.stars) {
+    EXPECT_GT(star.flux_before, 0);
+    EXPECT_GT(star.fwhm_before_px, 0);
+  }
+}
+
+TEST(Restoration, WhatADeconvolverKeepsDoesNotChangeItsAnswers) {
+  SimulatedNight night = simulate_night({.size = {300, 280}, .seed = 8, .stars = 400});
+  night.recorded.view()(1, 50, 60) = std::numeric_limits<float>::quiet_NaN();
+  const Network network = Network::load(LIMPID_TEST_MODEL, {Device::Kind::cpu, 0});
+  DeconvolveOptions more, colourless, first, twice, given;
+  more.sharpen_stars = 0.6F;
+  colourless.luminance_only = true;
+  first.correct_first = true;
+  twice = first;
+  twice.sharpen_nonstellar = 0.2F;
+  given.psf_fwhm_px = 5;
+  Deconvolver deconvolver(night.recorded.view());
+  // there and back again, so that what one option left behind would show in the next
+  for (DeconvolveOptions options : {more, first, twice, colourless, given, first, more}) {
+    options.region = Rect{40, 30, 160, 140};
+    options.check = false;
+    const Deconvolved kept = deconvolver.run(network, options);
+    const Deconvolved fresh = deconvolve(night.recorded.view(), network, options);
+    EXPECT_EQ(std::memcmp(kept.image.pixels().data(), fresh.image.pixels().data(),
+                          fresh.image.pixels().size_bytes()),
+              0);
+    EXPECT_EQ(kept.report.fwhm_px, fresh.report.fwhm_px);
+    EXPECT_EQ(kept.report.fwhm_asked_px, fresh.report.fwhm_asked_px);
+  }
 }
 
 }  // namespace

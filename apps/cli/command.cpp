@@ -57,6 +57,18 @@ nlohmann::ordered_json limit(double value, const std::string& type) {
 
 }  // namespace
 
+std::string shell_words(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& word : words) {
+    const bool plain =
+        !word.empty() && word.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;#~!") == std::string::npos;
+    std::string quoted;
+    for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+    line += (line.empty() ? "" : " ") + (plain ? word : "'" + quoted + "'");
+  }
+  return line;
+}
+
 double shortest(float value) {
   char text[32];
   const auto end = std::to_chars(text, text + sizeof text, value).ptr;
@@ -155,6 +167,13 @@ Command& Command::inputs(std::vector<std::filesystem::path>& target, const std::
 Command& Command::argument(const std::string& name, std::filesystem::path& target,
                            const std::string& text) {
   add(name, {"path", nullptr, {}, {}, true, false, text},
+      [&target](const std::vector<std::string>& words) { return assign(target, words); });
+  return *this;
+}
+
+Command& Command::optional_argument(const std::string& name, std::filesystem::path& target,
+                                    const std::string& text) {
+  add(name, {"path", default_of(target), {}, {}, false, false, text},
       [&target](const std::vector<std::string>& words) { return assign(target, words); });
   return *this;
 }

@@ -56,6 +56,11 @@ struct Result {
 /// The double that reads like the float, for JSON: 0.7, not 0.699999988.
 double shortest(float value);
 
+/// As a shell would take it: words with anything unusual in them are quoted.
+std::string shell_words(const std::vector<std::string>& words);
+/// One line for the history of a file: version, exact command and the model, if one was used.
+std::string history_line(const std::string& command_line, const std::string& model = "");
+
 /// One input of a batch and where its output goes (empty for commands without one).
 struct Job {
   std::filesystem::path input, output;
@@ -72,7 +77,7 @@ class Common {
   [[nodiscard]] int threads() const;  ///< 0: all cores
   /// The exact command, as a shell would take it.
   [[nodiscard]] const std::string& command_line() const;
-  /// One line for the history of a file: version, exact command and the model, if one was used.
+  /// The history_line() of this command.
   [[nodiscard]] std::string history(const std::string& model = "") const;
 
   /// Shows a bar, lines or events as --progress asks, and stops on Ctrl-C.
@@ -138,6 +143,9 @@ class Command {
   /// One path without an option name, called `name` in the help; required.
   Command& argument(const std::string& name, std::filesystem::path& target,
                     const std::string& text);
+  /// The same, but it may be left out; then `target` stays.
+  Command& optional_argument(const std::string& name, std::filesystem::path& target,
+                             const std::string& text);
   /// -o, required, and --overwrite.
   Command& output(std::filesystem::path& target, bool& overwrite, const std::string& text);
   /// --device auto|cpu|cuda[:N]
@@ -241,6 +249,7 @@ void add_evaluate(CLI::App& app, const Common& common);
 void add_info(CLI::App& app, const Common& common);
 void add_measure(CLI::App& app, const Common& common);
 void add_models(CLI::App& app, const Common& common);
+void add_serve(CLI::App& app, const Common& common);
 void add_simulate(CLI::App& app, const Common& common);
 void add_train(CLI::App& app, const Common& common);
 

@@ -136,9 +136,12 @@ bool Common::verbose() const { return state_->verbose; }
 int Common::threads() const { return state_->threads; }
 const std::string& Common::command_line() const { return state_->command_line; }
 
-std::string Common::history(const std::string& model) const {
-  return "limpid " LIMPID_VERSION ": " + state_->command_line +
+std::string history_line(const std::string& command_line, const std::string& model) {
+  return "limpid " LIMPID_VERSION ": " + command_line +
          (model.empty() ? "" : " (model " + model + ")");
+}
+std::string Common::history(const std::string& model) const {
+  return history_line(state_->command_line, model);
 }
 
 Progress Common::progress() const {

@@ -3,30 +3,55 @@
 #include <cstdio>
 #include <fstream>
 
-#include <limpid/deconvolve.h>
-#include <limpid/io.h>
 #include <limpid/network.h>
 
-#include "command.h"
+#include "deconvolve.h"
 
 namespace limpid::cli {
 namespace {
 
 using nlohmann::ordered_json;
 
-struct Options {
-  std::vector<std::filesystem::path> inputs;
-  std::filesystem::path output, mask, report, trust_map;
-  bool overwrite = false;
-  float sharpen_stars = 0.25F, adjust_halos = 0, sharpen_nonstellar = 0.9F, overlap = 0.2F;
-  std::string psf = "auto", ai, device = "auto", precision = "auto", depth = "as-input";
-  bool correct_only = false, correct_first = false, nonstellar_then_stellar = false,
-       luminance_only = false, no_stars = false;
-  std::vector<int> region;
-  int tile_px = 512;
-};
+ordered_json pair_json(const MedianAndScatter& value) {
+  return {{"median", value.median}, {"scatter", value.scatter}};
+}
 
-DeconvolveOptions pipeline_options(const Options& o, const Common& common) {
+std::string in_words(const Job& job, const DeconvolveReport& r) {
+  std::array<char, 500> text{};
+  std::snprintf(text.data(), text.size(),
+                "%s -> %s\n  %s on %s, %.1f s, %.2f megapixels/s\n  %s %.2f px, ellipticity %.3f, "
+                "%d stars used\n",
+                job.input.string().c_str(), job.output.string().c_str(), r.model.c_str(),
+                r.device.c_str(), r.seconds, r.megapixels_per_s,
+                r.psf_measured ? "PSF measured:" : "PSF assumed:", r.fwhm_px, r.ellipticity,
+                r.stars_used);
+  std::string words = text.data();
+  if (r.trust) words += "  " + r.trust->summary + "\n";
+  if (r.reblurring) {
+    std::snprintf(text.data(), text.size(),
+                  "  Blurred again the result gives the input within %.2f times its noise; %zu of "
+                  "%d places are off by more than noise.\n",
+                  r.reblurring->residual_rms, r.reblurring->doubtful.size(), r.reblurring->tiles);
+    words += text.data();
+  }
+  return words;
+}
+
+/// The WCS of a window: CRPIX moves with its corner.
+void shift_reference_pixel(Metadata& metadata, const Rect& region) {
+  for (HeaderCard& card : metadata.cards) {
+    const int by = card.keyword == "CRPIX1" ? region.x : card.keyword == "CRPIX2" ? region.y : 0;
+    if (by == 0) continue;
+    std::array<char, 40> value{};
+    std::snprintf(value.data(), value.size(), "%.10G",
+                  std::strtod(card.value.c_str(), nullptr) - by);
+    card.value = value.data();
+  }
+}
+
+}  // namespace
+
+DeconvolveOptions pipeline_options(const DeconvolveArguments& o, int threads) {
   DeconvolveOptions d;
   d.sharpen_stars = o.sharpen_stars;
   d.adjust_halos = o.adjust_halos;
@@ -39,7 +64,7 @@ DeconvolveOptions pipeline_options(const Options& o, const Common& common) {
   d.reblur = !o.trust_map.empty() || !o.report.empty();
   d.tile_px = o.tile_px;
   d.overlap = o.overlap;
-  d.threads = common.threads();
+  d.threads = threads;
   if (o.psf != "auto") {
     char* end = nullptr;
     const float fwhm = std::strtof(o.psf.c_str(), &end);
@@ -57,8 +82,11 @@ DeconvolveOptions pipeline_options(const Options& o, const Common& common) {
   return d;
 }
 
-ordered_json pair_json(const MedianAndScatter& value) {
-  return {{"median", value.median}, {"scatter", value.scatter}};
+Depth depth_of(const DeconvolveArguments& o) {
+  return o.depth == "u8"    ? Depth::u8
+         : o.depth == "u16" ? Depth::u16
+         : o.depth == "f32" ? Depth::f32
+                            : Depth::as_input;
 }
 
 ordered_json to_json(const Job& job, const DeconvolveReport& r) {
@@ -115,29 +143,6 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
   return json;
 }
 
-std::string in_words(const Job& job, const DeconvolveReport& r) {
-  std::array<char, 500> text{};
-  std::snprintf(text.data(), text.size(),
-                "%s -> %s\n  %s on %s, %.1f s, %.2f megapixels/s\n  %s %.2f px, ellipticity %.3f, "
-                "%d stars used\n",
-                job.input.string().c_str(), job.output.string().c_str(), r.model.c_str(),
-                r.device.c_str(), r.seconds, r.megapixels_per_s,
-                r.psf_measured ? "PSF measured:" : "PSF assumed:", r.fwhm_px, r.ellipticity,
-                r.stars_used);
-  std::string words = text.data();
-  if (r.trust) words += "  " + r.trust->summary + "\n";
-  if (r.reblurring) {
-    std::snprintf(text.data(), text.size(),
-                  "  Blurred again the result gives the input within %.2f times its noise; %zu of "
-                  "%d places are off by more than noise.\n",
-                  r.reblurring->residual_rms, r.reblurring->doubtful.size(), r.reblurring->tiles);
-    words += text.data();
-  }
-  return words;
-}
-
-/// The map as a file: floats as they are; where samples are 0 to 1, 0.5 means no difference and the
-/// ends ten times the noise.
 void write_trust_map(const std::filesystem::path& path, Image map, const Metadata& metadata,
                      const WriteOptions& like) {
   Frame frame{std::move(map), metadata};
@@ -154,67 +159,52 @@ void write_trust_map(const std::filesystem::path& path, Image map, const Metadat
   write_frame(path, frame, writing);
 }
 
-/// The WCS of a window: CRPIX moves with its corner.
-void shift_reference_pixel(Metadata& metadata, const Rect& region) {
-  for (HeaderCard& card : metadata.cards) {
-    const int by = card.keyword == "CRPIX1" ? region.x : card.keyword == "CRPIX2" ? region.y : 0;
-    if (by == 0) continue;
-    std::array<char, 40> value{};
-    std::snprintf(value.data(), value.size(), "%.10G",
-                  std::strtod(card.value.c_str(), nullptr) - by);
-    card.value = value.data();
-  }
-}
-
-}  // namespace
-
-void add_deconvolve(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
+Command deconvolve_command(CLI::App& app, const Common& common, DeconvolveArguments& o) {
   Command command(
       app, common, "deconvolve", "Makes stars smaller and rounder and nebulae sharper.",
       "limpid deconvolve m31.fits -o m31-sharp.fits --sharpen-stars 0.4 --report m31.json");
-  command.inputs(options->inputs, "linear frames: FITS, XISF, TIFF or PNG")
-      .output(options->output, options->overwrite, "file, or FOLDER/ for several inputs")
-      .option("--sharpen-stars", options->sharpen_stars, {0, 0.7},
+  command.inputs(o.inputs, "linear frames: FITS, XISF, TIFF or PNG")
+      .output(o.output, o.overwrite, "file, or FOLDER/ for several inputs")
+      .option("--sharpen-stars", o.sharpen_stars, {0, 0.7},
               "stars become (1 - S) times as wide; flux and place stay")
-      .option("--adjust-halos", options->adjust_halos, {-0.5, 0.5},
+      .option("--adjust-halos", o.adjust_halos, {-0.5, 0.5},
               "above 0: larger, brighter halos of stars; below: harder stars")
-      .option("--psf", options->psf,
+      .option("--psf", o.psf,
               "auto measures the local PSF; a number (0.5 to 8) is the FWHM in px that the "
               "non-stellar part is freed of")
-      .option("--sharpen-nonstellar", options->sharpen_nonstellar, {0, 1},
+      .option("--sharpen-nonstellar", o.sharpen_nonstellar, {0, 1},
               "how much of the PSF's width is taken out of everything but stars")
-      .flag("--correct-only", options->correct_only,
+      .flag("--correct-only", o.correct_only,
             "make stars round and equal in all channels, sharpen nothing")
-      .flag("--correct-first", options->correct_first,
-            "a correcting pass before the sharpening one")
-      .flag("--nonstellar-then-stellar", options->nonstellar_then_stellar,
+      .flag("--correct-first", o.correct_first, "a correcting pass before the sharpening one")
+      .flag("--nonstellar-then-stellar", o.nonstellar_then_stellar,
             "two passes: first everything but stars, then stars")
-      .flag("--luminance-only", options->luminance_only,
+      .flag("--luminance-only", o.luminance_only,
             "sharpen the HSI intensity alone, keep the colour")
-      .flag("--no-stars", options->no_stars,
-            "Moon, planets, starless frames: everything is non-stellar")
-      .option("--mask", options->mask, "frame of 0 to 1: where the result is blended in")
-      .option("--ai", options->ai, "weights: a version or a file; without it the newest installed")
-      .option("--region", options->region,
+      .flag("--no-stars", o.no_stars, "Moon, planets, starless frames: everything is non-stellar")
+      .option("--mask", o.mask, "frame of 0 to 1: where the result is blended in")
+      .option("--ai", o.ai, "weights: a version or a file; without it the newest installed")
+      .option("--region", o.region,
               "X,Y,WIDTH,HEIGHT: process and write only this part, a quick preview")
-      .option("--trust-map", options->trust_map,
+      .option("--trust-map", o.trust_map,
               "file for the difference between the result, blurred again, and the input, in units "
               "of the noise")
-      .option("--report", options->report, "JSON file with the figures of what was done")
-      .option("--tile", options->tile_px, {256, 8192}, "side of a tile in pixels")
-      .option("--overlap", options->overlap, {0, 0.5}, "of two tiles, as a share")
-      .choice("--depth", options->depth, {"as-input", "u8", "u16", "f32"}, "samples of the output")
-      .choice("--precision", options->precision, {"auto", "f32", "bf16"}, "of the convolutions")
-      .device(options->device);
+      .option("--report", o.report, "JSON file with the figures of what was done")
+      .option("--tile", o.tile_px, {256, 8192}, "side of a tile in pixels")
+      .option("--overlap", o.overlap, {0, 0.5}, "of two tiles, as a share")
+      .choice("--depth", o.depth, {"as-input", "u8", "u16", "f32"}, "samples of the output")
+      .choice("--precision", o.precision, {"auto", "f32", "bf16"}, "of the convolutions")
+      .device(o.device);
+  return command;
+}
+
+void add_deconvolve(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<DeconvolveArguments>();
+  Command command = deconvolve_command(app, common, *options);
   command.run([options, common] {
-    const Options& o = *options;
-    const DeconvolveOptions pipeline = pipeline_options(o, common);
+    const DeconvolveArguments& o = *options;
+    const DeconvolveOptions pipeline = pipeline_options(o, common.threads());
     const Precision precision = parse_precision(o.precision);
-    const Depth depth = o.depth == "u8"    ? Depth::u8
-                        : o.depth == "u16" ? Depth::u16
-                        : o.depth == "f32" ? Depth::f32
-                                           : Depth::as_input;
     if (!o.report.empty() && !o.overwrite && std::filesystem::exists(o.report)) {
       throw Error(ErrorKind::cannot_write,
                   o.report.string() + ": exists; add --overwrite to replace it");
@@ -227,8 +217,9 @@ void add_deconvolve(CLI::App& app, const Common& common) {
     if (!o.mask.empty()) mask = read_frame(o.mask);
     auto reports = ordered_json::array();
     common.for_each(o.inputs, o.output, "", [&](const Job& job, const Progress& progress) {
-      const WriteOptions writing{
-          .depth = depth, .overwrite = o.overwrite, .history = common.history(network.info().name)};
+      const WriteOptions writing{.depth = depth_of(o),
+                                 .overwrite = o.overwrite,
+                                 .history = common.history(network.info().name)};
       check_writable(job.output, writing);
       if (!o.trust_map.empty()) check_writable(o.trust_map, writing);
       Frame frame = read_frame(job.input);

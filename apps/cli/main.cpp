@@ -24,11 +24,13 @@ constexpr AddCommand commands[] = {
 };
 
 sem_t signal_arrived;
-extern "C" void tell_of_signal(int) { sem_post(&signal_arrived); }  // one of the few calls allowed here
+extern "C" void tell_of_signal(int) {
+  sem_post(&signal_arrived);
+}  // one of the few calls allowed here
 
-/// Turns SIGINT and SIGTERM into a request to stop; a second one ends the program at once. A handler,
-/// not sigwait: libraries start threads before main, and a signal that these do not block would end
-/// the program from there.
+/// Turns SIGINT and SIGTERM into a request to stop; a second one ends the program at once. A
+/// handler, not sigwait: libraries start threads before main, and a signal that these do not block
+/// would end the program from there.
 class SignalWatch {
  public:
   explicit SignalWatch(const std::stop_source& source) : source_(source) {
@@ -59,20 +61,6 @@ class SignalWatch {
   std::jthread thread_;
 };
 
-/// As a shell would take it: words with anything unusual in them are quoted.
-std::string shell_words(int argc, char** argv) {
-  std::string line = "limpid";
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const bool plain =
-        !word.empty() && word.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;#~!") == std::string::npos;
-    std::string quoted;
-    for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-    line += plain ? " " + word : " '" + quoted + "'";
-  }
-  return line;
-}
-
 std::string one_line(std::string text) {
   std::ranges::replace(text, '\n', ' ');
   return text;
@@ -100,7 +88,9 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
 int run(int argc, char** argv) {
   const std::stop_source stop;
   const SignalWatch signals(stop);
-  const Common common(shell_words(argc, argv), stop.get_token());
+  std::vector<std::string> words(argv, argv + argc);
+  words.at(0) = "limpid";
+  const Common common(shell_words(words), stop.get_token());
   CLI::App app("Restores astronomical images.", "limpid");
   app.set_version_flag("--version", "limpid " LIMPID_VERSION);
   app.require_subcommand(1);

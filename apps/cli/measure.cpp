@@ -1,13 +1,12 @@
 // limpid measure: stars, sky and the point spread function over the frame.
 #include <limpid/io.h>
-#include <limpid/stars.h>
 
 #include <cmath>
 #include <cstdio>
 #include <iomanip>
 #include <sstream>
 
-#include "command.h"
+#include "measure.h"
 #include "star_map.h"
 
 namespace limpid::cli {
@@ -51,14 +50,6 @@ ordered_json field_json(const FrameReport& report) {
       {"columns", report.field_columns}, {"rows", report.field_rows}, {"cells", std::move(cells)}};
 }
 
-struct Measurement {
-  StarCatalogue catalogue;
-  std::optional<PsfField> field;
-  std::optional<SpectralPsf> spectral;  ///< only without a field
-  FrameReport report;
-  std::optional<double> pixel_scale;
-};
-
 /// What the PSF field knows beyond the Moffat; null when stars are few or plain Moffats.
 ordered_json effective_json(const Measurement& measured) {
   const EffectivePsf* effective = measured.field ? measured.field->effective() : nullptr;
@@ -73,44 +64,6 @@ ordered_json spectral_json(const Measurement& measured) {
   if (!measured.spectral) return nullptr;
   return {{"fwhm_px", shortest(measured.spectral->fwhm_px)},
           {"relative_error", shortest(measured.spectral->relative_error)}};
-}
-
-ordered_json to_json(const Measurement& measured) {
-  const FrameReport& report = measured.report;
-  auto sky = ordered_json::array(), noise = ordered_json::array();
-  for (const SkyLevel& level : measured.catalogue.sky) {
-    sky.push_back(shortest(level.sky));
-    noise.push_back(shortest(level.sigma));
-  }
-  const auto& saturation = measured.catalogue.saturation;
-  ordered_json json{
-      {"fwhm_px",
-       {{"median", shortest(report.fwhm_px_median)},
-        {"per_channel", shortest_all(report.fwhm_px_per_channel)}}},
-      {"ellipticity", {{"median", shortest(report.ellipticity_median)}}},
-      {"eccentricity", {{"median", shortest(report.eccentricity_median)}}},
-      {"beta", {{"median", shortest(report.beta_median)}}},
-      {"stars",
-       {{"detected", report.stars_detected},
-        {"used", report.stars_used},
-        {"saturated", report.stars_saturated}}},
-      {"sky", std::move(sky)},
-      {"noise", std::move(noise)},
-      {"saturation", saturation ? ordered_json(shortest(*saturation)) : ordered_json(nullptr)},
-      {"pixel_scale_arcsec", value_or_null(measured.pixel_scale)},
-      {"sampling", {{"verdict", report.sampling_verdict}, {"reason", report.sampling_reason}}},
-      {"tilt", shortest(report.tilt)},
-      {"off_axis", shortest(report.off_axis)},
-      {"field_order",
-       measured.field ? ordered_json(measured.field->order()) : ordered_json(nullptr)},
-      {"effective_psf", effective_json(measured)},
-      {"spectral_psf", spectral_json(measured)},
-      {"field", field_json(report)},
-      {"summary", report.summary}};
-  if (measured.pixel_scale && report.stars_used > 0) {
-    json["fwhm_arcsec"] = {{"median", report.fwhm_px_median * *measured.pixel_scale}};
-  }
-  return json;
 }
 
 std::string joined(const std::vector<float>& values, int digits) {
@@ -206,14 +159,10 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
   }
   const Frame frame = read_frame(job.input, {.image = options.image}, progress.part(0, 0.3));
   for (const std::string& note : frame.metadata.notes) progress.say(note);
-  Measurement measured;
-  measured.catalogue = detect_stars(
+  Measurement measured = measure_frame(
       frame.image.view(),
       {.threshold_sigma = options.threshold, .max_fits = options.max_fits, .threads = threads},
       progress.part(0.3, 1));
-  measured.field = fit_psf_field(frame.image.view(), measured.catalogue, threads);
-  if (!measured.field) measured.spectral = estimate_psf_from_spectrum(frame.image.view(), threads);
-  measured.report = report_stars(measured.catalogue, measured.field);
   measured.pixel_scale = pixel_scale_arcsec(frame.metadata);
   if (!options.stars.empty()) {
     write_text(options.stars, stars_csv(measured.catalogue), options.overwrite);
@@ -230,6 +179,53 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
 }
 
 }  // namespace
+
+Measurement measure_frame(ConstView frame, const DetectOptions& options, const Progress& progress) {
+  Measurement measured;
+  measured.catalogue = detect_stars(frame, options, progress);
+  measured.field = fit_psf_field(frame, measured.catalogue, options.threads);
+  if (!measured.field) measured.spectral = estimate_psf_from_spectrum(frame, options.threads);
+  measured.report = report_stars(measured.catalogue, measured.field);
+  return measured;
+}
+
+ordered_json to_json(const Measurement& measured) {
+  const FrameReport& report = measured.report;
+  auto sky = ordered_json::array(), noise = ordered_json::array();
+  for (const SkyLevel& level : measured.catalogue.sky) {
+    sky.push_back(shortest(level.sky));
+    noise.push_back(shortest(level.sigma));
+  }
+  const auto& saturation = measured.catalogue.saturation;
+  ordered_json json{
+      {"fwhm_px",
+       {{"median", shortest(report.fwhm_px_median)},
+        {"per_channel", shortest_all(report.fwhm_px_per_channel)}}},
+      {"ellipticity", {{"median", shortest(report.ellipticity_median)}}},
+      {"eccentricity", {{"median", shortest(report.eccentricity_median)}}},
+      {"beta", {{"median", shortest(report.beta_median)}}},
+      {"stars",
+       {{"detected", report.stars_detected},
+        {"used", report.stars_used},
+        {"saturated", report.stars_saturated}}},
+      {"sky", std::move(sky)},
+      {"noise", std::move(noise)},
+      {"saturation", saturation ? ordered_json(shortest(*saturation)) : ordered_json(nullptr)},
+      {"pixel_scale_arcsec", value_or_null(measured.pixel_scale)},
+      {"sampling", {{"verdict", report.sampling_verdict}, {"reason", report.sampling_reason}}},
+      {"tilt", shortest(report.tilt)},
+      {"off_axis", shortest(report.off_axis)},
+      {"field_order",
+       measured.field ? ordered_json(measured.field->order()) : ordered_json(nullptr)},
+      {"effective_psf", effective_json(measured)},
+      {"spectral_psf", spectral_json(measured)},
+      {"field", field_json(report)},
+      {"summary", report.summary}};
+  if (measured.pixel_scale && report.stars_used > 0) {
+    json["fwhm_arcsec"] = {{"median", report.fwhm_px_median * *measured.pixel_scale}};
+  }
+  return json;
+}
 
 void add_measure(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();

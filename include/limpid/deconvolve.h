@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -65,5 +66,23 @@ struct Deconvolved {
 Deconvolved deconvolve(ConstView frame, const Network& network,
                        const DeconvolveOptions& options = {}, const Progress& progress = {},
                        const std::function<Network()>& fallback = {});
+
+/// The same for a frame that is deconvolved again and again, as a preview is while its controls
+/// move: gaps, stars, PSF field and the result of an earlier pass are kept for as long as the
+/// options that they depend on stay. The pixels must outlive it. One call at a time.
+class Deconvolver {
+ public:
+  explicit Deconvolver(ConstView frame);
+  Deconvolver(Deconvolver&&) noexcept;
+  Deconvolver& operator=(Deconvolver&&) noexcept;
+  ~Deconvolver();
+  /// As deconvolve() does, with the same bytes.
+  Deconvolved run(const Network& network, const DeconvolveOptions& options = {},
+                  const Progress& progress = {}, const std::function<Network()>& fallback = {});
+
+ private:
+  struct Body;
+  std::unique_ptr<Body> body_;
+};
 
 }  // namespace limpid

@@ -66,6 +66,10 @@ struct Metadata {
   std::vector<std::string> notes;          ///< what the reader did that the user should know
   /// Value of the first card with this keyword.
   [[nodiscard]] std::optional<std::string> card(const std::string& keyword) const;
+  /// What the file has, or would have, for a pixel of this value.
+  [[nodiscard]] double stored(float pixel) const {
+    return offset + scale * static_cast<double>(pixel);
+  }
 };
 
 struct Frame {
@@ -152,6 +156,10 @@ void check_writable(const std::filesystem::path& path, const WriteOptions& optio
 /// Writes text or bytes whole or not at all, with the same rules.
 void write_file_atomically(const std::filesystem::path& path, const void* data, std::size_t bytes,
                            bool overwrite);
+
+/// A picture (values in [0, 1], 1 or 3 channels, top row first) as an 8-bit PNG file in memory,
+/// packed fast rather than small.
+std::vector<std::byte> encode_png(ConstView picture);
 
 /// Endings that write_frame knows, such as ".fits".
 std::vector<std::string> writable_endings();

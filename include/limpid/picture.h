@@ -1,6 +1,7 @@
 // Frames made visible: linear pixels are nearly black on a screen.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include <limpid/image.h>
@@ -15,11 +16,39 @@ struct Stretch {
   float midtones = 0.5F;  ///< the value that becomes 0.5; the same for all channels, to keep colour
 };
 
+struct StretchOptions {
+  float sky = 0.25F;    ///< how bright the sky is shown, over 0 and under 1
+  bool linked = false;  ///< one black point for all channels: the sky keeps the colour it has
+};
+
 /// From the frame's median and noise, as the screen transfer function of PixInsight does it.
-Stretch measure_stretch(ConstView frame);
+Stretch measure_stretch(ConstView frame, const StretchOptions& options = {});
 
 /// Shows `frame`: values in [0, 1], NaN black.
 Image apply(const Stretch& stretch, ConstView frame);
+
+/// A frame at full size, at half of it, a quarter, ... until it fits into `smallest_px`: what it
+/// takes to show any part of it at any scale. Refers to the frame, which must outlive it. Each
+/// pixel is the mean of the four (at the edges: fewer) under it that are not NaN.
+class Pyramid {
+ public:
+  explicit Pyramid(ConstView frame, int smallest_px = 256, int threads = 0);
+  [[nodiscard]] int levels() const { return static_cast<int>(halved_.size()) + 1; }
+  /// Level 0 is the frame itself, each following one ceil(size / 2).
+  [[nodiscard]] ConstView level(int index) const;
+
+ private:
+  ConstView frame_;
+  std::vector<Image> halved_;
+};
+
+/// How many pixels have which value, per channel, in equal bins from 0 to 1. Values outside count
+/// for the first and last bin, NaN for none.
+std::vector<std::vector<std::size_t>> measure_histogram(ConstView picture, int bins);
+
+/// A map of signed differences as colours: dark grey where there is none, towards red above and
+/// towards blue below, full at `full_scale`. Of several channels that which differs most.
+Image show_differences(ConstView map, float full_scale);
 
 /// Each pixel as a square of `factor` x `factor` pixels.
 Image enlarge(ConstView frame, int factor);

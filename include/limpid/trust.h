@@ -15,6 +15,15 @@ struct MedianAndScatter {
   double median = 0, scatter = 0;
 };
 
+/// One star in the frame and in what became of it, mean over its channels.
+struct StarChange {
+  float x = 0, y = 0;                      ///< in the frame, px
+  double flux_before = 0, flux_after = 0;  ///< in the frame's units
+  double fwhm_before_px = 0, fwhm_after_px = 0;
+  double centroid_shift_px = 0;
+  double ellipticity_before = 0, ellipticity_after = 0;
+};
+
 /// Of isolated, unsaturated stars that could be fitted in both frames.
 struct TrustReport {
   int stars_compared = 0;
@@ -23,6 +32,7 @@ struct TrustReport {
   /// Change of the sky's noise, after over before.
   double noise_ratio = 0;
   std::string summary;  ///< in words
+  std::vector<StarChange> stars;
 };
 
 /// A place whose recorded light the result does not explain.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -53,6 +54,83 @@ TEST(Stretch, OfNoDataIsBlackAndOfAConstantNoTrouble) {
   frame = Image(1, {8, 8}, 0.3F);
   picture = apply(measure_stretch(frame.view()), frame.view());
   EXPECT_FALSE(std::isnan(picture.view()(0, 0, 0)));
+}
+
+TEST(Stretch, LinkedKeepsTheColourOfTheSkyAndUnlinkedTakesItOut) {
+  const Image frame = night_sky();  // red darkest, blue brightest
+  const auto shown = [&](bool linked) {
+    const Image picture = apply(measure_stretch(frame.view(), {.linked = linked}), frame.view());
+    const std::size_t plane = frame.size().pixels();
+    return median(picture.pixels().subspan(2 * plane, plane)) -
+           median(picture.pixels().subspan(0, plane));
+  };
+  EXPECT_LT(std::abs(shown(false)), 0.005F);
+  EXPECT_GT(shown(true), 0.1F);
+}
+
+TEST(Stretch, ShowsTheSkyAsBrightAsAsked) {
+  const Image frame = night_sky();
+  for (const float sky : {0.08F, 0.25F, 0.5F}) {
+    const Image picture = apply(measure_stretch(frame.view(), {.sky = sky}), frame.view());
+    EXPECT_NEAR(median(picture.pixels()), sky, 0.01F);
+  }
+}
+
+TEST(Pyramid, HasTheMeanOfWhatLiesUnderEachPixel) {
+  Image frame(3, {101, 67});
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> uniform(0, 1);
+  for (float& pixel : frame.pixels()) pixel = uniform(random);
+  const Pyramid pyramid(frame.view(), 16);
+  ASSERT_EQ(pyramid.levels(), 4);  // 101, 51, 26, 13
+  EXPECT_EQ(pyramid.level(0).data(), frame.view().data());
+  EXPECT_EQ(pyramid.level(3).size(), (Size{13, 9}));
+  for (int y = 0; y < 32; ++y) {
+    for (int x = 0; x < 48; ++x) {
+      float sum = 0;
+      for (int j = 0; j < 2; ++j) {
+        for (int i = 0; i < 2; ++i) sum += frame.view()(1, 2 * y + j, 2 * x + i);
+      }
+      EXPECT_NEAR(pyramid.level(1)(1, y, x), sum / 4, 1e-6F);
+    }
+  }
+  // the last column has two pixels under it
+  EXPECT_NEAR(pyramid.level(1)(0, 0, 50), (frame.view()(0, 0, 100) + frame.view()(0, 1, 100)) / 2,
+              1e-6F);
+}
+
+TEST(Pyramid, LeavesPixelsWithoutDataOut) {
+  Image frame(1, {4, 2}, 2.0F);
+  frame.view()(0, 0, 0) = std::numeric_limits<float>::quiet_NaN();
+  for (int x : {2, 3}) {
+    for (int y : {0, 1}) frame.view()(0, y, x) = std::numeric_limits<float>::quiet_NaN();
+  }
+  const Pyramid pyramid(frame.view(), 2);
+  EXPECT_EQ(pyramid.level(1)(0, 0, 0), 2.0F);
+  EXPECT_TRUE(std::isnan(pyramid.level(1)(0, 0, 1)));
+}
+
+TEST(Histogram, CountsEveryPixelThatHasAValueOnce) {
+  Image picture(1, {5, 2});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::ranges::copy(std::array{-1.0F, 0.0F, 0.1F, 0.26F, 0.5F, 0.99F, 1.0F, 7.0F, nan, 0.74F},
+                    picture.pixels().begin());
+  const auto counts = measure_histogram(picture.view(), 4);
+  ASSERT_EQ(counts.size(), 1U);
+  EXPECT_EQ(counts[0], (std::vector<std::size_t>{3, 1, 2, 3}));
+}
+
+TEST(ShowDifferences, IsGreyWithoutAnyRedAboveAndBlueBelow) {
+  Image map(3, {3, 1});
+  map.view()(1, 0, 1) = 8;
+  map.view()(2, 0, 2) = -8;
+  map.view()(0, 0, 2) = std::numeric_limits<float>::quiet_NaN();
+  const Image picture = show_differences(map.view(), 5);
+  const auto at = [&](int channel, int x) { return picture.view()(channel, 0, x); };
+  EXPECT_EQ(at(0, 0), at(1, 0));
+  EXPECT_EQ(at(1, 0), at(2, 0));
+  EXPECT_GT(at(0, 1), at(2, 1) + 0.5F);
+  EXPECT_GT(at(2, 2), at(0, 2) + 0.5F);
 }
 
 TEST(Enlarge, MakesASquareOfEachPixel) {

@@ -199,6 +199,18 @@ TEST(Formats, PngShowsTheTopOfThePictureFirst) {
   EXPECT_EQ(back.image.view()(0, 0, 5), frame.image.view()(0, 22, 5));
 }
 
+TEST(Formats, PngInMemoryIsThePngInAFile) {
+  const TemporaryFolder folder;
+  for (const int channels : {1, 3}) {
+    const Image picture = ramp(channels, {61, 47});
+    const auto bytes = encode_png(picture.view());
+    write_file_atomically(folder / "memory.png", bytes.data(), bytes.size(), true);
+    const Frame read = read_frame(folder / "memory.png");
+    EXPECT_EQ(read.metadata.sample_type, u8);
+    EXPECT_TRUE(same_bits(read.image.pixels(), picture.pixels()));
+  }
+}
+
 TEST(Formats, CardsGoFromFormatToFormatInTheirOrder) {
   const TemporaryFolder folder;
   Frame frame = frame_for(u16, 1);

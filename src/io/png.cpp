@@ -18,7 +18,8 @@ namespace {
 /// with a destructor may live between setjmp and the call.
 struct PngIo {
   const InputFile* input = nullptr;
-  OutputFile* output = nullptr;
+  OutputFile* output = nullptr;              // either a file
+  std::vector<std::byte>* memory = nullptr;  // or bytes
   std::uint64_t position = 0;
   std::string message;
   std::exception_ptr failure;
@@ -47,7 +48,12 @@ void write_bytes(png_structp png, png_bytep bytes, std::size_t count) {
   auto& io = *static_cast<PngIo*>(png_get_io_ptr(png));
   bool failed = false;
   try {
-    io.output->write({reinterpret_cast<const std::byte*>(bytes), count});
+    const std::span written(reinterpret_cast<const std::byte*>(bytes), count);
+    if (io.memory != nullptr) {
+      io.memory->insert(io.memory->end(), written.begin(), written.end());
+    } else {
+      io.output->write(written);
+    }
   } catch (...) {
     io.failure = std::current_exception();
     failed = true;
@@ -178,8 +184,10 @@ class PngSource final : public ImageSource {
 
 class Writer {
  public:
-  explicit Writer(OutputFile& file) {
-    io_.output = &file;
+  explicit Writer(OutputFile& file) : Writer(PngIo{nullptr, &file, nullptr, 0, {}, {}}) {}
+  explicit Writer(std::vector<std::byte>& memory)
+      : Writer(PngIo{nullptr, nullptr, &memory, 0, {}, {}}) {}
+  explicit Writer(PngIo io) : io_(std::move(io)) {
     png_ = png_create_write_struct(PNG_LIBPNG_VER_STRING, &io_, on_error, on_warning);
     info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
     if (info_ == nullptr) throw Error(ErrorKind::exhausted, "no memory for libpng");
@@ -189,6 +197,11 @@ class Writer {
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
 
+  /// A seventh of the time of the default for a third more bytes.
+  void hurry() {
+    png_set_compression_level(png_, 1);
+    png_set_filter(png_, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB);
+  }
   void write_header(Size size, int channels, int bits, const std::vector<std::byte>& profile,
                     png_text* texts, int text_count) {
     if (setjmp(png_jmpbuf(png_)) != 0) fail();
@@ -218,7 +231,8 @@ class Writer {
   [[noreturn]] void fail() {
     if (io_.failure) std::rethrow_exception(io_.failure);
     throw Error(ErrorKind::cannot_write,
-                shown(io_.output->target()) + ": " + clean_text(io_.message));
+                (io_.output == nullptr ? "PNG" : shown(io_.output->target())) + ": " +
+                    clean_text(io_.message));
   }
 
   PngIo io_;
@@ -290,3 +304,26 @@ Format png_format() {
 }
 
 }  // namespace limpid::io
+
+namespace limpid {
+
+std::vector<std::byte> encode_png(ConstView picture) {
+  std::vector<std::byte> bytes;
+  io::Writer writer(bytes);
+  writer.hurry();
+  writer.write_header(picture.size(), picture.channels(), 8, {}, nullptr, 0);
+  const auto channels = static_cast<std::size_t>(picture.channels());
+  std::vector<std::byte> row(static_cast<std::size_t>(picture.width()) * channels);
+  for (int y = 0; y < picture.height(); ++y) {
+    for (std::size_t channel = 0; channel < channels; ++channel) {
+      io::encode(picture.row(static_cast<int>(channel), y),
+                 {.type = SampleType::u8, .stride = channels, .scale = 255},
+                 std::span(row).subspan(channel));
+    }
+    writer.write_row(row.data());
+  }
+  writer.finish();
+  return bytes;
+}
+
+}  // namespace limpid

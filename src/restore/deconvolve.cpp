@@ -65,11 +65,12 @@ void check(ConstView frame, const DeconvolveOptions& o) {
 struct Knowledge {
   StarCatalogue catalogue;
   std::optional<PsfField> field;
+  std::optional<SpectralPsf> spectral;  ///< looked for when there is neither field nor --psf
+  bool spectrum_seen = false;
   Psf assumed;
 };
 
-Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport& report,
-                  const Progress& progress) {
+Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& progress) {
   Knowledge known;
   if (o.no_stars) {
     known.catalogue.sky = measure_sky(frame);
@@ -78,18 +79,29 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport&
     known.catalogue = detect_stars(frame, {.max_fits = most_fits, .threads = o.threads}, progress);
     known.field = fit_psf_field(frame, known.catalogue, o.threads);
   }
+  return known;
+}
+
+/// What the options and the power spectrum say where the stars say nothing.
+void assume(Knowledge& known, ConstView frame, const DeconvolveOptions& o, DeconvolveReport& report,
+            const Progress& progress) {
+  known.assumed = {};
   known.assumed.beta = assumed_beta;
   known.assumed.fwhm_px = o.psf_fwhm_px.value_or(assumed_fwhm_px);
-  if (known.field || o.psf_fwhm_px) return known;
+  if (known.field || o.psf_fwhm_px) return;
+  if (!known.spectrum_seen) {
+    known.spectral = estimate_psf_from_spectrum(frame, o.threads);
+    known.spectrum_seen = true;
+  }
   std::array<char, 200> text{};
-  if (const auto estimate = estimate_psf_from_spectrum(frame, o.threads)) {
-    known.assumed.fwhm_px = std::clamp(estimate->fwhm_px, 0.5F, 16.0F);
+  if (known.spectral) {
+    known.assumed.fwhm_px = std::clamp(known.spectral->fwhm_px, 0.5F, 16.0F);
     std::snprintf(
         text.data(), text.size(),
         "no stars to measure: a round PSF of %.1f px (known to %.0f %%) was estimated from "
         "the nebula's power spectrum; --psf FWHM overrides it",
-        static_cast<double>(estimate->fwhm_px),
-        100 * static_cast<double>(estimate->relative_error));
+        static_cast<double>(known.spectral->fwhm_px),
+        100 * static_cast<double>(known.spectral->relative_error));
   } else if (o.no_stars) {
     std::snprintf(
         text.data(), text.size(),
@@ -105,7 +117,6 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport&
   }
   report.notes.emplace_back(text.data());
   progress.say(report.notes.back());
-  return known;
 }
 
 /// Median over a grid of places.
@@ -320,30 +331,37 @@ Image add_enlarged(ConstView frame, ConstView after, ConstView before, int facto
   return result;
 }
 
-/// One pass: measure, bin when stars are very wide, tile. Returns the region.
-Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network,
-           DeconvolveReport& report, Knowledge* first_knowledge, const Progress& progress,
-           const std::function<Network()>& fallback) {
-  Knowledge known = measure(frame, o, report, progress.part(0, 0.15));
-  const auto fwhm = [&](float x, float y) {
+float typical_fwhm(const Knowledge& known, Size size) {
+  return static_cast<float>(median_over(size, [&](float x, float y) {
     return known.field ? known.field->mean_at(x, y).fwhm_px : known.assumed.fwhm_px;
-  };
-  const auto typical = static_cast<float>(median_over(frame.size(), fwhm));
-  if (first_knowledge != nullptr) {
-    report.fwhm_px = typical;
-    report.psf_measured = known.field.has_value();
-    if (known.field) {
-      report.stars_used = known.field->star_count();
-      report.field_order = known.field->order();
-      report.ellipticity = median_over(
-          frame.size(), [&](float x, float y) { return known.field->mean_at(x, y).ellipticity(); });
-    }
-    const WantedPsfs wanted =
-        wanted_psfs(controls_at(known, o, frame.channels(), static_cast<float>(frame.width()) / 2,
-                                static_cast<float>(frame.height()) / 2));
-    report.fwhm_asked_px = wanted.stellar.fwhm_px;
-    report.nonstellar_fwhm_asked_px = wanted.nonstellar.fwhm_px;
+  }));
+}
+
+/// What the report says of the frame.
+void describe(DeconvolveReport& report, const Knowledge& known, ConstView frame,
+              const DeconvolveOptions& o) {
+  report.fwhm_px = typical_fwhm(known, frame.size());
+  report.psf_measured = known.field.has_value();
+  if (known.field) {
+    report.stars_used = known.field->star_count();
+    report.field_order = known.field->order();
+    report.ellipticity = median_over(
+        frame.size(), [&](float x, float y) { return known.field->mean_at(x, y).ellipticity(); });
   }
+  const WantedPsfs wanted =
+      wanted_psfs(controls_at(known, o, frame.channels(), static_cast<float>(frame.width()) / 2,
+                              static_cast<float>(frame.height()) / 2));
+  report.fwhm_asked_px = wanted.stellar.fwhm_px;
+  report.nonstellar_fwhm_asked_px = wanted.nonstellar.fwhm_px;
+}
+
+/// One pass: bin when stars are very wide, tile. Returns the region. `request` tells the sharpening
+/// that gives stars the width asked for.
+Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network,
+           DeconvolveReport& report, const Knowledge& known,
+           const std::function<float(const Progress&)>& request, const Progress& progress,
+           const std::function<Network()>& fallback) {
+  const float typical = typical_fwhm(known, frame.size());
   if (known.field && typical < narrowest_fwhm_px) {
     std::array<char, 200> text{};
     std::snprintf(
@@ -353,7 +371,6 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
         static_cast<double>(typical), static_cast<double>(narrowest_fwhm_px));
     report.notes.emplace_back(text.data());
     progress.say(report.notes.back());
-    if (first_knowledge != nullptr) *first_knowledge = std::move(known);
     return copy(frame.crop(region));
   }
   int factor = 1;
@@ -363,12 +380,11 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
   Image result;
   if (factor == 1) {
     DeconvolveOptions requested = o;
-    if (known.field && !o.correct_only && !o.no_stars) {
-      requested.sharpen_stars = request_for(frame, known, o, network, progress.part(0.15, 0.2));
-    }
+    if (known.field && !o.correct_only && !o.no_stars)
+      requested.sharpen_stars = request(progress.part(0, 0.06));
     report.sharpen_stars_requested = requested.sharpen_stars;
     result = run_with_fallback(frame, region, known, requested, network, report,
-                               progress.part(0.2, 1), fallback);
+                               progress.part(0.06, 1), fallback);
   } else {
     report.binned_by = factor;
     report.notes.push_back("stars are over 8 px wide: processed on a grid binned by " +
@@ -383,10 +399,9 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
     if (o.psf_fwhm_px) coarse_options.psf_fwhm_px = *o.psf_fwhm_px / static_cast<float>(factor);
     const Image sharp =
         run_with_fallback(small.view(), {0, 0, small.width(), small.height()}, coarse,
-                          coarse_options, network, report, progress.part(0.15, 1), fallback);
+                          coarse_options, network, report, progress, fallback);
     result = copy(add_enlarged(frame, sharp.view(), small.view(), factor).view().crop(region));
   }
-  if (first_knowledge != nullptr) *first_knowledge = std::move(known);
   return result;
 }
 
@@ -440,10 +455,125 @@ Image recolour(ConstView frame, ConstView before, ConstView after, const std::ve
   return result;
 }
 
+/// What one pass starts from: the frame, or what the passes before it made of it.
+struct Stage {
+  std::string made_by;  ///< the passes before it, and all that they depend on
+  Image image;          ///< empty: the frame itself
+  Knowledge known;
+  std::map<std::string, float> requests;  ///< of the network, by fingerprint
+};
+
+/// Everything that the result of a pass depends on, but the frame.
+std::string fingerprint(const DeconvolveOptions& o, const Network& network) {
+  std::array<char, 200> text{};
+  std::snprintf(text.data(), text.size(), "%a %a %a %a %d %d %d %a;",
+                static_cast<double>(o.sharpen_stars), static_cast<double>(o.adjust_halos),
+                static_cast<double>(o.psf_fwhm_px.value_or(0)),
+                static_cast<double>(o.sharpen_nonstellar), o.correct_only, o.no_stars, o.tile_px,
+                static_cast<double>(o.overlap));
+  const NetworkInfo& info = network.info();
+  return text.data() + info.name + ' ' + std::to_string(info.steps) + ' ' + info.config_hash + ' ' +
+         network.device_text() + ';';
+}
+
 }  // namespace
+
+struct Deconvolver::Body {
+  explicit Body(ConstView f) : frame(f) {}
+
+  ConstView frame;
+  bool looked_for_gaps = false;
+  Image missing, filled;
+  // of --luminance-only
+  Image intensity;
+  std::vector<SkyLevel> colour_sky;
+  std::vector<Stage> stages;
+
+  [[nodiscard]] ConstView given() const { return filled.empty() ? frame : filled.view(); }
+
+  void fill_gaps(int threads) {
+    if (looked_for_gaps) return;
+    missing = find_missing(frame, threads);
+    if (!missing.empty() && std::ranges::any_of(missing.pixels(), [](float m) { return m == 0; })) {
+      filled = copy(frame);
+      fill_missing(filled.view(), missing.view());
+    }
+    looked_for_gaps = true;
+  }
+
+  /// The stage that is entered with these passes done; what was kept of other ones goes.
+  Stage& enter(std::size_t index, const std::string& made_by, const std::function<Stage()>& make) {
+    if (index < stages.size() && stages[index].made_by == made_by) return stages[index];
+    stages.resize(std::min(index, stages.size()));
+    Stage stage = make();
+    stage.made_by = made_by;
+    return stages.emplace_back(std::move(stage));
+  }
+
+  Image run_passes(ConstView start, Rect region, const Network& network,
+                   const DeconvolveOptions& options, DeconvolveReport& report,
+                   const Progress& progress, const std::function<Network()>& fallback);
+};
+
+Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network& network,
+                                    const DeconvolveOptions& options, DeconvolveReport& report,
+                                    const Progress& progress,
+                                    const std::function<Network()>& fallback) {
+  const auto list = passes(options);
+  const double share = 0.95 / static_cast<double>(list.size());
+  std::string made_by = std::string(options.luminance_only ? "luminance" : "colour") +
+                        (options.no_stars ? " without stars;" : ";");
+  const auto measured = [&](Image image, std::size_t i, const Progress& part) {
+    Stage stage;
+    stage.image = std::move(image);
+    const ConstView current = stage.image.empty() ? start : stage.image.view();
+    stage.known = measure(current, list[i], part.part(0, 0.15));
+    return stage;
+  };
+  for (std::size_t i = 0;; ++i) {
+    const Progress part =
+        progress.part(share * static_cast<double>(i), share * static_cast<double>(i + 1));
+    // the first is kept, the others were made at the end of the loop
+    Stage& stage = i == 0 ? enter(0, made_by, [&] { return measured({}, 0, part); }) : stages.at(i);
+    const ConstView current = stage.image.empty() ? start : stage.image.view();
+    assume(stage.known, current, list[i], report, progress);
+    if (i == 0) describe(report, stage.known, current, list[i]);
+    const std::string pass_print = fingerprint(list[i], network);
+    const auto request = [&](const Progress& trying) {
+      const auto known = stage.requests.find(pass_print);
+      if (known != stage.requests.end()) return known->second;
+      return stage.requests
+          .emplace(pass_print, request_for(current, stage.known, list[i], network, trying))
+          .first->second;
+    };
+    if (i + 1 == list.size()) {
+      return pass(current, region, list[i], network, report, stage.known, request,
+                  part.part(0.15, 1), fallback);
+    }
+    made_by += pass_print;
+    // earlier passes need the whole frame: the next one measures it
+    const Rect whole{0, 0, frame.width(), frame.height()};
+    enter(i + 1, made_by, [&] {
+      return measured(pass(current, whole, list[i], network, report, stage.known, request,
+                           part.part(0.15, 1), fallback),
+                      i + 1, progress.part(share * static_cast<double>(i + 1), 1));
+    });
+  }
+}
+
+Deconvolver::Deconvolver(ConstView frame) : body_(std::make_unique<Body>(frame)) {}
+Deconvolver::Deconvolver(Deconvolver&&) noexcept = default;
+Deconvolver& Deconvolver::operator=(Deconvolver&&) noexcept = default;
+Deconvolver::~Deconvolver() = default;
 
 Deconvolved deconvolve(ConstView frame, const Network& network, const DeconvolveOptions& options,
                        const Progress& progress, const std::function<Network()>& fallback) {
+  return Deconvolver(frame).run(network, options, progress, fallback);
+}
+
+Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& options,
+                             const Progress& progress, const std::function<Network()>& fallback) {
+  const ConstView frame = body_->frame;
   check(frame, options);
   const double start = seconds();
   Deconvolved result;
@@ -453,51 +583,32 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
 
   const Rect whole{0, 0, frame.width(), frame.height()};
   const Rect region = options.region.value_or(whole);
-  const Image missing = find_missing(frame, options.threads);
-  Image working;
-  ConstView current = frame;
+  body_->fill_gaps(options.threads);
+  const Image& missing = body_->missing;
   if (!missing.empty()) {
     report.pixels_without_data = static_cast<std::size_t>(
         std::ranges::count_if(missing.pixels(), [](float m) { return m != 0; }));
     if (report.pixels_without_data == frame.size().pixels())
       throw Error(ErrorKind::bad_input, "the frame has no data: every pixel is empty");
-    working = copy(frame);
-    fill_missing(working.view(), missing.view());
-    current = working.view();
   }
-  const ConstView given = current;
-  Image intensity;
-  std::vector<SkyLevel> colour_sky;
+  const ConstView given = body_->given();
   const bool luminance = options.luminance_only && frame.channels() == 3;
-  Image colour;
-  if (luminance) {
-    colour_sky = measure_sky(current);
-    colour = copy(current);
-    intensity = intensity_of(current);
-    current = intensity.view();
+  if (luminance && body_->intensity.empty()) {
+    body_->colour_sky = measure_sky(given);
+    body_->intensity = intensity_of(given);
   }
-
-  Knowledge before;
-  const auto list = passes(options);
-  Image sharp;
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    const double share = 0.95 / static_cast<double>(list.size());
-    // earlier passes need the whole frame: the next one measures it
-    const bool last = i + 1 == list.size();
-    Image next =
-        pass(current, last ? region : whole, list[i], network, report, i == 0 ? &before : nullptr,
-             progress.part(share * static_cast<double>(i), share * static_cast<double>(i + 1)),
-             fallback);
-    sharp = std::move(next);
-    current = sharp.view();
-  }
+  const ConstView start_frame = luminance ? body_->intensity.view() : given;
+  DeconvolveOptions asked = options;
+  asked.luminance_only = luminance;
+  Image sharp = body_->run_passes(start_frame, region, network, asked, report, progress, fallback);
+  const Knowledge& before = body_->stages.front().known;
   if (luminance) {
-    const Image part = copy(intensity.view().crop(region));
-    sharp = recolour(colour.view().crop(region), part.view(), sharp.view(), colour_sky,
+    const Image part = copy(body_->intensity.view().crop(region));
+    sharp = recolour(given.crop(region), part.view(), sharp.view(), body_->colour_sky,
                      before.catalogue.sky.at(0));
   }
 
-  const std::vector<SkyLevel>& sky = luminance ? colour_sky : before.catalogue.sky;
+  const std::vector<SkyLevel>& sky = luminance ? body_->colour_sky : before.catalogue.sky;
   report.stars_put_back = put_back_holes(
       given.crop(region), sharp.view(), sky,
       report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px),

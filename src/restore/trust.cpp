@@ -153,6 +153,9 @@ TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, Cons
     fwhm.push_back(second[i]->fwhm_px / first[i]->fwhm_px);
     round_before.push_back(first[i]->ellipticity);
     round_after.push_back(second[i]->ellipticity);
+    report.stars.push_back({stars[i]->x, stars[i]->y, first[i]->flux, second[i]->flux,
+                            first[i]->fwhm_px, second[i]->fwhm_px, shift.back(),
+                            first[i]->ellipticity, second[i]->ellipticity});
   }
   report.stars_compared = static_cast<int>(flux.size());
   report.flux_ratio = describe(std::move(flux));

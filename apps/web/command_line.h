@@ -1,0 +1,26 @@
+// Options as the page sends them, as the command line that a shell would take: the page does what
+// that command does because it is parsed by the same parser.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/deconvolve.h"
+#include "web/folder.h"
+
+namespace limpid::web {
+
+/// What `limpid deconvolve --schema` prints.
+const nlohmann::ordered_json& deconvolve_schema();
+
+/// The words of the options that differ from their defaults, in the order of the schema. `options`
+/// is an object such as {"sharpen-stars": 0.4, "psf": "auto", "mask": "mask.fits"}; what names
+/// files is looked up in `folder`, models must be installed. Throws Error(usage).
+std::vector<std::string> option_words(const nlohmann::ordered_json& options, const Folder& folder);
+
+/// What the parser of `limpid deconvolve` makes of these words. Throws Error(usage).
+cli::DeconvolveArguments parse_deconvolve(const std::vector<std::string>& words);
+
+}  // namespace limpid::web

@@ -1,0 +1,58 @@
+// Elements without a framework.
+
+type Child = Node | string | null;
+type Attributes = Record<string, string | number | boolean | ((event: any) => void)>;
+
+/// An element with attributes (functions are listeners) and children.
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K, attributes: Attributes = {}, ...children: Child[]): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === 'function') element.addEventListener(name, value);
+    else if (value === true) element.setAttribute(name, '');
+    else if (value !== false) element.setAttribute(name, String(value));
+  }
+  element.append(...children.filter((child): child is Node | string => child !== null));
+  return element;
+}
+
+export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`no element ${id}`);
+  return element as T;
+}
+
+/// Calls `body` once things have been quiet for so long.
+export function settled(milliseconds: number, body: () => void): () => void {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = window.setTimeout(body, milliseconds);
+  };
+}
+
+export function say(text: string, kind: 'note' | 'error' = 'note'): HTMLElement {
+  const list = byId('messages');
+  for (const old of list.children) if (old.textContent === text) old.remove();
+  const message = h('div', { class: `message ${kind}`, ...(kind === 'error' ? { role: 'alert' } : {}) },
+                    h('span', {}, text));
+  message.append(h('button', { type: 'button', 'aria-label': 'Dismiss', click: () => message.remove() }, '×'));
+  list.append(message);
+  while (list.children.length > 3) list.firstElementChild?.remove();
+  window.setTimeout(() => message.remove(), kind === 'error' ? 15000 : 6000);
+  return message;
+}
+
+export function complain(error: unknown): void {
+  say(error instanceof Error ? error.message : String(error), 'error');
+}
+
+export function bytes(count: number): string {
+  return count < 1e6 ? `${Math.max(1, Math.round(count / 1e3))} kB`
+    : count < 1e9 ? `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} MB` : `${(count / 1e9).toFixed(1)} GB`;
+}
+
+export function duration(seconds: number): string {
+  const whole = Math.max(1, Math.round(seconds));
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}

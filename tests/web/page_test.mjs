@@ -1,0 +1,372 @@
+// The page as a photographer uses it, in headless Chromium; the pictures that it takes are those of
+// docs/page.md. Usage: node page_test.mjs LIMPID PAGE_BUILD CHROMIUM PICTURES
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+
+import { Checks, environment, limpid, pause, serve, workFolder } from './serving.mjs';
+
+const [program, pageBuild, chromium, pictures] = process.argv.slice(2).map((word) => resolve(word));
+const playwright = createRequire(join(pageBuild, 'package.json'))('playwright-core');
+const checks = new Checks();
+const began = Date.now();
+const step = (name) => console.log(`${((Date.now() - began) / 1000).toFixed(1)} s ${name}`);
+const work = workFolder(), folder = join(work, 'frames');
+mkdirSync(folder);
+mkdirSync(pictures, { recursive: true });
+const frame = join(folder, 'night.fits');
+limpid(program, ['simulate', '--width', '1320', '--height', '880', '--star-count', '3600', '-o', frame]);
+writeFileSync(join(folder, 'broken.fits'), readFileSync(frame).subarray(0, 100000));
+
+const server = await serve(program, folder);
+const browser = await playwright.chromium.launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
+const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+const faults = [];
+
+async function visit() {
+  const page = await context.newPage();
+  page.setDefaultTimeout(30000);
+  page.on('console', (message) => { if (message.type() === 'error' && !/status of 4/.test(message.text())) faults.push(message.text()); });
+  page.on('pageerror', (error) => faults.push(error.message));
+  await page.goto(server.url);
+  return page;
+}
+const api = async (path, body) => (await fetch(new URL(path, server.url), body === undefined ? {} : {
+  method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })).json();
+
+/// Pixels of a picture: {width, height, data: [r, g, b, r, ...]}.
+async function decode(page, bytes) {
+  return page.evaluate(async (text) => {
+    const image = new Image();
+    image.src = `data:image/png;base64,${text}`;
+    await image.decode();
+    const canvas = document.createElement('canvas');
+    canvas.width = image.width;
+    canvas.height = image.height;
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    context.drawImage(image, 0, 0);
+    const { data } = context.getImageData(0, 0, image.width, image.height);
+    return { width: image.width, height: image.height, data: [...data].filter((_, i) => i % 4 !== 3) };
+  }, Buffer.from(bytes).toString('base64'));
+}
+const seen = async (page, clip) => decode(page, await page.screenshot({ clip }));
+const mean = (picture) => picture.data.reduce((sum, value) => sum + value, 0) / picture.data.length;
+function difference(a, b) {
+  if (a.data.length !== b.data.length) return Infinity;
+  return a.data.reduce((sum, value, i) => sum + Math.abs(value - b.data[i]), 0) / a.data.length;
+}
+async function until(what, holds, seconds = 20) {
+  const end = Date.now() + 1000 * seconds;
+  while (Date.now() < end) {
+    if (await holds()) return true;
+    await pause(60);
+  }
+  checks.that(what, false, 'waited in vain');
+  return false;
+}
+/// Smaller than the screen: these pictures go into docs/page.md.
+async function shoot(page, name) {
+  const { width, height } = page.viewportSize();
+  if (width < 600) return page.screenshot({ path: join(pictures, `${name}.png`) });
+  const session = await context.newCDPSession(page);
+  const { data } = await session.send('Page.captureScreenshot', { format: 'png', clip: { x: 0, y: 0, width, height, scale: 0.65 } });
+  writeFileSync(join(pictures, `${name}.png`), Buffer.from(data, 'base64'));
+  await session.detach();
+}
+
+/// Waits until the preview is of the options now set.
+async function previewed(page, action) {
+  const panel = page.locator('#panel-sharpen');
+  const old = await panel.getAttribute('data-preview');
+  const start = Date.now();
+  await action();
+  await until('a new preview', async () => {
+    const now = await panel.getAttribute('data-preview');
+    return now !== null && now !== old && !(await panel.getAttribute('class') ?? '').includes('rendering');
+  });
+  const took = Date.now() - start;
+  await pause(400);  // its picture is drawn
+  return took;
+}
+const set = (page, id, value) => page.locator(`#${id}`).evaluate((input, v) => {
+  input.value = v;
+  input.dispatchEvent(new Event('input', { bubbles: true }));
+}, String(value));
+
+let page = await visit();
+
+// ---- open ----
+
+step('open');
+
+await page.click('#welcome .row:has-text("broken.fits")');
+await page.waitForSelector('.message.error');
+checks.that('a bad file is told of in one line', /broken\.fits/.test(await page.locator('.message.error').first().innerText()));
+await page.click('.message.error button');
+const opening = Date.now();
+await previewed(page, () => page.click('#welcome .row:has-text("night.fits")'));
+console.log(`open to first preview: ${Date.now() - opening} ms`);
+checks.that('the bar names the frame', (await page.innerText('.bar')).includes('night.fits') && (await page.innerText('#facts')).includes('1320 × 880'));
+const left = { x: 180, y: 200, width: 200, height: 200 }, right = { x: 580, y: 200, width: 200, height: 200 };
+checks.that('the picture is there', mean(await seen(page, left)) > 20);
+
+// ---- stretch ----
+
+step('stretch');
+
+const dark = await seen(page, left);
+await set(page, 'sky', 0.5);
+await until('a brighter stretch', async () => mean(await seen(page, left)) > mean(dark) + 20);
+await set(page, 'sky', 0.25);
+await until('the stretch comes back', async () => difference(await seen(page, left), dark) < 1);
+await page.mouse.move(480, 420);
+await until('the pixel read-out', async () => /^\d+, \d+ +[\d.]+ [\d.]+ [\d.]+ +→/.test(await page.innerText('#readout')));
+const [place, , values] = (await page.innerText('#readout')).split(/( {2,})/);
+const pixel = await api(`/api/pixel?x=${place.split(', ')[0]}&y=${place.split(', ')[1]}`);
+checks.that('the read-out is in units of the file', values.split(' ').every((text, i) => Math.abs(Number(text) - pixel.before[i]) < 1e-3), `${values} ${pixel.before}`);
+
+// ---- live preview ----
+
+step('live preview');
+
+await page.click('#full');
+await pause(900);
+const recorded = await seen(page, left);
+await page.keyboard.down('b');
+await pause(300);
+const soft = await seen(page, right);
+await page.keyboard.up('b');
+const took = await previewed(page, () => set(page, 'sharpen-stars', 0.4));
+console.log(`preview after a slider: ${took} ms`);
+let sharp = await seen(page, right);
+checks.that('the preview changes the right side', difference(soft, sharp) > 0.4, difference(soft, sharp));
+checks.that('and leaves the left as recorded', difference(recorded, await seen(page, left)) < 0.05);
+
+// what is shown is what the command line makes of that region
+const region = await page.evaluate(() => JSON.parse(localStorage.getItem('limpid')).view);
+checks.that('the view is remembered', region.frame === 'night.fits');
+const own = [300, 200, 400, 360];
+const answer = await api('/api/preview', { options: { 'sharpen-stars': 0.4 }, region: own });
+limpid(program, ['deconvolve', frame, '-o', join(work, 'region.fits'), '--region', own.join(), '--sharpen-stars', '0.4']);
+const file = readFileSync(join(work, 'region.fits'));
+const header = file.toString('latin1').match(/END {77}/).index;
+const floats = new DataView(file.buffer, file.byteOffset + Math.ceil((header + 80) / 2880) * 2880);
+let same = 0, changed = 0, asked = 0;
+for (let i = 0; i < 400 * 360; i += 487) {
+  const [x, y] = [i % 400, Math.floor(i / 400)];
+  const there = await api(`/api/pixel?x=${own[0] + x}&y=${own[1] + y}`);
+  for (let c = 0; c < 3; ++c, ++asked) {
+    if (there.preview?.[c] === floats.getFloat32(4 * ((c * 360 + y) * 400 + x))) ++same;
+    if (there.preview?.[c] !== there.before[c]) ++changed;
+  }
+}
+checks.that('the preview has the pixels of limpid deconvolve --region', same === asked && asked > 800, `${same} of ${asked}`);
+checks.that('which are not those of the frame', changed > 0.99 * asked, `${changed} of ${asked}`);
+const picture = async (layer, x, y) => decode(page, await (await fetch(new URL(
+  `/api/picture.png?layer=${layer}&level=0&x=${x}&y=${y}&w=200&h=200`, server.url))).arrayBuffer());
+checks.that('nor is their picture', difference(await picture(answer.layer, 0, 0), await picture((await api('/api/state')).frame.id, own[0], own[1])) > 0.4);
+
+// ---- divider and hold ----
+
+step('divider and hold');
+
+const box = await page.locator('#divider').boundingBox();
+await page.mouse.move(box.x + 12, box.y + box.height / 2);
+await page.mouse.down();
+await page.mouse.move(900, 420, { steps: 4 });
+await page.mouse.up();
+await until('the right side is before, left of the border', async () => difference(await seen(page, right), soft) < 0.1);
+await page.locator('#divider').focus();
+await page.keyboard.press('Home');
+await until('the keyboard moves the border', async () => difference(await seen(page, right), soft) > 0.3);
+sharp = await seen(page, right);
+await page.keyboard.down('b');
+await until('hold shows the frame as recorded', async () => difference(await seen(page, right), soft) < 0.1);
+await page.keyboard.up('b');
+await until('and lets go', async () => difference(await seen(page, right), sharp) < 0.1);
+for (let i = 0; i < 25; ++i) await page.keyboard.press('ArrowRight');
+await page.click('#loupe-toggle');
+await page.mouse.move(500, 400);
+await page.waitForSelector('#loupe:not([hidden])');
+await until('the loupe shows both', async () => page.evaluate(() => ['loupe-before', 'loupe-after'].every((id) => {
+  const image = document.getElementById(id);
+  return image.complete && image.naturalWidth === 150 && !image.parentElement.classList.contains('empty');
+})));
+await shoot(page, 'preview');
+await page.click('#loupe-toggle');
+
+// ---- reload ----
+
+step('reload');
+
+await page.reload();
+await previewed(page, async () => {});
+checks.that('the slider survives a reload', await page.inputValue('#sharpen-stars') === '0.4');
+await page.click('#full');
+await pause(700);
+checks.that('so does the view', difference(recorded, await seen(page, left)) < 0.6, difference(recorded, await seen(page, left)));
+
+// ---- the whole frame: cancel, reload in the middle, closed tab ----
+
+step('the whole frame: cancel, reload in the middle, closed tab');
+
+await page.click('#fit');
+await page.locator('label:has(#correct-first)').click();
+await page.click('#apply');
+await page.waitForSelector('#progress');
+await page.waitForSelector('#cancel');
+await page.click('#cancel');
+await page.waitForSelector('#apply:not([disabled])');
+checks.that('a cancelled run leaves no result', (await api('/api/state')).result === null && await page.isDisabled('#save'));
+await page.locator('label:has(#correct-first)').click();
+
+await page.click('#apply');
+await page.waitForSelector('#progress');
+const fractions = new Set();
+await page.reload();
+await page.waitForSelector('#progress');
+await until('progress to move', async () => {
+  const value = await page.locator('#progress').getAttribute('value', { timeout: 500 }).catch(() => null);
+  if (value !== null) fractions.add(value);
+  return fractions.size > 2 || (await page.locator('#discard').count()) > 0;
+});
+checks.that('progress is told after a reload', fractions.size > 1, [...fractions].join(' '));
+await page.waitForSelector('#discard');
+await pause(600);
+checks.that('the result is shown', difference(soft, await seen(page, right)) > 0.4);
+
+await page.click('#discard');
+await page.waitForSelector('#discard', { state: 'detached' });
+await page.click('#apply');
+await page.waitForSelector('#progress');
+await page.close();
+page = await visit();
+await page.waitForSelector('#discard');
+checks.that('a closed tab loses nothing', (await api('/api/state')).result.options['sharpen-stars'] === 0.4);
+await page.locator('#divider').focus();
+await page.keyboard.press('Home');
+for (let i = 0; i < 25; ++i) await page.keyboard.press('ArrowRight');
+await page.mouse.move(480, 300);
+await pause(1200);
+await shoot(page, 'whole');
+
+// ---- save, and the command that does the same ----
+
+step('save, and the command that does the same');
+
+await page.click('.command summary');
+await until('the command is written out', async () => (await page.innerText('#command')).includes('--sharpen-stars 0.4'));
+checks.that('it names the file', (await page.innerText('#command')).startsWith(`limpid deconvolve ${folder}/night.fits -o ${folder}/night-sharp.fits`), await page.innerText('#command'));
+await page.click('#save');
+await page.selectOption('#save-format', '.xisf');
+checks.that('the format is in the name', await page.inputValue('#save-name') === 'night-sharp.xisf');
+await page.selectOption('#save-depth', 'u16');
+await page.fill('#save-name', 'night.fits');
+await page.click('#save-go');
+await until('the frame itself is not replaced', async () => /night\.fits/.test(await page.innerText('#save-problem')));
+await page.fill('#save-name', '../night.xisf');
+await page.click('#save-go');
+await until('names outside the folder are refused', async () => /names/.test(await page.innerText('#save-problem')));
+await page.fill('#save-name', 'night sharp.xisf');
+await page.click('#save-go');
+await page.waitForSelector('#saving', { state: 'hidden' });
+const saved = join(folder, 'night sharp.xisf');
+checks.that('the file is there', existsSync(saved));
+await page.click('#save');
+await page.fill('#save-name', 'night sharp.xisf');
+await page.click('#save-go');
+await until('an existing file is not replaced', async () => /exists/.test(await page.innerText('#save-problem')));
+await page.keyboard.press('Escape');
+await until('the command follows', async () => (await page.innerText('#command')).includes('--depth u16'));
+const command = await page.innerText('#command');
+renameSync(saved, join(work, 'saved.xisf'));
+execFileSync('sh', ['-c', command], { cwd: work, env: { ...environment, PATH: `${dirname(program)}:${process.env.PATH}` }, stdio: 'pipe' });
+checks.that('the command gives the same bytes', readFileSync(saved).equals(readFileSync(join(work, 'saved.xisf'))), command);
+
+// ---- stars, trust ----
+
+step('stars, trust');
+
+await page.click('#tab-stars');
+await page.waitForSelector('#map');
+checks.that('a verdict on the sampling', (await page.innerText('#verdict')).length > 20);
+checks.that('stars are listed', await page.locator('#stars tbody tr').count() > 100);
+checks.that('and their profile drawn', await page.locator('#profile canvas').count() === 1);
+await pause(500);
+await shoot(page, 'stars');
+const view = () => page.evaluate(() => JSON.stringify(JSON.parse(localStorage.getItem('limpid')).view));
+const before = await view();
+await page.locator('#stars tbody tr').nth(3).click();
+await until('a star leads to its place', async () => (await view()) !== before);
+await page.click('#fit');
+await page.click('#tab-trust');
+await page.waitForSelector('#trust-verdict');
+await until('the photometry is drawn', async () => (await page.locator('#photometry canvas').count()) === 1);
+await pause(1200);
+const mapped = await seen(page, right);
+await shoot(page, 'trust');
+await page.locator('label:has(#trust-map)').click();
+await until('the map goes', async () => difference(await seen(page, right), mapped) > 2);
+await page.locator('label:has(#trust-map)').click();
+
+// ---- dropped file, a phone ----
+
+step('dropped file, a phone');
+
+await page.click('#tab-sharpen');
+await page.keyboard.press('o');
+await page.waitForSelector('#files[open] .row');
+limpid(program, ['simulate', '--width', '400', '--height', '300', '--star-count', '300', '-o', join(work, 'dropped.fits')]);
+await page.setInputFiles('#files input[type=file]', join(work, 'dropped.fits'));
+await until('a file from elsewhere is opened', async () => (await page.innerText('#file')) === 'dropped.fits');
+checks.that('and lies in the folder', existsSync(join(folder, 'dropped.fits')));
+await page.setViewportSize({ width: 390, height: 844 });
+await page.click('#open');
+await previewed(page, () => page.click('#files .row:has-text("night.fits")'));
+checks.that('nothing is wider than a phone', await page.evaluate(() => document.documentElement.scrollWidth) <= 390);
+const outside = await page.evaluate(() => [...document.querySelectorAll('button, input, select, summary')]
+  .filter((element) => element.checkVisibility() && (element.getBoundingClientRect().right > 391 || element.getBoundingClientRect().left < -1)).map((e) => e.id || e.textContent));
+checks.that('no control lies outside it', outside.length === 0, outside.join());
+checks.that('the picture has its room', (await page.locator('#viewer').boundingBox()).height > 300);
+await pause(600);
+await shoot(page, 'phone');
+
+// ---- who cannot see it, or has no mouse ----
+
+step('who cannot see it, or has no mouse');
+
+const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, select')].filter((element) => {
+  const named = element.getAttribute('aria-label') || element.textContent.trim() || element.labels?.length || element.title;
+  return !named && element.checkVisibility();
+}).map((element) => element.outerHTML.slice(0, 80)));
+checks.that('every control has a name', nameless.length === 0, nameless.join('\n'));
+const contrast = await page.evaluate(() => {
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\d.]+/g).map(Number).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (!/, 0\)$|transparent/.test(colour)) return colour;
+    }
+    return 'rgb(25, 25, 25)';
+  };
+  const weak = [];
+  for (const element of document.querySelectorAll('.bar *, .panel *')) {
+    const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!text || !element.checkVisibility() || element.closest(':disabled, .off')) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${element.textContent.slice(0, 20)} ${((a + 0.05) / (b + 0.05)).toFixed(1)}`);
+  }
+  return weak;
+});
+checks.that('text has the contrast of WCAG AA', contrast.length === 0, contrast.join(', '));
+checks.that('the page has no faults of its own', faults.length === 0, faults.join('\n'));
+
+await browser.close();
+server.process.kill('SIGINT');
+checks.that('the server ends when asked', (await server.ended).code === 0);
+checks.finish();
+process.exit();
