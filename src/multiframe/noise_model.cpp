@@ -1,0 +1,144 @@
+#include "multiframe/noise_model.h"
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "core/statistics.h"
+
+namespace limpid::multiframe {
+namespace {
+
+/// Of the squares of normal samples: (0.6745)^2.
+constexpr float median_of_squares = 1 / (sigma_per_mad * sigma_per_mad);
+
+/// Squared typical residual in matched units; `variance` is the sky's.
+float typical_square(const NoiseModel& noise, float variance, float light) {
+  const float sigma = std::sqrt(variance);
+  return noise.floor * variance + noise.shot * light * sigma + noise.misfit * noise.misfit * light * light;
+}
+
+}  // namespace
+
+void ResidualStatistics::add(const ResidualStatistics& other) {
+  for (std::size_t o = 0; o < counts_.size(); ++o) {
+    for (std::size_t b = 0; b < counts_[o].size(); ++b) counts_[o][b] += other.counts_[o][b];
+  }
+}
+
+float ResidualStatistics::variance(int octave, std::uint32_t least) const {
+  const auto& counts = counts_[static_cast<std::size_t>(octave)];
+  std::uint64_t total = 0;
+  for (const std::uint32_t count : counts) total += count;
+  if (total < least) return 0;
+  const double half = 0.5 * static_cast<double>(total);
+  double below = 0;
+  for (int bin = 0; bin < bins; ++bin) {
+    const double here = counts[static_cast<std::size_t>(bin)];
+    if (below + here >= half) {
+      const auto edge = [](int b) {
+        return std::bit_cast<float>(static_cast<std::uint32_t>(b + first_bin) << 20);
+      };
+      const auto part = static_cast<float>((half - below) / here);
+      return (edge(bin) + part * (edge(bin + 1) - edge(bin))) / median_of_squares;
+    }
+    below += here;
+  }
+  return 0;
+}
+
+float ResidualStatistics::sky_sigma() const { return std::sqrt(variance(0, 1)); }
+
+NoiseModel ResidualStatistics::fit(const NoiseModel& previous) const {
+  constexpr std::uint32_t enough_sky = 200, enough_light = 20;
+  NoiseModel model = previous;
+  const float sky = variance(0, enough_sky);
+  if (sky > 0) model.floor = sky;
+  std::vector<float> light, excess, slopes;
+  for (int octave = 1; octave < octaves; ++octave) {
+    const float found = variance(octave, enough_light);
+    if (found <= 0) continue;
+    light.push_back(1.5F * std::ldexp(1.0F, octave));
+    excess.push_back(std::max(found - model.floor, 0.0F));
+    slopes.push_back(excess.back() / light.back());
+  }
+  if (light.empty()) return model;
+  // Photon noise grows with the light, what the prediction is off by with its square: the lower
+  // slopes are the photons'.
+  model.shot = quantile(slopes, 0.25);
+  float most = 0;
+  for (std::size_t i = 0; i < light.size(); ++i)
+    most = std::max(most, (excess[i] - model.shot * light[i]) / (light[i] * light[i]));
+  model.misfit = std::clamp(std::sqrt(most), 0.01F, 1.0F);
+  return model;
+}
+
+void weigh_row(const RowInput& input, const Weighting& weighting, std::span<float> predicted,
+               std::span<float> weighted_observed) {
+  const std::size_t count = predicted.size();
+  const bool one_sigma = input.sigma.size() == 1, windowed = !input.window.empty();
+  const float* observed = input.observed.data();
+  const float* sigmas = input.sigma.data();
+  const float* window = input.window.data();
+  float* prediction = predicted.data();
+  float* out = weighted_observed.data();
+  const NoiseModel noise = input.noise;
+  const float shot_weight = weighting.shot_noise ? noise.shot : 0.0F;
+  const float delta2 = weighting.delta * weighting.delta;
+  const float reject2 = weighting.reject_sigma > 0
+                            ? weighting.reject_sigma * weighting.reject_sigma
+                            : std::numeric_limits<float>::max();
+  const float misfit2 = noise.misfit * noise.misfit;
+  const auto row = [&](auto huber, auto absolute) {
+    for (std::size_t x = 0; x < count; ++x) {
+      const float sigma = one_sigma ? sigmas[0] : sigmas[x];
+      const float y = observed[x], p = prediction[x];
+      const float light = std::max(p - weighting.pedestal, 0.0F);
+      const float variance = sigma * sigma;
+      float weight = 1 / (variance + shot_weight * light * sigma + 1e-6F);
+      if constexpr (huber()) {
+        const float r2 = (y - p) * (y - p);
+        const float typical2 = noise.floor * variance + noise.shot * light * sigma +
+                               misfit2 * light * light + 1e-12F;
+        const float limit2 = absolute() ? delta2 : delta2 * typical2;
+        const float soft = std::sqrt(limit2 / std::max(r2, limit2));
+        weight *= r2 > reject2 * typical2 ? 0.0F : soft;
+      }
+      if (windowed) weight *= window[x];
+      const bool known = y == y;  // not NaN
+      out[x] = known ? weight * y : 0.0F;
+      prediction[x] = known ? weight * p : 0.0F;
+    }
+  };
+  if (!weighting.huber) {
+    row(std::false_type{}, std::false_type{});
+  } else if (weighting.absolute) {
+    row(std::true_type{}, std::true_type{});
+  } else {
+    row(std::true_type{}, std::false_type{});
+  }
+}
+
+void observe_row(const RowInput& input, const Weighting& weighting, std::span<const float> predicted,
+                 ResidualStatistics& statistics, RowCounts& counts) {
+  for (std::size_t x = 0; x < predicted.size(); ++x) {
+    const float y = input.observed[x], p = predicted[x];
+    if (std::isnan(y)) continue;
+    const float sigma = input.sigma.size() == 1 ? input.sigma[0] : input.sigma[x];
+    const float light = std::max(p - weighting.pedestal, 0.0F);
+    const float residual = y - p;
+    statistics.add(light / sigma, residual / sigma);
+    ++counts.pixels;
+    if (!weighting.huber) continue;
+    const float typical = std::sqrt(typical_square(input.noise, sigma * sigma, light));
+    const float limit = weighting.absolute ? weighting.delta : weighting.delta * typical;
+    if (weighting.reject_sigma > 0 && std::abs(residual) > weighting.reject_sigma * typical) {
+      ++counts.rejected;
+    } else if (std::abs(residual) > limit) {
+      ++counts.softened;
+    }
+  }
+}
+
+}  // namespace limpid::multiframe
