@@ -79,7 +79,7 @@ struct FrameSummary {
   std::string name;
   bool used = false;
   std::string reason;  ///< why it was left out
-  int stars = 0;
+  int stars = 0;  ///< that its PSF comes from
   double fwhm_px = 0, ellipticity = 0, beta = 0;
   double sky = 0, sigma = 0;          ///< first channel, in the frame's units
   double scale = 1;                   ///< light against the mean of the set

@@ -251,6 +251,7 @@ void describe(const Measured& measured, Size size, FrameSummary& summary) {
     summary.fwhm_px = psf.fwhm_px;
     summary.ellipticity = psf.ellipticity();
     summary.beta = psf.beta;
+    summary.stars = member.field->star_count();
   }
   if (member.sky.empty()) return;
   summary.sky = member.sky[0];
