@@ -24,6 +24,7 @@ struct InputFrame {
   std::function<Image(Rect)> rejected = {};
   /// Shape (1 or channels, side, side), centre at (side / 2, side / 2). Empty: measured.
   Image psf = {};
+  std::string fault = {};  ///< why it cannot be read, if so: it is left out and named
 };
 
 enum class Loss { huber, l2 };

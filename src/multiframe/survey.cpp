@@ -269,8 +269,11 @@ bool readable(const InputFrame& frame, int channels, std::string& fault) {
 
 /// The number of channels that most frames have.
 int usual_channels(std::span<const InputFrame> frames) {
-  const auto colour = std::ranges::count_if(frames, [](const InputFrame& f) { return f.channels == 3; });
-  return 2 * colour > static_cast<std::ptrdiff_t>(frames.size()) ? 3 : 1;
+  const auto count = [&](int channels) {
+    return std::ranges::count_if(
+        frames, [=](const InputFrame& f) { return f.fault.empty() && f.channels == channels; });
+  };
+  return count(3) > count(1) ? 3 : 1;
 }
 
 /// A frame much smaller than the others is left out instead of cutting all down to it.
@@ -340,9 +343,8 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
   result.channels = options.luma ? 1 : file_channels;
   std::vector<std::string> faults(frames.size());
   for (std::size_t i = 0; i < frames.size(); ++i) {
-    if (!frames[i].read) {
-      faults[i] = "cannot be read";
-    } else {
+    faults[i] = frames[i].fault;
+    if (faults[i].empty()) {
       readable(frames[i], file_channels, faults[i]);
     }
   }
