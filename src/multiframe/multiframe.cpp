@@ -112,18 +112,20 @@ std::vector<std::vector<Image>> make_kernels(std::span<const InputFrame> frames,
   return kernels;
 }
 
-/// Level under the light that keeps all pixels positive: five sigmas, and more where parts of the
-/// picture are darker than what was taken for the sky.
-float choose_pedestal(const Image& seed) {
+/// Level under the light that keeps nearly all pixels positive: seven sigmas of the stack, and more
+/// where parts of the picture are darker than what was taken for the sky. No pixel can fall below
+/// it, so that it also is the depth of the darkest ring: with five sigmas of a frame there were some
+/// around all bright stars.
+float choose_pedestal(const Image& seed, std::size_t frames) {
   std::vector<float> sample;
   const auto pixels = seed.pixels();
   const std::size_t step = std::max<std::size_t>(1, pixels.size() / 200000);
   for (std::size_t i = 0; i < pixels.size(); i += step) {
     if (!std::isnan(pixels[i])) sample.push_back(pixels[i]);
   }
-  constexpr float noise_sigma = 5;
-  if (sample.empty()) return noise_sigma;
-  return noise_sigma + std::max(0.0F, -quantile_in_place(sample, 0.001) - 1);
+  const float least = 7 / std::sqrt(static_cast<float>(frames));
+  if (sample.empty()) return least;
+  return std::max(least, -quantile_in_place(sample, 0.001));
 }
 
 /// The given seed in matched units.
@@ -200,7 +202,7 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
                    ? stack(stream, options.seed == Seed::median ? Stack::median : Stack::robust,
                            band_bytes, options.hosts, options.threads, progress.part(0.15, 0.2))
                    : matched_seed(options.seed_image, survey, options.luma);
-  const float pedestal = choose_pedestal(seed);
+  const float pedestal = choose_pedestal(seed, survey.members.size());
   stream.set_pedestal(pedestal);
   std::vector<bool> known(seed.pixels().size());
   for (std::size_t i = 0; i < known.size(); ++i) {
