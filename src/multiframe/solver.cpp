@@ -1,6 +1,9 @@
 #include "multiframe/solver.h"
 
+#include <time.h>
+
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -17,20 +20,23 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Adds the time until its end.
+/// Adds this thread's processor time until its end.
 class Stopwatch {
  public:
-  explicit Stopwatch(std::atomic<std::uint64_t>& total) : total_(&total), start_(Clock::now()) {}
-  ~Stopwatch() {
-    total_->fetch_add(static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count()));
-  }
+  explicit Stopwatch(std::atomic<std::uint64_t>& total) : total_(&total), start_(now()) {}
+  ~Stopwatch() { total_->fetch_add(now() - start_); }
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
  private:
+  static std::uint64_t now() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<std::uint64_t>(time.tv_sec) * 1000000000U +
+           static_cast<std::uint64_t>(time.tv_nsec);
+  }
   std::atomic<std::uint64_t>* total_;
-  Clock::time_point start_;
+  std::uint64_t start_;
 };
 
 /// product = a b, or a conj(b) added to it. Written out: std::complex checks for infinities.
@@ -445,8 +451,11 @@ void Solver::predict_and_weigh(const Tile& tile, Task& task) {
            {std::pair{&predicted, &task.predicted}, {&observed, &task.observed}}) {
         const auto to = spectrum->samples(0, reach_ + y * factor_ + v);
         std::fill_n(to.begin(), margin, 0.0F);
-        for (std::size_t x = 0; x < width; ++x) {
-          for (std::size_t u = 0; u < factor; ++u) to[margin + x * factor + u] = (*values)[x];
+        if (factor == 1) {
+          std::ranges::copy(*values, to.begin() + static_cast<std::ptrdiff_t>(margin));
+        } else {
+          for (std::size_t x = 0; x < width; ++x)
+            std::fill_n(to.begin() + static_cast<std::ptrdiff_t>(margin + x * factor), factor, (*values)[x]);
         }
         std::fill(to.begin() + static_cast<std::ptrdiff_t>(margin + width * factor), to.end(), 0.0F);
       }
