@@ -3,6 +3,8 @@
 // limpid_multiframe_bench [SIDE FRAMES ITERATIONS THREADS]
 #include <limpid/multiframe.h>
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +13,9 @@
 
 int main(int argc, char** argv) {
   using namespace limpid;
+  // as the program limpid does
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   const auto number = [&](int i, int usual) { return argc > i ? std::atoi(argv[i]) : usual; };
   const int side = number(1, 1024), frames = number(2, 8), iterations = number(3, 10);
   const int threads = number(4, 0);

@@ -23,7 +23,9 @@ class ResidualStatistics {
   /// `light` and `residual` in units of the sky's sigma.
   void add(float light, float residual) {
     const int octave =
-        light < 2 ? 0 : std::min(octaves - 1, std::ilogb(light));  // 2..4 is the first
+        light < 2 ? 0
+                  : std::min(octaves - 1, static_cast<int>(std::bit_cast<std::uint32_t>(light) >> 23) -
+                                              127);  // 2..4 is the first
     const auto bits = std::bit_cast<std::uint32_t>(residual * residual);
     const int bin = std::clamp(static_cast<int>(bits >> 20) - first_bin, 0, bins - 1);
     ++counts_[static_cast<std::size_t>(octave)][static_cast<std::size_t>(bin)];

@@ -169,6 +169,8 @@ Solver::Solver(FrameStream& stream, const MultiframeOptions& options,
   plan_work();
 }
 
+Solver::~Solver() = default;
+
 // ---- cutting up the work -----------------------------------------------------------------------
 
 std::vector<Tile> Solver::cut(int parts_x, int parts_y) const {
@@ -269,6 +271,7 @@ void Solver::plan_work() { choose_tiles(options_.memory_bytes); }
 
 bool Solver::make_smaller() {
   transfers_.clear();
+  tasks_.clear();
   memory_taken_ = false;
   const int side = std::max(plan_.transform.width, plan_.transform.height);
   if (plan_.frames_at_once > 1) {
@@ -570,7 +573,7 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
     return images;
   };
   std::vector<Image> images = load(batch_of(0));
-  std::vector<Task> tasks;
+  std::vector<Task>& tasks = tasks_;
   for (std::size_t first = 0; first < own.size(); first += at_once) {
     progress.throw_if_stopped();
     const auto members = batch_of(first);
@@ -613,7 +616,6 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
                  std::to_string(std::min(first + at_once, own.size())) + " of " +
                  std::to_string(own.size()));
   }
-  tasks.clear();
   for (int c = 0; c < channels_; ++c) {
     const auto at = static_cast<std::size_t>(c);
     add_back(tile, c, std::move(numerators[at]), std::move(denominators[at]));

@@ -36,6 +36,7 @@ class Solver {
   /// `kernels`: per cell, member and channel, (1, 2 reach + 1, 2 reach + 1) on the fine grid.
   Solver(FrameStream& stream, const MultiframeOptions& options,
          std::vector<std::vector<Image>> kernels, int reach, const Hosts& hosts);
+  ~Solver();
 
   /// Starts from a stack on the fine grid, light per fine pixel in matched units; NaN is filled.
   void begin(const Image& seed);
@@ -91,6 +92,7 @@ class Solver {
 
   Image estimate_, numerator_, denominator_;
   std::vector<std::vector<Spectrum>> transfers_;  ///< as kernels_, when kept; others are empty
+  std::vector<Task> tasks_;                       ///< of the last batch: their memory is used again
   std::vector<NoiseModel> noise_;                 ///< member * channels + channel
   std::vector<ResidualStatistics> statistics_;
   std::vector<RowCounts> counts_;
