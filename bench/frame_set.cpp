@@ -112,6 +112,19 @@ double middle(std::vector<double> values) {
   return *half;
 }
 
+/// Root of the mean square in frame pixels' units, their mean difference taken out.
+double error_against(ConstView image, ConstView truth, int factor) {
+  std::vector<double> differences;
+  for (int y = 12 * factor; y < image.height() - 12 * factor; ++y) {
+    for (int x = 12 * factor; x < image.width() - 12 * factor; ++x)
+      differences.push_back((image(0, y, x) - truth(0, y, x)) * static_cast<double>(factor * factor));
+  }
+  const double level = middle(differences);
+  double squares = 0;
+  for (const double difference : differences) squares += (difference - level) * (difference - level);
+  return std::sqrt(squares / static_cast<double>(differences.size()));
+}
+
 int judge(int argc, char** argv) {
   const fs::path folder = argv[2];
   std::FILE* file = std::fopen((folder / "set.txt").c_str(), "r");
@@ -120,8 +133,8 @@ int judge(int argc, char** argv) {
   if (file == nullptr || std::fscanf(file, "%d %d %lf %d", &frames, &side, &nebula, &seed) != 4) return 1;
   std::fclose(file);
   const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed));
-  std::printf("| image | error (sigma) | star FWHM (px) | light | shift (px) | noise | outliers (sigma) |\n"
-              "| --- | --- | --- | --- | --- | --- | --- |\n");
+  std::printf("| image | error at 2 px | at 1.5 px | star FWHM (px) | light | shift (px) | noise | outliers (sigma) |\n"
+              "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
   for (int i = 3; i < argc; ++i) {
     const Frame frame = read_frame(argv[i]);
     Image image = frame.image.clone();
@@ -164,8 +177,9 @@ int judge(int argc, char** argv) {
       dy.push_back((found->fits[0].y - y) / f);
       light.push_back((aperture(image.view(), x, y, 12 * f)) / aperture(truth.view(), x, y, 12 * f));
     }
-    std::printf("| %s | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n", fs::path(argv[i]).stem().c_str(),
-                std::sqrt(squares / static_cast<double>(differences.size())), middle(fwhm), middle(light),
+    std::printf("| %s | %.2f | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n", fs::path(argv[i]).stem().c_str(),
+                std::sqrt(squares / static_cast<double>(differences.size())),
+                error_against(image.view(), set.ideal(1.5F, factor).view(), factor), middle(fwhm), middle(light),
                 std::hypot(middle(dx), middle(dy)), 1.4826 * middle(quiet), count > 0 ? outliers / count : 0.0);
   }
   return 0;
