@@ -218,12 +218,15 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
   report.kernel_px = 2 * fine_reach + 1;
   options.memory_bytes = memory_left(options.memory_bytes);
   Solver solver(stream, options, std::move(kernels), fine_reach, options.hosts);
-  if (options.resume) {
-    solver.resume(*options.resume);
-  } else {
-    solver.begin(refine(seed.view(), options.super_resolution));
+  {
+    const Image beginning = refine(seed.view(), options.super_resolution);
+    seed = {};
+    if (options.resume != nullptr) {
+      solver.resume(beginning, *options.resume);
+    } else {
+      solver.begin(beginning);
+    }
   }
-  seed = {};
   const double unit = frames[static_cast<std::size_t>(survey.reference)].unit;
   const auto image_now = [&] {
     return finished(solver.estimate(), survey, unit, pedestal, options.super_resolution, known);

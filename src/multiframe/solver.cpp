@@ -199,7 +199,7 @@ std::vector<Tile> Solver::cut(int parts_x, int parts_y) const {
 void Solver::choose_tiles(std::size_t budget) {
   const auto members = static_cast<std::size_t>((stream_.count() + hosts_.count - 1) / hosts_.count);
   const auto channels = static_cast<std::size_t>(channels_);
-  const std::size_t fixed = 4 * sizeof(float) * channels * canvas_.pixels();
+  const std::size_t fixed = (4 * sizeof(float) + 1) * channels * canvas_.pixels();
   const std::size_t frames = sizeof(float) * channels * members * stream_.size().pixels();
   const auto cells = kernels_.size();
   const int most = batch_limit_ > 0 ? batch_limit_ : most_frames_at_once;
@@ -321,9 +321,18 @@ void Solver::begin(const Image& seed) {
   estimate_ = extract_mirrored(seed.view(), {-reach_, -reach_, canvas_.width, canvas_.height});
   for (float& value : estimate_.pixels())
     value = std::isfinite(value) ? std::max(value, 0.1F * level) : level;
+  // where a star's light lies, a place under the sky is a ring and nothing else
+  constexpr float seen_sigma = 5;
+  const float seen = level + seen_sigma * stack_sigma() / static_cast<float>(factor_ * factor_);
+  bright_.resize(estimate_.pixels().size());
+  std::ranges::transform(estimate_.pixels(), bright_.begin(),
+                         [=](float value) { return static_cast<std::uint8_t>(value > seen ? 1 : 0); });
 }
 
-void Solver::resume(const MultiframeState& state) {
+float Solver::stack_sigma() const { return 1 / std::sqrt(static_cast<float>(stream_.count())); }
+
+void Solver::resume(const Image& seed, const MultiframeState& state) {
+  begin(seed);
   const std::size_t noise_values = 3 * noise_.size();
   if (state.estimate.size() != canvas_ || state.estimate.channels() != channels_ ||
       state.noise.size() != noise_values || state.history.size() % 4 != 0) {
@@ -640,6 +649,7 @@ IterationSummary Solver::update() {
   double signal = 0, updates = 0, changes = 0, sky_updates = 0;
   const auto blocks = static_cast<float>(factor_ * factor_);
   const float level = weighting_.pedestal / blocks, seen = 5 / blocks;
+  const float darkest = level - 2.5F * stack_sigma() / blocks;  // what noise explains
   for (int c = 0; c < channels_; ++c) {
     double weight = 0;
     for (int m = 0; m < stream_.count(); ++m) weight += std::pow(stream_.sigma(m, c), -2);
@@ -654,13 +664,17 @@ IterationSummary Solver::update() {
       const auto x_row = estimate_.view().row(c, y);
       const auto numerator = numerator_.view().row(c, y);
       const auto denominator = denominator_.view().row(c, y);
+      const std::uint8_t* bright =
+          bright_.data() + (static_cast<std::size_t>(c) * static_cast<std::size_t>(canvas_.height) +
+                            static_cast<std::size_t>(y)) *
+                               static_cast<std::size_t>(canvas_.width);
       const bool inside_y = y >= reach_ && y < reach_ + fine_.height;
       Sums sums;
       for (std::size_t x = 0; x < x_row.size(); ++x) {
         const float ratio = std::clamp((numerator[x] + epsilon) / (std::max(denominator[x], 0.0F) + epsilon),
                                        1 / options_.kappa, options_.kappa);
         const float old = x_row[x], factor = 1 + options_.relax * (ratio - 1);
-        x_row[x] = old * factor;
+        x_row[x] = bright[x] != 0 ? std::max(old * factor, darkest) : old * factor;
         const int column = static_cast<int>(x);
         if (!inside_y || column < reach_ || column >= reach_ + fine_.width) continue;
         const float light = old - level;

@@ -40,7 +40,8 @@ class Solver {
 
   /// Starts from a stack on the fine grid, light per fine pixel in matched units; NaN is filled.
   void begin(const Image& seed);
-  void resume(const MultiframeState& state);
+  /// The same, then goes on from `state`.
+  void resume(const Image& seed, const MultiframeState& state);
   [[nodiscard]] MultiframeState state() const;
 
   /// One iteration. Returns false when the solution has settled (early stop).
@@ -70,6 +71,7 @@ class Solver {
   void add_products(std::span<const Task> tasks, std::span<Spectrum> numerators,
                     std::span<Spectrum> denominators);
   void add_back(const Tile& tile, int channel, Spectrum numerator, Spectrum denominator);
+  [[nodiscard]] float stack_sigma() const;
   [[nodiscard]] IterationSummary update();
   [[nodiscard]] bool settle(const IterationSummary& summary);
   [[nodiscard]] std::vector<float> shared_noise() const;
@@ -91,6 +93,7 @@ class Solver {
   bool memory_taken_ = false;
 
   Image estimate_, numerator_, denominator_;
+  std::vector<std::uint8_t> bright_;  ///< 1 where the seed shows light: nothing is darker than sky
   std::vector<std::vector<Spectrum>> transfers_;  ///< as kernels_, when kept; others are empty
   std::vector<Task> tasks_;                       ///< of the last batch: their memory is used again
   std::vector<NoiseModel> noise_;                 ///< member * channels + channel
