@@ -187,6 +187,60 @@ if has_command deconvolve; then
   done
 fi
 
+if has_command mfdeconv; then
+  # three frames of one sky, which differ in their noise
+  mkdir lights
+  expect 0 simulate --width 256 --height 256 --star-count 300 -o lights/a.fits
+  for name in b c; do cp lights/a.fits "lights/$name.fits"; done
+  printf 'not an image' >lights/broken.fits
+  expect 0 mfdeconv lights/a.fits lights/b.fits lights/broken.fits lights/c.fits -o deep.fits \
+    --iterations 2 --report deep.json
+  check "the broken frame is named" grep -q 'broken.fits' err
+  check "three frames are used" grep -q '"frames_used": 3' deep.json
+  check "there is a convergence curve" grep -q '<polyline' deep.svg
+  for key in MFDECONV MF_COLOR MF_RHO MF_HDEL MF_MASK MF_VAR MF_SR MF_ITMAX MF_ITERS MF_ESTOP MF_RSTR \
+    MF_SHAPE; do
+    check "the result carries $key" grep -qa "^$key \|$key *=" deep.fits
+  done
+  check "the result lists its frames" grep -qa 'mfdeconv frame: b.fits' deep.fits
+  expect 4 mfdeconv lights/a.fits lights/b.fits -o deep.fits
+  expect 3 mfdeconv lights/a.fits lights/broken.fits -o none.fits
+  check "too few frames are told of in the last line" grep -q 'at least two' err
+  expect 2 mfdeconv lights/a.fits lights/b.fits -o none.fits --memory lots
+  expect 2 mfdeconv lights/a.fits lights/b.fits -o none.fits --resume
+  expect 5 mfdeconv lights/a.fits lights/b.fits -o none.fits --memory 1M
+  check "too little memory is told of in one line" one_error_line
+  check "no output of a run that failed" test ! -e none.fits
+
+  expect 0 mfdeconv lights/?.fits -o fine.fits --iterations 1 --super-resolution 2 --color luma \
+    --psf-grid 2 --star-masks --variance-maps --seed median --loss l2 --save-iterations steps
+  check "the image after the iteration is saved" test -s steps/iteration-001.fits
+  expect 0 info fine.fits
+  check "the fine grid has twice the pixels" grep -q '512 x 512, mono' out
+
+  # killed in the middle, and taken up again
+  expect 0 mfdeconv lights/?.fits -o through.fits --iterations 60 --min-iterations 60
+  "$limpid" mfdeconv lights/?.fits -o resumed.fits --iterations 60 --min-iterations 60 \
+    --checkpoint run >out 2>err &
+  pid=$!
+  for _ in $(seq 100); do
+    [ -e run/mfdeconv-checkpoint.fits ] && break
+    sleep 0.1
+  done
+  kill -KILL "$pid"
+  wait "$pid" 2>/dev/null
+  check "a killed run leaves a checkpoint and no output" test -s run/mfdeconv-checkpoint.fits -a \
+    ! -e resumed.fits
+  expect 2 mfdeconv lights/?.fits -o resumed.fits --iterations 60 --kappa 3 --checkpoint run --resume
+  expect 0 mfdeconv lights/?.fits -o resumed.fits --iterations 60 --min-iterations 60 --checkpoint run \
+    --resume
+  check "the run went on where it was killed" grep -q 'going on after iteration' err
+  # the histories differ: compare the pixels, which fill the end of the file
+  pixels() { tail -c $((3 * 256 * 256 * 4)) "$1"; }
+  check "a resumed run gives the same pixels" cmp -s <(pixels through.fits) <(pixels resumed.fits)
+  check "the checkpoint is gone after the run" test ! -e run
+fi
+
 check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.?*')"
 echo "$checks checks, $failures failed"
 [ "$failures" -eq 0 ]

@@ -248,6 +248,7 @@ void add_deconvolve(CLI::App& app, const Common& common);
 void add_evaluate(CLI::App& app, const Common& common);
 void add_info(CLI::App& app, const Common& common);
 void add_measure(CLI::App& app, const Common& common);
+void add_mfdeconv(CLI::App& app, const Common& common);
 void add_models(CLI::App& app, const Common& common);
 void add_serve(CLI::App& app, const Common& common);
 void add_simulate(CLI::App& app, const Common& common);

@@ -101,6 +101,22 @@ Image inverse_fft(Spectrum spectrum, int threads) {
   return image;
 }
 
+void fft_in_place(Spectrum& spectrum) {
+  for (int channel = 0; channel < spectrum.channels(); ++channel) {
+    std::complex<float>* values = spectrum.plane(channel).data();
+    fftwf_execute_dft_r2c(plans_for(spectrum.size(), values).forward.get(),
+                          reinterpret_cast<float*>(values), as_fftw(values));
+  }
+}
+
+void inverse_fft_in_place(Spectrum& spectrum) {
+  for (int channel = 0; channel < spectrum.channels(); ++channel) {
+    std::complex<float>* values = spectrum.plane(channel).data();
+    fftwf_execute_dft_c2r(plans_for(spectrum.size(), values).inverse.get(), as_fftw(values),
+                          reinterpret_cast<float*>(values));
+  }
+}
+
 Spectrum transfer(std::span<const Image> kernels, Size size, int threads) {
   Image fields(static_cast<int>(kernels.size()), size);
   for (int k = 0; k < fields.channels(); ++k) {

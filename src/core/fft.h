@@ -36,6 +36,12 @@ class Spectrum {
   [[nodiscard]] std::span<const std::complex<float>> plane(int channel) const {
     return {values_.get() + static_cast<std::size_t>(channel) * plane_size(), plane_size()};
   }
+  /// The memory of row y as the `width` pixels of the image itself: what fft_in_place() starts from
+  /// and inverse_fft_in_place() leaves.
+  [[nodiscard]] std::span<float> samples(int channel, int y) {
+    return {reinterpret_cast<float*>(row(channel, y).data()),
+            static_cast<std::size_t>(size_.width)};
+  }
 
  private:
   static constexpr std::align_val_t alignment{64};  // of a cache line, more than any vector unit's
@@ -58,6 +64,10 @@ Spectrum fft(ConstView image, int threads = 1);
 /// Undoes fft(), the division by the number of pixels included. Consumes the spectrum, whose memory
 /// it works in.
 Image inverse_fft(Spectrum spectrum, int threads = 1);
+
+/// The same without a copy, on samples(). The inverse is not divided by the number of pixels.
+void fft_in_place(Spectrum& spectrum);
+void inverse_fft_in_place(Spectrum& spectrum);
 
 /// fft() of kernels, each (1, side, side) with its centre at (side / 2, side / 2), laid into empty
 /// frames of `size` so that the centres lie on pixel (0, 0): what convolution multiplies by.

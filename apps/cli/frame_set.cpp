@@ -1,0 +1,254 @@
+#include "frame_set.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <iomanip>
+#include <memory>
+#include <sstream>
+#include <system_error>
+
+namespace limpid::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The file in `folder` whose name without ending is that of `frame`.
+std::optional<fs::path> companion(const fs::path& folder, const fs::path& frame) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error))
+    throw Error(ErrorKind::bad_input, folder.string() + ": no such folder");
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().stem() == frame.stem()) found.push_back(entry.path());
+  }
+  if (found.empty()) return std::nullopt;
+  return *std::ranges::min_element(found);
+}
+
+std::string number(double value) {
+  std::array<char, 40> text{};
+  std::snprintf(text.data(), text.size(), "%.15G", value);
+  return text.data();
+}
+
+double value_of(const HeaderCard& card) { return std::strtod(card.value.c_str(), nullptr); }
+
+/// A_2_0, BP_0_1, ...: the sum of the two orders; 0 for other keywords. (SIP: Shupe et al. 2005,
+/// ASP Conf. Ser. 347, 491)
+int sip_order(const std::string& keyword) {
+  const std::size_t first = keyword.find('_');
+  const std::string name = keyword.substr(0, first);
+  if (first == std::string::npos || (name != "A" && name != "B" && name != "AP" && name != "BP"))
+    return 0;
+  if (keyword.size() != first + 4 || keyword[first + 2] != '_') return 0;
+  const char i = keyword[first + 1], j = keyword[first + 3];
+  if (i < '0' || i > '9' || j < '0' || j > '9') return 0;
+  return i - '0' + j - '0';
+}
+
+constexpr const char* noise_keyword = "LMFN", *history_keyword = "LMFH";
+
+void append(Metadata& metadata, const char* keyword, const std::vector<float>& values) {
+  std::array<char, 40> text{};
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::snprintf(text.data(), text.size(), "%.9G", static_cast<double>(values[i]));
+    metadata.cards.push_back({keyword + std::to_string(1000 + i), text.data(), "", true});
+  }
+}
+
+std::vector<float> collect(const Metadata& metadata, const std::string& keyword) {
+  std::vector<float> values;
+  while (const auto value = metadata.card(keyword + std::to_string(1000 + values.size())))
+    values.push_back(std::strtof(value->c_str(), nullptr));
+  return values;
+}
+
+}  // namespace
+
+FrameFiles open_frames(const std::vector<fs::path>& paths, const fs::path& masks,
+                       const fs::path& psfs) {
+  FrameFiles files;
+  for (const fs::path& path : paths) {
+    InputFrame frame;
+    frame.name = path.string();
+    Metadata metadata;
+    try {
+      const auto reader = std::make_shared<TileReader>(path);
+      frame.size = reader->info().size;
+      frame.channels = reader->info().channels;
+      metadata = reader->info().metadata;
+      frame.read = [reader](Rect rect) { return reader->read(rect); };
+      if (!masks.empty()) {
+        if (const auto mask = companion(masks, path)) {
+          const auto marks = std::make_shared<TileReader>(*mask);
+          if (marks->info().size.width < frame.size.width || marks->info().size.height < frame.size.height)
+            throw Error(ErrorKind::bad_input, mask->string() + ": smaller than its frame");
+          frame.rejected = [marks](Rect rect) { return marks->read(rect); };
+        }
+      }
+      if (!psfs.empty()) {
+        if (const auto psf = companion(psfs, path)) frame.psf = read_frame(*psf).image;
+      }
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_input || paths.size() == 1) throw;
+      frame.fault = error.what();
+    }
+    files.frames.push_back(std::move(frame));
+    files.metadata.push_back(std::move(metadata));
+  }
+  // Floats are scaled by a power of two that each frame chooses by its own brightest pixel.
+  const Metadata* first = nullptr;
+  for (std::size_t i = 0; i < files.frames.size(); ++i) {
+    if (!files.frames[i].fault.empty()) continue;
+    if (first == nullptr) first = &files.metadata[i];
+    if (files.metadata[i].sample_type == first->sample_type)
+      files.frames[i].unit = files.metadata[i].scale / first->scale;
+  }
+  return files;
+}
+
+void refine_grid(Metadata& metadata, int factor) {
+  const double f = factor;
+  for (HeaderCard& card : metadata.cards) {
+    const std::string& key = card.keyword;
+    if (key == "CRPIX1" || key == "CRPIX2") {
+      // the centre of the first pixel is 1.0, its edge 0.5
+      card.value = number((value_of(card) - 0.5) * f + 0.5);
+    } else if (key == "CD1_1" || key == "CD1_2" || key == "CD2_1" || key == "CD2_2" ||
+               key == "CDELT1" || key == "CDELT2" || key == "XPIXSZ" || key == "YPIXSZ" ||
+               key == "PIXSCALE" || key == "SCALE") {
+      card.value = number(value_of(card) / f);
+    } else if (const int order = sip_order(key); order > 0) {
+      card.value = number(value_of(card) * std::pow(f, 1 - order));
+    }
+  }
+}
+
+Checkpoint::Checkpoint(fs::path folder, std::string fingerprint)
+    : file_(std::move(folder) / "mfdeconv-checkpoint.fits"), fingerprint_(std::move(fingerprint)) {
+  std::error_code error;
+  fs::create_directories(file_.parent_path(), error);
+  if (error)
+    throw Error(ErrorKind::cannot_write, file_.parent_path().string() + ": " + error.message());
+}
+
+void Checkpoint::save(const MultiframeState& state) const {
+  Frame frame;
+  frame.image = state.estimate.clone();
+  frame.metadata.format = "fits";
+  frame.metadata.cards.push_back({"LMFRUN", fingerprint_, "frames and options", true});
+  frame.metadata.cards.push_back({"LMFITER", std::to_string(state.iteration), "iterations done", false});
+  append(frame.metadata, noise_keyword, state.noise);
+  append(frame.metadata, history_keyword, state.history);
+  write_frame(file_, frame, {.depth = Depth::f32, .overwrite = true});
+}
+
+std::optional<MultiframeState> Checkpoint::load() const {
+  std::error_code error;
+  if (!fs::exists(file_, error)) return std::nullopt;
+  Frame frame = read_frame(file_);
+  if (frame.metadata.card("LMFRUN") != fingerprint_) {
+    throw Error(ErrorKind::usage, file_.string() +
+                                      ": belongs to other frames or options; use another folder, "
+                                      "or leave out --resume");
+  }
+  MultiframeState state;
+  state.iteration = std::atoi(frame.metadata.card("LMFITER").value_or("0").c_str());
+  const auto scale = static_cast<float>(frame.metadata.scale);  // a power of two: no bit is lost
+  for (float& value : frame.image.pixels()) value *= scale;
+  state.estimate = std::move(frame.image);
+  state.noise = collect(frame.metadata, noise_keyword);
+  state.history = collect(frame.metadata, history_keyword);
+  return state;
+}
+
+void Checkpoint::remove() const {
+  std::error_code ignored;
+  fs::remove(file_, ignored);
+  fs::remove(file_.parent_path(), ignored);  // when nothing else is in it
+}
+
+std::string fingerprint_of(const std::vector<fs::path>& paths, const std::string& options) {
+  // FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923)
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  const auto add = [&](const std::string& text) {
+    for (const char c : text + '\n') hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  };
+  for (const fs::path& path : paths) {
+    std::error_code error;
+    add(path.string());
+    add(std::to_string(fs::file_size(path, error)));
+    const auto time = fs::last_write_time(path, error);
+    add(error ? "" : std::to_string(time.time_since_epoch().count()));
+  }
+  add(options);
+  std::array<char, 20> text{};
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
+  return text.data();
+}
+
+std::string convergence_svg(const MultiframeReport& report) {
+  constexpr double left = 70, width = 560, top = 40, height = 220, bottom = top + height;
+  std::ostringstream svg;
+  const double frame_height = 16.0 * static_cast<double>(report.frames.size());
+  svg << std::fixed << std::setprecision(2)
+      << "<svg xmlns='http://www.w3.org/2000/svg' font-family='sans-serif' font-size='12' width='700' "
+         "height='"
+      << bottom + 120 + frame_height << "'>\n<rect width='100%' height='100%' fill='white'/>\n"
+      << "<text x='70' y='24' font-size='14'>Change of the light per iteration (logarithmic)</text>\n"
+      << "<rect x='" << left << "' y='" << top << "' width='" << width << "' height='" << height
+      << "' fill='none' stroke='#888'/>\n";
+  constexpr double decades = 4;  // 1 to 1e-4
+  const auto y_of = [&](double value) {
+    return top + height * std::clamp(-std::log10(std::max(value, 1e-9)) / decades, 0.0, 1.0);
+  };
+  for (int decade = 0; decade <= 4; ++decade) {
+    const double y = top + height * decade / decades;
+    svg << "<line x1='" << left << "' y1='" << y << "' x2='" << left + width << "' y2='" << y
+        << "' stroke='#ddd'/><text x='62' y='" << y + 4 << "' text-anchor='end'>"
+        << (decade == 0 ? "1" : "1e-" + std::to_string(decade)) << "</text>\n";
+  }
+  const double count = std::max<double>(1, static_cast<double>(report.iterations.size()));
+  const auto x_of = [&](int iteration) { return left + width * iteration / count; };
+  for (const auto& [member, colour, name, at] :
+       {std::tuple{&IterationSummary::update, "#2c5fb3", "|factor - 1|", 0},
+        std::tuple{&IterationSummary::change, "#c0392b", "relative change", 1}}) {
+    svg << "<polyline fill='none' stroke-width='2' stroke='" << colour << "' points='";
+    for (const IterationSummary& step : report.iterations)
+      svg << x_of(step.iteration) << ',' << y_of(step.*member) << ' ';
+    svg << "'/>\n<text x='" << left + width - 150 << "' y='" << top + 18 + 16 * at << "' fill='" << colour
+        << "'>" << name << "</text>\n";
+  }
+  for (const IterationSummary& step : report.iterations) {
+    const int every = std::max(1, static_cast<int>(count) / 10);
+    if (step.iteration % every == 0)
+      svg << "<text x='" << x_of(step.iteration) << "' y='" << bottom + 16 << "' text-anchor='middle'>"
+          << step.iteration << "</text>\n";
+  }
+  double y = bottom + 50;
+  svg << "<text x='70' y='" << y << "' font-size='14'>Frames: FWHM in px (bar), weight, rejected</text>\n";
+  double widest = 1;
+  for (const FrameSummary& frame : report.frames) widest = std::max(widest, frame.fwhm_px);
+  for (const FrameSummary& frame : report.frames) {
+    y += 16;
+    std::string name;
+    for (const char c : std::filesystem::path(frame.name).filename().string())
+      name += c == '<' || c == '&' ? '_' : c;
+    svg << "<text x='70' y='" << y << "'>" << name.substr(0, 34) << "</text>";
+    if (frame.used) {
+      svg << "<rect x='300' y='" << y - 10 << "' width='" << 160 * frame.fwhm_px / widest
+          << "' height='11' fill='#9db8dc'/><text x='306' y='" << y << "'>" << frame.fwhm_px
+          << "</text><text x='480' y='" << y << "'>" << 100 * frame.weight << " %</text><text x='560' y='"
+          << y << "'>" << 100 * frame.rejected << " %</text>\n";
+    } else {
+      svg << "<text x='300' y='" << y << "' fill='#c0392b'>left out</text>\n";
+    }
+  }
+  svg << "</svg>\n";
+  return svg.str();
+}
+
+}  // namespace limpid::cli

@@ -1,0 +1,298 @@
+// limpid mfdeconv: many registered frames into one that is sharper and deeper.
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdio>
+#include <filesystem>
+
+#include <limpid/io.h>
+#include <limpid/multiframe.h>
+
+#include "command.h"
+#include "frame_set.h"
+
+namespace limpid::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct Options {
+  std::vector<std::filesystem::path> inputs;
+  std::filesystem::path output, report, rejection_masks, psf_dir, save_iterations, checkpoint;
+  bool overwrite = false, star_masks = false, variance_maps = false, resume = false;
+  std::string loss = "huber", seed = "robust", color = "perchannel", memory = "auto";
+  MultiframeOptions solver;
+};
+
+/// "4G", "500M", "1500000000"; 0 for auto.
+std::size_t parse_memory(const std::string& text) {
+  if (text == "auto") return 0;
+  char* end = nullptr;
+  double value = std::strtod(text.c_str(), &end);
+  std::string unit = end;
+  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::toupper(c); });
+  if (!unit.empty() && unit.back() == 'B') unit.pop_back();
+  const std::string units = "KMGT";
+  if (unit.size() == 1 && units.find(unit) != std::string::npos) {
+    for (std::size_t i = 0; i <= units.find(unit); ++i) value *= 1000;
+  } else if (!unit.empty()) {
+    value = 0;
+  }
+  if (end == text.c_str() || !(value >= 1e6 && value < 1e15))
+    throw Error(ErrorKind::usage, "--memory " + text + ": give auto, or bytes such as 800M or 4G");
+  return static_cast<std::size_t>(value);
+}
+
+ordered_json to_json(const Options& o, const MultiframeReport& r) {
+  auto frames = ordered_json::array();
+  for (const FrameSummary& f : r.frames) {
+    ordered_json frame{{"name", f.name}, {"used", f.used}};
+    if (!f.used) frame["reason"] = f.reason;
+    if (f.used) {
+      frame.update(ordered_json{
+          {"psf", {{"stars", f.stars}, {"fwhm_px", f.fwhm_px}, {"ellipticity", f.ellipticity}, {"beta", f.beta}}},
+          {"sky", f.sky},
+          {"sigma", f.sigma},
+          {"scale", f.scale},
+          {"shift_px", {f.shift_x_px, f.shift_y_px}},
+          {"weight", f.weight},
+          {"rejected", f.rejected},
+          {"softened", f.softened},
+          {"misfit", f.misfit}});
+    }
+    frames.push_back(std::move(frame));
+  }
+  auto iterations = ordered_json::array();
+  for (const IterationSummary& i : r.iterations) {
+    iterations.push_back({{"iteration", i.iteration},
+                          {"update", i.update},
+                          {"change", i.change},
+                          {"chi", i.chi},
+                          {"seconds", i.seconds}});
+  }
+  return {{"output", o.output.string()},
+          {"frames_used", r.frames_used},
+          {"width", r.size.width * o.solver.super_resolution},
+          {"height", r.size.height * o.solver.super_resolution},
+          {"stopped_early", r.stopped_early},
+          {"kernel_px", r.kernel_px},
+          {"tiles", r.tiles},
+          {"transform_px", {r.tile.width, r.tile.height}},
+          {"frames_at_once", r.frames_at_once},
+          {"frames_in_memory", r.frames_in_memory},
+          {"memory_bytes", r.memory_bytes},
+          {"measure_seconds", r.measure_seconds},
+          {"seed_seconds", r.seed_seconds},
+          {"solve_seconds", r.solve_seconds},
+          {"transform_share", r.transform_share},
+          {"transforms_per_frame", r.transforms_per_frame},
+          {"frames", frames},
+          {"iterations", iterations},
+          {"notes", r.notes}};
+}
+
+std::string in_words(const Options& o, const MultiframeReport& r) {
+  double sharpest = 1e9, softest = 0;
+  for (const FrameSummary& frame : r.frames) {
+    if (!frame.used || frame.fwhm_px <= 0) continue;
+    sharpest = std::min(sharpest, frame.fwhm_px);
+    softest = std::max(softest, frame.fwhm_px);
+  }
+  std::array<char, 400> text{};
+  std::snprintf(text.data(), text.size(),
+                "%s\n  %d of %zu frames, FWHM %.2f to %.2f px\n  %zu iterations%s, last change %.2f %% of "
+                "the light, %.1f s\n",
+                o.output.string().c_str(), r.frames_used, r.frames.size(), softest > 0 ? sharpest : 0.0,
+                softest, r.iterations.size(), r.stopped_early ? " (settled)" : "",
+                r.iterations.empty() ? 0.0 : 100 * r.iterations.back().change,
+                r.measure_seconds + r.seed_seconds + r.solve_seconds);
+  return text.data();
+}
+
+/// What the seed's own program writes, so that its viewers know how the image was made.
+void add_cards(Metadata& metadata, const Options& o, const MultiframeReport& r) {
+  const auto add = [&](const char* key, const std::string& value, const char* comment, bool is_string = false) {
+    std::erase_if(metadata.cards, [&](const HeaderCard& card) { return card.keyword == key; });
+    metadata.cards.push_back({key, value, comment, is_string});
+  };
+  const auto logical = [](bool value) { return std::string(value ? "T" : "F"); };
+  const auto real = [](double value) {
+    std::array<char, 40> text{};
+    std::snprintf(text.data(), text.size(), "%.7G", value);
+    return std::string(text.data());
+  };
+  const MultiframeOptions& s = o.solver;
+  add("MFDECONV", "T", "multi-frame deconvolution");
+  add("MF_COLOR", o.color, "colour mode", true);
+  add("MF_RHO", o.loss, "loss function", true);
+  add("MF_HDEL", real(shortest(s.huber_delta)), "Huber delta, below 0: in sigmas");
+  add("MF_MASK", logical(s.star_masks), "clipped cores masked");
+  add("MF_VAR", logical(s.variance_maps), "variance maps used");
+  add("MF_SR", std::to_string(s.super_resolution), "super-resolution factor");
+  if (s.super_resolution > 1) {
+    add("MF_SRSIG", real(shortest(s.sr_sigma)), "[px] Gaussian of the fine grid");
+    add("MF_SRIT", std::to_string(s.sr_psf_iterations), "iterations of the PSF lift");
+  }
+  add("MF_ITMAX", std::to_string(s.iterations), "iterations asked for");
+  add("MF_ITERS", std::to_string(r.iterations.size()), "iterations done");
+  add("MF_ESTOP", logical(r.stopped_early), "stopped early");
+  add("MF_RSTR", real(shortest(s.relax)), "relaxation");
+  add("MF_SHAPE", std::to_string(r.size.width) + "x" + std::to_string(r.size.height),
+      "common part of the frames", true);
+  add("MF_FRAMS", std::to_string(r.frames_used), "frames used");
+  for (const FrameSummary& frame : r.frames) {
+    HeaderCard card;
+    card.keyword = "HISTORY";
+    card.comment = std::string(frame.used ? "mfdeconv frame: " : "mfdeconv left out: ") +
+                   std::filesystem::path(frame.name).filename().string();
+    metadata.cards.push_back(std::move(card));
+  }
+}
+
+void write_result(const std::filesystem::path& path, Image image, Metadata metadata, const Options& o,
+                  WriteOptions writing) {
+  if (o.solver.super_resolution > 1) refine_grid(metadata, o.solver.super_resolution);
+  metadata.thumbnail = {};
+  metadata.others = {};
+  writing.depth = path.extension() == ".png" ? Depth::u16 : Depth::f32;
+  write_frame(path, {std::move(image), std::move(metadata)}, writing);
+}
+
+void check_places(const Options& o, const WriteOptions& writing) {
+  check_writable(o.output, writing);
+  if (o.resume && o.checkpoint.empty())
+    throw Error(ErrorKind::usage, "--resume needs the folder of --checkpoint");
+  for (const auto& path : {o.report, std::filesystem::path(o.report).replace_extension(".svg")}) {
+    if (!o.report.empty() && !o.overwrite && std::filesystem::exists(path))
+      throw Error(ErrorKind::cannot_write, path.string() + ": exists; add --overwrite to replace it");
+  }
+  if (o.save_iterations.empty()) return;
+  std::error_code error;
+  std::filesystem::create_directories(o.save_iterations, error);
+  if (error) throw Error(ErrorKind::cannot_write, o.save_iterations.string() + ": " + error.message());
+}
+
+void write_report(const Options& o, const ordered_json& json, const MultiframeReport& report) {
+  const std::string text = json.dump(2) + "\n", picture = convergence_svg(report);
+  write_file_atomically(o.report, text.data(), text.size(), o.overwrite);
+  write_file_atomically(std::filesystem::path(o.report).replace_extension(".svg"), picture.data(),
+                        picture.size(), o.overwrite);
+}
+
+Result run(Options& o, const Common& common) {
+  const Progress progress = common.progress();
+  WriteOptions writing;
+  writing.overwrite = o.overwrite;
+  writing.history = common.history();
+  check_places(o, writing);
+  MultiframeOptions& solver = o.solver;
+  solver.loss = o.loss == "l2" ? Loss::l2 : Loss::huber;
+  solver.luma = o.color == "luma";
+  solver.star_masks = o.star_masks;
+  solver.variance_maps = o.variance_maps;
+  solver.memory_bytes = parse_memory(o.memory);
+  solver.threads = common.threads();
+  FrameFiles files = open_frames(o.inputs, o.rejection_masks, o.psf_dir);
+  Image seed;
+  if (o.seed == "median" || o.seed == "robust") {
+    solver.seed = o.seed == "median" ? Seed::median : Seed::robust;
+  } else {
+    Frame frame = read_frame(o.seed);
+    for (std::size_t i = 0; i < files.frames.size(); ++i) {
+      if (!files.frames[i].fault.empty() || files.frames[i].unit != 1) continue;
+      const auto unit = static_cast<float>(frame.metadata.scale / files.metadata[i].scale);
+      const bool alike = frame.metadata.sample_type == files.metadata[i].sample_type;
+      for (float& value : frame.image.pixels()) value *= alike ? unit : 1;
+      break;
+    }
+    seed = std::move(frame.image);
+    solver.seed_image = seed.view();
+  }
+  // what decides the result; the number of iterations may grow
+  std::array<char, 300> settings{};
+  std::snprintf(settings.data(), settings.size(), "%s %s %s %.6g %.6g %.6g %.6g %d %.6g %d %d %d %d %s %s",
+                o.loss.c_str(), o.color.c_str(), o.seed.c_str(), static_cast<double>(solver.huber_delta),
+                static_cast<double>(solver.reject_sigma), static_cast<double>(solver.kappa),
+                static_cast<double>(solver.relax), solver.super_resolution,
+                static_cast<double>(solver.sr_sigma), solver.sr_psf_iterations, solver.psf_grid,
+                o.star_masks ? 1 : 0, o.variance_maps ? 1 : 0, o.rejection_masks.string().c_str(),
+                o.psf_dir.string().c_str());
+  std::optional<Checkpoint> checkpoint;
+  std::optional<MultiframeState> state;
+  if (!o.checkpoint.empty()) {
+    checkpoint.emplace(o.checkpoint, fingerprint_of(o.inputs, settings.data()));
+    if (o.resume) {
+      state = checkpoint->load();
+      if (state) {
+        solver.resume = &*state;
+        progress.say("going on after iteration " + std::to_string(state->iteration));
+      }
+    }
+    solver.save_state = [&](const MultiframeState& now) { checkpoint->save(now); };
+  }
+  if (!o.save_iterations.empty()) {
+    solver.save_iteration = [&](int iteration, const Image& image) {
+      std::array<char, 40> name{};
+      std::snprintf(name.data(), name.size(), "iteration-%03d.fits", iteration);
+      write_result(o.save_iterations / name.data(), image.clone(), files.metadata.front(), o, writing);
+    };
+  }
+  Multiframe result = deconvolve_frames(files.frames, solver, progress);
+  Metadata metadata = files.metadata[static_cast<std::size_t>(result.report.reference)];
+  add_cards(metadata, o, result.report);
+  write_result(o.output, std::move(result.image), std::move(metadata), o, writing);
+  const ordered_json json = to_json(o, result.report);
+  if (!o.report.empty()) write_report(o, json, result.report);
+  if (checkpoint) checkpoint->remove();
+  return {json, in_words(o, result.report)};
+}
+
+}  // namespace
+
+void add_mfdeconv(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<Options>();
+  MultiframeOptions& solver = options->solver;
+  Command command(app, common, "mfdeconv",
+                  "Deconvolves many registered frames, each with its own PSF, into one image.",
+                  "limpid mfdeconv lights/*.fits -o m31.fits --iterations 30 --report m31.json");
+  command.inputs(options->inputs, "registered linear frames: FITS, XISF or TIFF")
+      .output(options->output, options->overwrite, "the result, as 32-bit floats")
+      .option("--iterations", solver.iterations, {1, 1000}, "at most this many")
+      .option("--min-iterations", solver.min_iterations, {0, 1000}, "before it may stop as settled")
+      .choice("--loss", options->loss, {"huber", "l2"},
+              "huber weighs outliers down; l2 is least squares and trusts every pixel")
+      .option("--huber-delta", solver.huber_delta,
+              "residual at which huber turns linear; below 0: in robust sigmas of the frame")
+      .option("--reject-sigma", solver.reject_sigma, {0, 1000},
+              "huber: residuals over this many sigmas weigh nothing; 0: all count")
+      .option("--kappa", solver.kappa, {1.01, 100}, "an iteration changes no pixel by more than this factor")
+      .option("--relax", solver.relax, {0.01, 1}, "share of each update that is taken")
+      .option("--seed", options->seed,
+              "where to begin: robust (clipped running mean), median, or a file with a stack")
+      .choice("--color", options->color, {"perchannel", "luma"},
+              "each channel by itself, or the mean of the channels as one")
+      .option("--super-resolution", solver.super_resolution, {1, 4},
+              "solve on a grid with this many times the pixels per side")
+      .option("--sr-sigma", solver.sr_sigma, {0.3, 5},
+              "Gaussian that stars of the fine grid approach, in its px")
+      .option("--sr-psf-iterations", solver.sr_psf_iterations, {1, 5000},
+              "iterations that lift the PSFs to the fine grid")
+      .flag("--star-masks", options->star_masks, "clipped cores of stars weigh nothing")
+      .flag("--variance-maps", options->variance_maps,
+            "local sky noise and measured photon noise in place of one sigma per frame")
+      .option("--rejection-masks", options->rejection_masks,
+              "folder with a file named like each frame: pixels over 0.5 are rejected")
+      .option("--psf-dir", options->psf_dir,
+              "folder with a kernel named like each frame; others are measured")
+      .option("--psf-grid", solver.psf_grid, {1, 32}, "let PSFs change over this many cells per side")
+      .option("--memory", options->memory,
+              "most memory to use, such as 800M or 4G; auto is half of what is free")
+      .option("--save-iterations", options->save_iterations, "folder for the image after each iteration")
+      .option("--checkpoint", options->checkpoint, "folder that keeps the run after each iteration")
+      .flag("--resume", options->resume, "go on from the checkpoint, if there is one")
+      .option("--report", options->report,
+              "JSON file on frames and convergence; a picture (.svg) is put beside it");
+  command.run([options, common] { common.print(run(*options, common)); });
+}
+
+}  // namespace limpid::cli

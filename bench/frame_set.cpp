@@ -1,0 +1,202 @@
+// Simulated sets of frames as files, stacks to compare with, and the figures of docs/mfdeconv.md.
+//   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED]   frames, truth.fits, stars.csv
+//   limpid_frame_set stack mean|median OUT FRAME...
+//   limpid_frame_set judge FOLDER RESULT...                  error, widths, light, outliers
+#include <limpid/io.h>
+#include <limpid/multiframe.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "frame_sets.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace limpid;
+using synthetic::FrameSet;
+using synthetic::FrameSetSettings;
+
+void write(const fs::path& path, Image image) {
+  Frame frame;
+  frame.image = std::move(image);
+  frame.metadata.format = "fits";
+  write_frame(path, frame, {.depth = Depth::f32, .overwrite = true});
+}
+
+/// Read back from the folder's name-giving file, so that `judge` knows the same truth.
+FrameSetSettings settings_of(int frames, int side, double nebula, int seed) {
+  FrameSetSettings settings;
+  settings.frames = frames;
+  settings.size = {side, side};
+  settings.nebula_sigma = static_cast<float>(nebula);
+  settings.seed = static_cast<std::uint32_t>(seed);
+  settings.satellites = true;
+  settings.cosmic_rays = side * side / 4000;
+  settings.sky_step = 2;
+  settings.scale_step = 0.1F;
+  settings.gain = 2;
+  return settings;
+}
+
+int make(int argc, char** argv) {
+  const fs::path folder = argv[2];
+  const int frames = argc > 3 ? std::atoi(argv[3]) : 12, side = argc > 4 ? std::atoi(argv[4]) : 400;
+  const double nebula = argc > 5 ? std::atof(argv[5]) : 30;
+  const int seed = argc > 6 ? std::atoi(argv[6]) : 1;
+  const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed));
+  fs::create_directories(folder);
+  for (std::size_t i = 0; i < set.frames.size(); ++i) {
+    char name[40];
+    std::snprintf(name, sizeof name, "frame-%03zu.fits", i + 1);
+    write(folder / name, set.frames[i].clone());
+  }
+  std::FILE* file = std::fopen((folder / "set.txt").c_str(), "w");
+  if (file == nullptr) return 1;
+  std::fprintf(file, "%d %d %g %d\n", frames, side, nebula, seed);
+  std::fclose(file);
+  write(folder / "truth.fits", set.ideal(2.0F));
+  return 0;
+}
+
+int stack(int argc, char** argv) {
+  std::vector<InputFrame> frames;
+  double unit = 0;
+  for (int i = 4; i < argc; ++i) {
+    const auto reader = std::make_shared<TileReader>(argv[i]);
+    InputFrame& frame = frames.emplace_back();
+    frame.name = argv[i];
+    frame.size = reader->info().size;
+    frame.channels = reader->info().channels;
+    if (unit == 0) unit = reader->info().metadata.scale;
+    frame.unit = reader->info().metadata.scale / unit;
+    frame.read = [reader](Rect rect) { return reader->read(rect); };
+  }
+  Image image = stack_frames(frames, std::string(argv[2]) == "median");
+  for (float& value : image.pixels()) value *= static_cast<float>(unit);
+  write(argv[3], std::move(image));
+  return 0;
+}
+
+double aperture(ConstView image, double x, double y, double radius) {
+  std::vector<float> ring;
+  double sum = 0;
+  int inside = 0;
+  const int reach = static_cast<int>(std::ceil(1.8 * radius));
+  for (int v = static_cast<int>(y) - reach; v <= y + reach; ++v) {
+    for (int u = static_cast<int>(x) - reach; u <= x + reach; ++u) {
+      if (u < 0 || v < 0 || u >= image.width() || v >= image.height()) continue;
+      const double away = std::hypot(u - x, v - y);
+      if (away <= radius) {
+        sum += image(0, v, u);
+        ++inside;
+      } else if (away > 1.4 * radius) {
+        ring.push_back(image(0, v, u));
+      }
+    }
+  }
+  std::nth_element(ring.begin(), ring.begin() + static_cast<std::ptrdiff_t>(ring.size() / 2), ring.end());
+  return sum - inside * static_cast<double>(ring[ring.size() / 2]);
+}
+
+double middle(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto half = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), half, values.end());
+  return *half;
+}
+
+/// Root of the mean square in frame pixels' units, their mean difference taken out.
+double error_against(ConstView image, ConstView truth, int factor) {
+  std::vector<double> differences;
+  for (int y = 12 * factor; y < image.height() - 12 * factor; ++y) {
+    for (int x = 12 * factor; x < image.width() - 12 * factor; ++x)
+      differences.push_back((image(0, y, x) - truth(0, y, x)) * static_cast<double>(factor * factor));
+  }
+  const double level = middle(differences);
+  double squares = 0;
+  for (const double difference : differences) squares += (difference - level) * (difference - level);
+  return std::sqrt(squares / static_cast<double>(differences.size()));
+}
+
+int judge(int argc, char** argv) {
+  const fs::path folder = argv[2];
+  std::FILE* file = std::fopen((folder / "set.txt").c_str(), "r");
+  int frames = 0, side = 0, seed = 0;
+  double nebula = 0;
+  if (file == nullptr || std::fscanf(file, "%d %d %lf %d", &frames, &side, &nebula, &seed) != 4) return 1;
+  std::fclose(file);
+  const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed));
+  std::printf("| image | error at 2 px | at 1.5 px | star FWHM (px) | light | shift (px) | noise | outliers (sigma) |\n"
+              "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+  for (int i = 3; i < argc; ++i) {
+    const Frame frame = read_frame(argv[i]);
+    Image image = frame.image.clone();
+    for (float& value : image.pixels()) value *= static_cast<float>(frame.metadata.scale);
+    const int factor = image.width() / side;
+    const Image truth = set.ideal(2.0F, factor);
+    const auto f = static_cast<double>(factor);
+    std::vector<double> differences;
+    for (int y = 12 * factor; y < image.height() - 12 * factor; ++y) {
+      for (int x = 12 * factor; x < image.width() - 12 * factor; ++x)
+        differences.push_back((image.view()(0, y, x) - truth.view()(0, y, x)) * f * f);
+    }
+    const double level = middle(differences);
+    double squares = 0, outliers = 0;
+    int count = 0;
+    std::vector<double> quiet;
+    std::size_t index = 0;
+    for (int y = 12 * factor; y < image.height() - 12 * factor; ++y) {
+      for (int x = 12 * factor; x < image.width() - 12 * factor; ++x, ++index) {
+        const double difference = differences[index] - level;
+        squares += difference * difference;
+        if (truth.view()(0, y, x) * f * f > 40) continue;
+        if (set.outliers.view()(0, y / factor, x / factor) > 0) {
+          outliers += difference;
+          ++count;
+        } else {
+          quiet.push_back(std::abs(difference));
+        }
+      }
+    }
+    const StarCatalogue catalogue = detect_stars(image.view());
+    std::vector<double> fwhm, light, dx, dy;
+    for (const auto& star : set.stars) {
+      const double x = (star.x + 0.5) * f - 0.5, y = (star.y + 0.5) * f - 0.5;
+      const Star* found = synthetic::find_star(catalogue, static_cast<float>(x), static_cast<float>(y),
+                                               static_cast<float>(2 * f));
+      if (found == nullptr || found->fits.empty() || found->snr < 50) continue;
+      fwhm.push_back(found->fits[0].psf.fwhm_px / f);
+      dx.push_back((found->fits[0].x - x) / f);
+      dy.push_back((found->fits[0].y - y) / f);
+      light.push_back((aperture(image.view(), x, y, 12 * f)) / aperture(truth.view(), x, y, 12 * f));
+    }
+    std::printf("| %s | %.2f | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n", fs::path(argv[i]).stem().c_str(),
+                std::sqrt(squares / static_cast<double>(differences.size())),
+                error_against(image.view(), set.ideal(1.5F, factor).view(), factor), middle(fwhm), middle(light),
+                std::hypot(middle(dx), middle(dy)), 1.4826 * middle(quiet), count > 0 ? outliers / count : 0.0);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const std::string what = argc > 2 ? argv[1] : "";
+    if (what == "make") return make(argc, argv);
+    if (what == "stack" && argc > 5) return stack(argc, argv);
+    if (what == "judge" && argc > 3) return judge(argc, argv);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return error.exit_code();
+  }
+  std::fprintf(stderr, "limpid_frame_set make FOLDER | stack mean|median OUT FRAME... | judge FOLDER RESULT...\n");
+  return 2;
+}

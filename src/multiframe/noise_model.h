@@ -1,0 +1,77 @@
+// What the residuals say of a frame's noise, and from it the weight of every pixel.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <span>
+
+namespace limpid::multiframe {
+
+/// Typical squared residual of a pixel with light s over the sky, in units of the sky's variance:
+/// floor + shot s + (misfit s)^2, s in units of the sky's sigma. The last term is what the
+/// prediction is off by: a star that is not yet as sharp as the frame's is no outlier.
+struct NoiseModel {
+  float floor = 1, shot = 0, misfit = 0.5F;
+};
+
+/// Histograms of squared residuals, one for every octave of light.
+class ResidualStatistics {
+ public:
+  /// `light` and `residual` in units of the sky's sigma.
+  void add(float light, float residual) {
+    const int octave =
+        light < 2 ? 0
+                  : std::min(octaves - 1, static_cast<int>(std::bit_cast<std::uint32_t>(light) >> 23) -
+                                              127);  // 2..4 is the first
+    const auto bits = std::bit_cast<std::uint32_t>(residual * residual);
+    const int bin = std::clamp(static_cast<int>(bits >> 20) - first_bin, 0, bins - 1);
+    ++counts_[static_cast<std::size_t>(octave)][static_cast<std::size_t>(bin)];
+  }
+  void add(const ResidualStatistics& other);
+  /// Of what was added; `previous` where there was too little.
+  [[nodiscard]] NoiseModel fit(const NoiseModel& previous) const;
+  /// Robust sigma of the residuals on the sky; 0 without any.
+  [[nodiscard]] float sky_sigma() const;
+
+ private:
+  // eight bins an octave, from 2^-20 to 2^36
+  static constexpr int octaves = 20, bins = 448, first_bin = (127 - 20) << 3;
+  /// Median of the squared residuals over that of a normal distribution's; 0 for too few.
+  [[nodiscard]] float variance(int octave, std::uint32_t least) const;
+
+  std::array<std::array<std::uint32_t, bins>, octaves> counts_{};
+};
+
+/// How pixels weigh. All in matched units.
+struct Weighting {
+  bool huber = true;
+  float delta = 2.5F;        ///< in typical residuals, or in matched units if `absolute`
+  bool absolute = false;
+  float reject_sigma = 6;    ///< 0: never
+  bool shot_noise = false;   ///< variance maps: the variance grows with the light
+  float pedestal = 0;
+};
+
+/// Observed and predicted pixels of one row become weight * observed and weight * predicted.
+/// `sigma`: of the sky, one for all or one per pixel. NaN in `observed` weighs nothing. `window`
+/// may be empty.
+struct RowInput {
+  std::span<const float> observed, sigma, window;
+  NoiseModel noise;
+};
+void weigh_row(const RowInput& input, const Weighting& weighting, std::span<float> predicted,
+               std::span<float> weighted_observed);
+
+/// How many pixels of a row weigh nothing although there is data, and how many less than in least
+/// squares.
+struct RowCounts {
+  std::uint64_t pixels = 0, rejected = 0, softened = 0;
+};
+/// Adds one row, before it is weighed, to the statistics.
+void observe_row(const RowInput& input, const Weighting& weighting, std::span<const float> predicted,
+                 ResidualStatistics& statistics, RowCounts& counts);
+
+}  // namespace limpid::multiframe

@@ -1,0 +1,110 @@
+// The iterations: predict, weigh the residuals, project back, multiply.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <limpid/multiframe.h>
+
+#include "core/fft.h"
+#include "multiframe/frame_stream.h"
+#include "multiframe/noise_model.h"
+
+namespace limpid::multiframe {
+
+/// A part of the set's pixels that is worked on at once, and which PSFs hold there.
+struct Tile {
+  Rect data;     ///< frame pixels
+  int cell = 0;  ///< of the grid of PSFs
+  std::vector<float> window_x, window_y;  ///< weight of its columns and rows; empty: 1
+};
+
+/// How the work is cut up.
+struct WorkPlan {
+  std::vector<Tile> tiles;
+  Size transform;          ///< of all Fourier transforms, fine pixels
+  int frames_at_once = 1;
+  bool keep_frames = false, keep_transfers = false;
+  std::size_t bytes = 0;  ///< estimated peak
+};
+
+class Solver {
+ public:
+  /// `kernels`: per cell, member and channel, (1, 2 reach + 1, 2 reach + 1) on the fine grid.
+  Solver(FrameStream& stream, const MultiframeOptions& options,
+         std::vector<std::vector<Image>> kernels, int reach, const Hosts& hosts);
+  ~Solver();
+
+  /// Starts from a stack on the fine grid, light per fine pixel in matched units; NaN is filled.
+  void begin(const Image& seed);
+  /// The same, then goes on from `state`.
+  void resume(const Image& seed, const MultiframeState& state);
+  [[nodiscard]] MultiframeState state() const;
+
+  /// One iteration. Returns false when the solution has settled (early stop).
+  bool iterate(const Progress& progress);
+  [[nodiscard]] int iterations_done() const { return done_; }
+
+  /// Without its margin, light per fine pixel in matched units.
+  [[nodiscard]] ConstView estimate() const;
+  [[nodiscard]] const WorkPlan& plan() const { return plan_; }
+  [[nodiscard]] const std::vector<IterationSummary>& history() const { return history_; }
+  [[nodiscard]] std::vector<std::string> take_notes();
+  void summarise(std::vector<FrameSummary>& frames, const std::vector<int>& indices) const;
+  [[nodiscard]] double transform_share() const;
+  [[nodiscard]] double transforms_per_frame() const;
+
+ private:
+  struct Task;
+  void plan_work();
+  void choose_tiles(std::size_t budget);
+  [[nodiscard]] std::vector<Tile> cut(int parts_x, int parts_y) const;
+  [[nodiscard]] bool make_smaller();
+  void take_memory();
+  void accumulate(const Progress& progress);
+  void solve_tile(std::size_t index, const Progress& progress);
+  void predict_and_weigh(const Tile& tile, Task& task);
+  [[nodiscard]] Spectrum spectrum_of_estimate(const Tile& tile, int channel);
+  void add_products(std::span<const Task> tasks, std::span<Spectrum> numerators,
+                    std::span<Spectrum> denominators);
+  void add_back(const Tile& tile, int channel, Spectrum numerator, Spectrum denominator);
+  [[nodiscard]] float stack_sigma() const;
+  [[nodiscard]] IterationSummary update();
+  [[nodiscard]] bool settle(const IterationSummary& summary);
+  [[nodiscard]] std::vector<float> shared_noise() const;
+  [[nodiscard]] std::size_t slot(int member, int channel) const {
+    return static_cast<std::size_t>(member) * static_cast<std::size_t>(channels_) +
+           static_cast<std::size_t>(channel);
+  }
+  [[nodiscard]] bool mine(int member) const { return member % hosts_.count == hosts_.rank; }
+
+  FrameStream& stream_;
+  const MultiframeOptions& options_;
+  std::vector<std::vector<Image>> kernels_;  ///< cell; member * channels + channel
+  int reach_, factor_, channels_;
+  Hosts hosts_;
+  Size fine_, canvas_;
+  Weighting weighting_;
+  WorkPlan plan_;
+  int tile_limit_ = 0, batch_limit_ = 0;  ///< lowered when memory runs out; 0: none
+  bool memory_taken_ = false;
+
+  Image estimate_, numerator_, denominator_;
+  std::vector<std::uint8_t> bright_;  ///< 1 where the seed shows light: nothing is darker than sky
+  std::vector<std::vector<Spectrum>> transfers_;  ///< as kernels_, when kept; others are empty
+  std::vector<Task> tasks_;                       ///< of the last batch: their memory is used again
+  std::vector<NoiseModel> noise_;                 ///< member * channels + channel
+  std::vector<ResidualStatistics> statistics_;
+  std::vector<RowCounts> counts_;
+  int done_ = 0;
+  double smooth_update_ = 1, smooth_change_ = 1;
+  int settled_ = 0;
+  std::vector<IterationSummary> history_;
+  std::vector<std::string> notes_;
+  std::atomic<std::uint64_t> transforms_{0}, frame_tasks_{0}, transform_ns_{0}, busy_ns_{0};
+};
+
+}  // namespace limpid::multiframe
