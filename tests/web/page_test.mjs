@@ -162,7 +162,8 @@ for (let i = 0; i < 400 * 360; i += 487) {
   }
 }
 checks.that('the preview has the pixels of limpid deconvolve --region', same === asked && asked > 800, `${same} of ${asked}`);
-checks.that('which are not those of the frame', changed > 0.99 * asked, `${changed} of ${asked}`);
+// but for stars that are put back as recorded
+checks.that('which are not those of the frame', changed > 0.9 * asked, `${changed} of ${asked}`);
 const picture = async (layer, x, y) => decode(page, await (await fetch(new URL(
   `/api/picture.png?layer=${layer}&level=0&x=${x}&y=${y}&w=200&h=200`, server.url))).arrayBuffer());
 checks.that('nor is their picture', difference(await picture(answer.layer, 0, 0), await picture((await api('/api/state')).frame.id, own[0], own[1])) > 0.4);
