@@ -30,8 +30,9 @@ std::string in_words(const Job& job, const DeconvolveReport& r) {
   if (r.reblurring) {
     std::snprintf(text.data(), text.size(),
                   "  Blurred again the result gives the input within %.2f times its noise; %zu of "
-                  "%d places are off by more than noise.\n",
-                  r.reblurring->residual_rms, r.reblurring->doubtful.size(), r.reblurring->tiles);
+                  "%d places are off by more than noise, %td of these at clipped stars.\n",
+                  r.reblurring->residual_rms, r.reblurring->doubtful.size(), r.reblurring->tiles,
+                  std::ranges::count_if(r.reblurring->doubtful, &DoubtfulTile::clipped_star));
     words += text.data();
   }
   return words;
@@ -126,13 +127,14 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
   }
   if (r.reblurring) {
     auto doubtful = ordered_json::array();
-    for (const auto& [tile, rms, worst] : r.reblurring->doubtful) {
+    for (const auto& [tile, rms, worst, clipped] : r.reblurring->doubtful) {
       doubtful.push_back({{"x", tile.x},
                           {"y", tile.y},
                           {"width", tile.width},
                           {"height", tile.height},
                           {"residual_rms", rms},
-                          {"worst_sigma", worst}});
+                          {"worst_sigma", worst},
+                          {"clipped_star", clipped}});
     }
     json["reblurring"] = {{"residual_rms", r.reblurring->residual_rms},
                           {"star_residual_rms", r.reblurring->star_residual_rms},

@@ -40,6 +40,7 @@ struct DoubtfulTile {
   Rect tile;
   double rms = 0;          ///< of the residual there, in units of the noise
   double worst_sigma = 0;  ///< of 6 x 6 px together: what differs there, over what noise would
+  bool clipped_star = false;  ///< within five FWHM of a clipped star, whose peak nobody knows
 };
 
 /// The result, blurred back to the measured PSF, against the frame that it was made from.

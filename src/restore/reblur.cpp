@@ -21,6 +21,15 @@ constexpr float psf_known_to = 0.02F;    // of a star's light
 constexpr float smallest_power = 1e-4F;  // of a wanted PSF, so that nothing is divided by zero
 constexpr float bright_sigma = 10;       // pixels of stars that are judged apart
 
+bool beside_clipped_star(const StarCatalogue& catalogue, Rect place, float reach) {
+  return std::ranges::any_of(catalogue.stars, [&](const Star& star) {
+    const float x = star.x - static_cast<float>(place.x), y = star.y - static_cast<float>(place.y);
+    return star.saturated && x > -reach && y > -reach &&
+           x < static_cast<float>(place.width) + reach &&
+           y < static_cast<float>(place.height) + reach;
+  });
+}
+
 /// 1 where a detected star, with a Moffat's wings of beta 3, outshines half the noise.
 Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px) {
   Image discs(1, catalogue.frame);
@@ -244,6 +253,7 @@ Reblurring test_by_reblurring(const ReblurInput& in, int threads, const Progress
   ReblurReport& report = result.report;
   report.tiles = across * down;
   const double channels = in.before.channels();
+  const auto reach = static_cast<float>(5 * in.fwhm_px);
   for (int i = 0; i < across * down; ++i) {
     const Sums& sum = sums[static_cast<std::size_t>(i)];
     total.all += sum.all;
@@ -252,7 +262,8 @@ Reblurring test_by_reblurring(const ReblurInput& in, int threads, const Progress
     const double rms =
         std::sqrt(sum.all / (channels * static_cast<double>(cell_at(i).size().pixels())));
     if (rms > doubtful_rms || sum.worst_window > doubtful_window)
-      report.doubtful.push_back({cell_at(i), rms, sum.worst_window});
+      report.doubtful.push_back(
+          {cell_at(i), rms, sum.worst_window, beside_clipped_star(in.catalogue, cell_at(i), reach)});
   }
   std::ranges::sort(report.doubtful, std::greater<>(), &DoubtfulTile::worst_sigma);
   report.residual_rms = std::sqrt(total.all / (channels * static_cast<double>(size.pixels())));

@@ -101,6 +101,13 @@ TEST(Reblur, AnInventedStarIsFound) {
   EXPECT_GT(test.residual.view()(0, 250, 160), 8.0F);
   ASSERT_EQ(test.report.doubtful.size(), 1U);
   EXPECT_EQ(test.report.doubtful[0].tile, (Rect{128, 192, 64, 64}));
+  EXPECT_FALSE(test.report.doubtful[0].clipped_star);
+  Star clipped;
+  clipped.x = 200, clipped.y = 255, clipped.saturated = true;
+  scene.catalogue.stars.push_back(clipped);
+  const Reblurring beside = tested(scene);
+  ASSERT_FALSE(beside.report.doubtful.empty());
+  EXPECT_TRUE(beside.report.doubtful[0].clipped_star);
 }
 
 TEST(Reblur, AStarThatLostLightIsFound) {
