@@ -1,0 +1,498 @@
+#include <limpid/background.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include <limpid/stars.h>
+
+#include "background/downscale.h"
+#include "background/lattice.h"
+#include "background/loss.h"
+#include "background/objects.h"
+#include "background/optimise.h"
+#include "background/sky_start.h"
+#include "background/sky_stretch.h"
+#include "background/spline.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "core/statistics.h"
+
+namespace limpid {
+namespace {
+
+using namespace background;
+
+constexpr int smallest_side_px = 16;
+constexpr int smallest_small_px = 24;
+
+void check(ConstView frame, const BackgroundOptions& options) {
+  const auto usage = [](const std::string& text) { return Error(ErrorKind::usage, text); };
+  if (frame.channels() != 1 && frame.channels() != 3) {
+    throw Error(ErrorKind::bad_input, "a background is modelled for 1 or 3 channels");
+  }
+  if (std::min(frame.width(), frame.height()) < smallest_side_px) {
+    throw Error(ErrorKind::bad_input, "smaller than " + std::to_string(smallest_side_px) +
+                                          " pixels: too small to tell sky from objects");
+  }
+  if (options.control_points < 4 || options.control_points > 400) {
+    throw usage("control points: 4 to 400");
+  }
+  if (options.order != 2 && options.order != 3) throw usage("order of the spline: 2 or 3");
+  if (options.downscale < 1 || options.downscale > 64) throw usage("downscale: 1 to 64");
+  if (!(options.stretch_quantile > 0 && options.stretch_quantile <= 1)) {
+    throw usage("stretch quantile: above 0, at most 1");
+  }
+  if (!options.mask.empty() && options.mask.size() != frame.size()) {
+    throw usage("the mask has " + std::to_string(options.mask.width()) + " x " +
+                std::to_string(options.mask.height()) + " pixels, the frame " +
+                std::to_string(frame.width()) + " x " + std::to_string(frame.height()));
+  }
+  for (const ControlPoint& point : options.points) {
+    if (point.values.size() != 1 && static_cast<int>(point.values.size()) != frame.channels()) {
+      throw usage("control points have " + std::to_string(point.values.size()) +
+                  " values, the frame " + std::to_string(frame.channels()) + " channels");
+    }
+  }
+  if (!options.points.empty() && options.points.size() < 4) {
+    throw usage("a spline needs at least four control points");
+  }
+}
+
+/// Place in the small frame's shares of width and height, and back. Blocks have their centre
+/// (factor - 1) / 2 pixels into them.
+struct Places {
+  double offset, width, height;
+  Places(int factor, Size small)
+      : offset(0.5 * (factor - 1)),
+        width(static_cast<double>(factor) * small.width),
+        height(static_cast<double>(factor) * small.height) {}
+  [[nodiscard]] double u(double x) const { return (x - offset) / width; }
+  [[nodiscard]] double v(double y) const { return (y - offset) / height; }
+  [[nodiscard]] float x(double u) const { return static_cast<float>(u * width + offset); }
+  [[nodiscard]] float y(double v) const { return static_cast<float>(v * height + offset); }
+};
+
+/// What the fit works on.
+struct Scene {
+  int factor = 0;
+  Image linear;     ///< downscaled
+  Image stretched;  ///< downscaled, what the loss sees
+  Image mask;       ///< (1, height, width)
+  Image start;      ///< the sky by its robust low-order fit, linear
+  std::vector<SkyStretch> stretch;
+  std::vector<float> noise;  ///< of one pixel of the frame
+  double missing_share = 0, masked_share = 0;
+};
+
+std::size_t count_above_zero(const Image& mask) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(mask.pixels(), [](float v) { return v > 0; }));
+}
+
+/// Means of the blocks of the user's mask, and 0 where a channel has no data.
+Image small_mask(ConstView mask, const Image& small, int factor) {
+  Image result(1, small.size(), 1);
+  for (int v = 0; v < small.height(); ++v) {
+    for (int u = 0; u < small.width(); ++u) {
+      float& value = result.view()(0, v, u);
+      if (!mask.empty()) {
+        double sum = 0;
+        for (int y = v * factor; y < (v + 1) * factor; ++y) {
+          for (int x = u * factor; x < (u + 1) * factor; ++x) {
+            const float pixel = mask(0, y, x);
+            if (pixel > 0) sum += static_cast<double>(std::min(pixel, 1.0F));
+          }
+        }
+        value = static_cast<float>(sum / (static_cast<double>(factor) * factor));
+      }
+      for (int c = 0; c < small.channels(); ++c) {
+        if (std::isnan(small.view()(c, v, u))) value = 0;
+      }
+    }
+  }
+  return result;
+}
+
+/// White is the asked quantile, but never so low, nor the pedestal so high, that the sky itself is
+/// clipped: what is clipped cannot be fitted.
+std::vector<SkyStretch> choose_stretch(const std::vector<ChannelStatistics>& statistics,
+                                       const Image& start) {
+  std::vector<SkyStretch> stretch;
+  for (std::size_t c = 0; c < statistics.size(); ++c) {
+    const auto sky = start.view().channel(static_cast<int>(c));
+    float lowest = std::numeric_limits<float>::infinity(), highest = -lowest;
+    for (int y = 0; y < sky.height(); ++y) {
+      const auto [low, high] = std::ranges::minmax(sky.row(0, y));
+      lowest = std::min(lowest, low);
+      highest = std::max(highest, high);
+    }
+    const float margin = 0.1F * (highest - lowest);
+    SkyStretch channel;
+    channel.pedestal = std::min(statistics[c].lowest, lowest - margin);
+    channel.white = std::max(statistics[c].white, highest + margin) - channel.pedestal;
+    if (!(channel.white > 0)) channel.white = 1;
+    channel.median = std::clamp((statistics[c].median - channel.pedestal) / channel.white,
+                                smallest_median, largest_median);
+    stretch.push_back(channel);
+  }
+  return stretch;
+}
+
+Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std::string>& notes) {
+  Scene scene;
+  const auto statistics = measure_channels(frame, options.stretch_quantile, options.threads);
+  for (const SkyLevel& level : measure_sky(frame)) scene.noise.push_back(level.sigma);
+  scene.factor = std::min(options.downscale,
+                          std::max(1, std::min(frame.width(), frame.height()) / smallest_small_px));
+  if (scene.factor != options.downscale) {
+    notes.push_back("a small frame: downscaled by " + std::to_string(scene.factor) + ", not " +
+                    std::to_string(options.downscale));
+  }
+  scene.linear = downscale(frame, scene.factor, Downscaling::median, {}, options.threads);
+  const auto total = static_cast<double>(scene.linear.size().pixels());
+  scene.mask = small_mask({}, scene.linear, scene.factor);
+  scene.missing_share = 1 - static_cast<double>(count_above_zero(scene.mask)) / total;
+  if (!options.mask.empty()) scene.mask = small_mask(options.mask, scene.linear, scene.factor);
+
+  for (std::size_t c = 0; c < statistics.size(); ++c) {
+    const float spread = statistics[c].white - statistics[c].lowest;
+    if (!(spread > 0)) {
+      throw Error(ErrorKind::bad_input, "channel " + std::to_string(c + 1) + " of " +
+                                            std::to_string(statistics.size()) +
+                                            " is constant: no sky to model");
+    }
+    // noiseless frames are judged by what rounding leaves
+    scene.noise[c] = std::max(scene.noise[c], 1e-6F * spread);
+  }
+  if (count_above_zero(scene.mask) == 0) {
+    throw Error(ErrorKind::failed, "the mask leaves no pixel with data");
+  }
+  // The sky is found without the objects and the objects by the sky: three rounds settle both.
+  const Image given = scene.mask.clone();
+  for (int round = 0; round < (options.auto_mask ? 3 : 1); ++round) {
+    const SkyStart start =
+        fit_sky_start(scene.linear.view(), scene.mask.view(), scene.noise, options.threads);
+    scene.start = start.render(scene.linear.size(), options.threads);
+    if (options.auto_mask) {
+      scene.mask = mask_objects(scene.linear.view(), given.view(), scene.start.view());
+    }
+  }
+  scene.stretch = choose_stretch(statistics, scene.start);
+  scene.stretched =
+      downscale(frame, scene.factor, options.downscale_with, scene.stretch, options.threads);
+  for (int y = 0; y < scene.mask.height(); ++y) {
+    for (int x = 0; x < scene.mask.width(); ++x) {
+      for (int c = 0; c < frame.channels(); ++c) {
+        const float value = scene.stretched.view()(c, y, x);
+        if (value < options.mask_below || value > options.mask_above)
+          scene.mask.view()(0, y, x) = 0;
+      }
+    }
+  }
+  const std::size_t left = count_above_zero(scene.mask);
+  const double with_data = total * (1 - scene.missing_share);
+  scene.masked_share = 1 - static_cast<double>(left) / with_data;
+  if (left < 64 || static_cast<double>(left) < 0.01 * with_data) {
+    throw Error(ErrorKind::failed, "the masks leave " + std::to_string(left) + " of " +
+                                       std::to_string(scene.linear.size().pixels()) +
+                                       " downscaled pixels, too few to model a sky; widen --mask, "
+                                       "--mask-below or --mask-above");
+  }
+  return scene;
+}
+
+/// Values of control points from the frame itself, as the source does: under a mask the median.
+double pixel_start(const Scene& scene, int channel, double u, double v) {
+  const ConstView frame = scene.stretched.view().channel(channel);
+  const int x = std::clamp(static_cast<int>(u * frame.width()), 0, frame.width() - 1);
+  const int y = std::clamp(static_cast<int>(v * frame.height()), 0, frame.height() - 1);
+  const double median = 1.0 / static_cast<double>(stretch_ratio);
+  const double part = static_cast<double>(scene.mask.view()(0, y, x)),
+               pixel = static_cast<double>(frame(0, y, x));
+  return std::isnan(pixel) ? median : part * pixel + (1 - part) * median;
+}
+
+double start_value(const Scene& scene, bool robust, int channel, double u, double v) {
+  if (!robust) return pixel_start(scene, channel, u, v);
+  const ConstView sky = scene.start.view().channel(channel);
+  const int x = std::clamp(static_cast<int>(u * sky.width()), 0, sky.width() - 1);
+  const int y = std::clamp(static_cast<int>(v * sky.height()), 0, sky.height() - 1);
+  return static_cast<double>(
+      stretched(scene.stretch[static_cast<std::size_t>(channel)], sky(0, y, x)));
+}
+
+/// The places of start number `index`: the asked layout, the grid shaken, then random.
+SplinePoints lay_out(const Scene& scene, const BackgroundOptions& options, int index) {
+  Random random(options.seed, static_cast<std::uint64_t>(index));
+  const bool grid = options.layout == PointLayout::grid && index < 2;
+  const int side = std::max(2, static_cast<int>(std::lround(std::sqrt(options.control_points))));
+  const int count = grid ? side * side : options.control_points;
+  const int channels = options.link_channels ? 1 : scene.linear.channels();
+  SplinePoints points{Eigen::VectorXd(count), Eigen::VectorXd(count),
+                      Eigen::MatrixXd(count, channels), options.order};
+  const double shake = index == 0 ? 0 : 0.3 / (side - 1);
+  for (int k = 0; k < count; ++k) {
+    if (grid) {
+      points.x[k] = static_cast<double>(k % side) / (side - 1) + shake * random.uniform(-1, 1);
+      points.y[k] = static_cast<double>(k / side) / (side - 1) + shake * random.uniform(-1, 1);
+    } else {
+      points.x[k] = random.uniform();
+      points.y[k] = random.uniform();
+    }
+    for (int c = 0; c < channels; ++c) {
+      double value = 0;
+      // linked channels share the mean of their stretched skies
+      const int first = options.link_channels ? 0 : c;
+      const int last = options.link_channels ? scene.linear.channels() - 1 : c;
+      for (int from = first; from <= last; ++from) {
+        value += start_value(scene, options.robust_start, from, points.x[k], points.y[k]);
+      }
+      points.values(k, c) = value / (last - first + 1);
+    }
+  }
+  return points;
+}
+
+SplinePoints from_user(const Scene& scene, const BackgroundOptions& options) {
+  const Places places(scene.factor, scene.linear.size());
+  const auto count = static_cast<Eigen::Index>(options.points.size());
+  const int channels = options.link_channels ? 1 : scene.linear.channels();
+  SplinePoints points{Eigen::VectorXd(count), Eigen::VectorXd(count),
+                      Eigen::MatrixXd(count, channels), options.order};
+  for (Eigen::Index k = 0; k < count; ++k) {
+    const ControlPoint& point = options.points[static_cast<std::size_t>(k)];
+    points.x[k] = places.u(static_cast<double>(point.x));
+    points.y[k] = places.v(static_cast<double>(point.y));
+    for (int c = 0; c < channels; ++c) {
+      const auto at = static_cast<std::size_t>(c);
+      points.values(k, c) = static_cast<double>(
+          stretched(scene.stretch[at], point.values[std::min(at, point.values.size() - 1)]));
+    }
+  }
+  return points;
+}
+
+/// Sets of pixels from coarse to all: the first thousands tell nearly everything about a smooth
+/// surface, at a sixteenth of the cost; the last say that it is right.
+std::vector<Pixels> make_stages(const Scene& scene) {
+  constexpr std::size_t enough = 10000;
+  std::vector<Pixels> stages;
+  for (const int step : {4, 2}) {
+    Pixels pixels(scene.stretched.view(), scene.mask.view(), step);
+    if (pixels.count() >= enough) stages.push_back(std::move(pixels));
+  }
+  stages.emplace_back(scene.stretched.view(), scene.mask.view(), 1);
+  return stages;
+}
+
+struct Fitted {
+  SplinePoints points;
+  std::vector<float> curve;
+  int start = 0;
+  double start_loss = 0;
+};
+
+Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Progress& progress) {
+  const std::vector<Pixels> stages = make_stages(scene);
+  const auto loss_of = [&](const Pixels& pixels) {
+    return Loss(pixels, options.alpha, options.threads);
+  };
+  const AdamOptions base{static_cast<double>(options.learning_rate),
+                         static_cast<double>(options.complexity), options.max_iterations};
+  const auto told = [&](double from, double to, int iterations) {
+    return [&progress, from, to, iterations](int iteration) {
+      progress.throw_if_stopped();
+      if (iteration % 10 == 0) {
+        progress(from + (to - from) * std::min(1.0, static_cast<double>(iteration) / iterations),
+                 "fitting the sky");
+      }
+    };
+  };
+  Fitted fitted;
+  Descent best;
+  const bool given = !options.points.empty();
+  const int starts = given ? 1 : std::max(1, options.starts);
+  AdamOptions trial = base;
+  // with one start there is nothing to choose between
+  trial.iterations = starts > 1 ? options.max_iterations / 10 : 0;
+  for (int index = 0; index < starts; ++index) {
+    Descent descent = descend(
+        loss_of(stages.front()), given ? from_user(scene, options) : lay_out(scene, options, index),
+        trial,
+        told(0.2 * index / starts, 0.2 * (index + 1) / starts, std::max(1, trial.iterations)));
+    if (index == 0 || descent.objective < best.objective) {
+      best = std::move(descent);
+      fitted.start = index;
+    }
+  }
+  fitted.points = std::move(best.points);
+  fitted.curve = std::move(best.curve);
+  // Shares of the iterations for one, two or three stages.
+  const std::vector<double> shares = stages.size() == 3   ? std::vector{0.6, 0.3, 0.1}
+                                     : stages.size() == 2 ? std::vector{0.7, 0.3}
+                                                          : std::vector{1.0};
+  const int iterations = options.max_iterations - trial.iterations;
+  double done = 0.2;
+  AdamOptions stage = base;
+  for (std::size_t i = 0; i < stages.size() && iterations > 0; ++i) {
+    stage.iterations = static_cast<int>(std::lround(shares[i] * iterations));
+    Descent descent = descend(loss_of(stages[i]), fitted.points, stage,
+                              told(done, done + 0.8 * shares[i], std::max(1, stage.iterations)));
+    done += 0.8 * shares[i];
+    stage.learning_rate = descent.learning_rate;
+    fitted.points = std::move(descent.points);
+    fitted.curve.insert(fitted.curve.end(), descent.curve.begin(), descent.curve.end());
+  }
+  return fitted;
+}
+
+/// Median of the model's nodes inside the frame.
+float model_median(const Image& nodes, int channel) {
+  std::vector<float> values;
+  for (int v = 1; v < nodes.height() - 2; ++v) {
+    for (int u = 1; u < nodes.width() - 2; ++u) values.push_back(nodes.view()(channel, v, u));
+  }
+  return median_in_place(values);
+}
+
+}  // namespace
+
+Background fit_background(ConstView frame, const BackgroundOptions& options,
+                          const Progress& progress) {
+  const auto begin = std::chrono::steady_clock::now();
+  check(frame, options);
+  Background result;
+  result.size_ = frame.size();
+  result.order_ = options.order;
+  BackgroundReport& report = result.report_;
+  progress(0, "reading the sky");
+  Scene scene = prepare(frame, options, report.notes);
+  progress.throw_if_stopped();
+  Fitted fitted = optimise(scene, options, progress.part(0.3, 0.9));
+
+  const Spline spline(fitted.points);
+  const Pixels all(scene.stretched.view(), scene.mask.view(), 1);
+  report.loss = Loss(all, options.alpha, options.threads)(fitted.points, spline.weights()).loss;
+  report.bending = spline.bending();
+  report.curve = std::move(fitted.curve);
+  report.start_loss =
+      report.curve.empty() ? report.loss : static_cast<double>(report.curve.front());
+  report.iterations = static_cast<int>(report.curve.size());
+  report.start = fitted.start;
+  report.downscale = scene.factor;
+  report.masked_share = scene.masked_share;
+  report.missing_share = scene.missing_share;
+  report.noise = scene.noise;
+
+  const Places places(scene.factor, scene.linear.size());
+  const int surfaces = fitted.points.channels();
+  const auto surface_of = [surfaces](int channel) { return surfaces == 1 ? 0 : channel; };
+  const auto at = [&](double x, double y, std::span<float> values) {
+    for (std::size_t c = 0; c < values.size(); ++c) {
+      const double value = spline.at(surface_of(static_cast<int>(c)), places.u(x), places.v(y));
+      values[c] = unstretched(scene.stretch[c], static_cast<float>(value));
+    }
+  };
+  result.nodes_ = make_nodes(frame.channels(), frame.size(), at, options.threads);
+  for (int c = 0; c < frame.channels(); ++c) {
+    report.level.push_back(model_median(result.nodes_, c));
+    const auto [low, high] = std::ranges::minmax(
+        result.nodes_.pixels().subspan(static_cast<std::size_t>(c) * result.nodes_.size().pixels(),
+                                       result.nodes_.size().pixels()));
+    report.range.push_back(high - low);
+  }
+  for (int k = 0; k < fitted.points.count(); ++k) {
+    ControlPoint point{places.x(fitted.points.x[k]), places.y(fitted.points.y[k]), {}};
+    for (int c = 0; c < frame.channels(); ++c) {
+      point.values.push_back(
+          unstretched(scene.stretch[static_cast<std::size_t>(c)],
+                      static_cast<float>(fitted.points.values(k, surface_of(c)))));
+    }
+    result.points_.push_back(std::move(point));
+  }
+  result.stretch_ = std::move(scene.stretch);
+  result.small_ = std::move(scene.stretched);
+  result.small_mask_ = std::move(scene.mask);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  progress(1, "sky fitted");
+  return result;
+}
+
+void Background::fill_row(int channel, int y, std::span<float> row) const {
+  fill_from_nodes(nodes_.view(), channel, y, row);
+}
+
+bool Background::is_positive() const {
+  return std::ranges::all_of(nodes_.pixels(), [](float value) { return value > 0; });
+}
+
+Image Background::render(int threads) const {
+  Image model(channels(), size_);
+  parallel_for(size_.height, threads, [&](int y) {
+    for (int c = 0; c < channels(); ++c) fill_row(c, y, model.view().row(c, y));
+  });
+  return model;
+}
+
+RemoveReport remove_background(MutableView frame, const Background& background,
+                               const RemoveOptions& options) {
+  const BackgroundReport& fit = background.report();
+  RemoveReport report;
+  report.level = fit.level;
+  if (options.neutral) {
+    float mean = 0;
+    for (const float level : fit.level) mean += level / static_cast<float>(fit.level.size());
+    report.level.assign(fit.level.size(), mean);
+  }
+  const bool divide = options.mode == BackgroundMode::divide;
+  if (divide && !background.is_positive()) {
+    throw Error(ErrorKind::failed,
+                "the model is not positive everywhere, so the frame cannot be divided by it; use "
+                "--mode subtract");
+  }
+  std::vector<std::pair<std::size_t, std::size_t>> outside(
+      static_cast<std::size_t>(frame.height()));
+  parallel_for(frame.height(), options.threads, [&](int y) {
+    std::vector<float> model(static_cast<std::size_t>(frame.width()));
+    auto& [below, above] = outside[static_cast<std::size_t>(y)];
+    for (int c = 0; c < frame.channels(); ++c) {
+      background.fill_row(c, y, model);
+      const float level = report.level[static_cast<std::size_t>(c)];
+      const auto row = frame.row(c, y);
+      for (std::size_t x = 0; x < row.size(); ++x) {
+        const float before = row[x];
+        // NaN is missing and stays by itself; so do the zeros that registration leaves
+        if (before == 0) continue;
+        const float after = divide ? before / model[x] * level : before - model[x] + level;
+        below += after < 0 && before >= 0 ? 1 : 0;
+        above += after > 1 && before <= 1 ? 1 : 0;
+        row[x] = after;
+      }
+    }
+  });
+  for (const auto& [below, above] : outside) {
+    report.below_zero += below;
+    report.above_one += above;
+  }
+  return report;
+}
+
+void dither(MutableView frame, float step, std::uint64_t seed, int threads) {
+  parallel_for(frame.height(), threads, [&](int y) {
+    for (int c = 0; c < frame.channels(); ++c) {
+      Random random(seed,
+                    static_cast<std::uint64_t>(c) * static_cast<std::uint64_t>(frame.height()) +
+                        static_cast<std::uint64_t>(y));
+      for (float& pixel : frame.row(c, y)) {
+        const auto noise = static_cast<float>(random.uniform(-0.5, 0.5));
+        if (pixel != 0) pixel += step * noise;
+      }
+    }
+  });
+}
+
+}  // namespace limpid

@@ -1,0 +1,44 @@
+// What a night sky looks like before any spline: a polynomial of low order and the glow of lights
+// beyond the frame's edge, fitted so that what stands above it counts for little.
+#pragma once
+
+#include <vector>
+
+#include <limpid/image.h>
+
+#include <Eigen/Dense>
+
+#include "background/spline.h"
+
+namespace limpid::background {
+
+/// Light scattered from a place at the frame's edge or beyond: exp(-d / reach), d in units of the
+/// frame's longer side. A sum of a few is close to domes of towns and to the Moon's glow (Garstang
+/// 1989, PASP 101, 306, fig. 4: nearly exponential away from the source).
+struct Glow {
+  double x = 0, y = 0, reach = 1;
+};
+
+/// c . (1, x, y, x^2, xy, y^2, glows) per channel; x, y in [-1, 1] over the longer side.
+class SkyStart {
+ public:
+  /// The whole sky on a frame of this size, shape (channels, height, width).
+  [[nodiscard]] Image render(Size size, int threads) const;
+  [[nodiscard]] int polynomial_order() const { return order_; }
+  [[nodiscard]] const std::vector<Glow>& glows() const { return glows_; }
+
+ private:
+  friend SkyStart fit_sky_start(ConstView, ConstView, const std::vector<float>&, int);
+  double aspect_x_ = 1, aspect_y_ = 1;
+  int order_ = 0;
+  std::vector<Glow> glows_;
+  Eigen::MatrixXd coefficients_;  // (terms, channels)
+  SplinePoints rest_;             // what the terms miss and a stiff spline explains
+};
+
+/// `frame`: downscaled, linear, NaN without data; `mask` (1, height, width): above 0 takes part;
+/// `noise`: of one pixel of the original frame per channel, the unit in which misfits are judged.
+SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>& noise,
+                       int threads);
+
+}  // namespace limpid::background
