@@ -76,6 +76,10 @@ class Background {
   [[nodiscard]] int order() const { return order_; }
   [[nodiscard]] const std::vector<ControlPoint>& points() const { return points_; }
   [[nodiscard]] const BackgroundReport& report() const { return report_; }
+  /// What the fit saw: the downscaled stretched frame, and the mask of what took part, 0..1.
+  [[nodiscard]] const Image& fitted_frame() const { return small_; }
+  [[nodiscard]] const Image& fitted_mask() const { return small_mask_; }
+  [[nodiscard]] const std::vector<SkyStretch>& stretch() const { return stretch_; }
   /// Whether a frame can be divided by it.
   [[nodiscard]] bool is_positive() const;
   /// One row of the model in the frame's units.

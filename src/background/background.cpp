@@ -182,8 +182,20 @@ Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std
     }
   }
   scene.stretch = choose_stretch(statistics, scene.start);
-  scene.stretched =
-      downscale(frame, scene.factor, options.downscale_with, scene.stretch, options.threads);
+  if (options.downscale_with == Downscaling::median) {
+    // the stretch rises everywhere, so the median of stretched pixels is the stretched median
+    scene.stretched = scene.linear.clone();
+    for (int c = 0; c < frame.channels(); ++c) {
+      for (int y = 0; y < scene.stretched.height(); ++y) {
+        for (float& pixel : scene.stretched.view().row(c, y)) {
+          pixel = stretched(scene.stretch[static_cast<std::size_t>(c)], pixel);
+        }
+      }
+    }
+  } else {
+    scene.stretched =
+        downscale(frame, scene.factor, options.downscale_with, scene.stretch, options.threads);
+  }
   for (int y = 0; y < scene.mask.height(); ++y) {
     for (int x = 0; x < scene.mask.width(); ++x) {
       for (int c = 0; c < frame.channels(); ++c) {
