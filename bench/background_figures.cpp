@@ -209,6 +209,8 @@ int main(int argc, char** argv) {
          {Gradient::none, Gradient::plane, Gradient::dome, Gradient::moon, Gradient::mixture}) {
       for (const float strength : {3.0F, 20.0F, 60.0F}) {
         if (gradient == Gradient::none && strength != 3.0F) continue;
+        if (argc > 3 && std::string(argv[3]).find(name(object)) == std::string::npos) continue;
+        if (argc > 4 && std::string(argv[4]).find(name(gradient)) == std::string::npos) continue;
         synthetic::SkySettings settings;
         settings.gradient = gradient;
         settings.object = object;

@@ -86,6 +86,7 @@ struct Scene {
   std::vector<SkyStretch> stretch;
   std::vector<float> noise;  ///< of one pixel of the frame
   double missing_share = 0, masked_share = 0;
+  bool bare = false;  ///< nothing but sky and small objects
 };
 
 std::size_t count_above_zero(const Image& mask) {
@@ -142,6 +143,27 @@ std::vector<SkyStretch> choose_stretch(const std::vector<ChannelStatistics>& sta
   return stretch;
 }
 
+/// Start and mask: the sky is found without the objects and the objects by the sky; a few
+/// rounds settle both. What the first soft spline leaves tells bare skies (measured on simulated
+/// frames: 0.02 to 0.06 of the noise) from those with nebulae or cirrus (0.14 and more).
+void find_sky(Scene& scene, const BackgroundOptions& options) {
+  constexpr double rough = 0.09;
+  constexpr int rounds = 4;
+  const Image given = scene.mask.clone();
+  for (int round = 0; round < rounds; ++round) {
+    const bool soft = options.auto_mask && (round == 0 || scene.bare);
+    const SkyKind kind = soft ? SkyKind::bare : SkyKind::veiled;
+    scene.start =
+        fit_sky_start(scene.linear.view(), scene.mask.view(), scene.noise, kind, options.threads)
+            .render(scene.linear.size(), options.threads);
+    if (!options.auto_mask) return;
+    Objects objects =
+        find_objects(scene.linear.view(), given.view(), scene.start.view(), scene.noise);
+    scene.mask = std::move(objects.mask);
+    if (round == 0) scene.bare = objects.roughness < rough;
+  }
+}
+
 Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std::string>& notes) {
   Scene scene;
   const auto statistics = measure_channels(frame, options.stretch_quantile, options.threads);
@@ -171,16 +193,7 @@ Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std
   if (count_above_zero(scene.mask) == 0) {
     throw Error(ErrorKind::failed, "the mask leaves no pixel with data");
   }
-  // The sky is found without the objects and the objects by the sky: three rounds settle both.
-  const Image given = scene.mask.clone();
-  for (int round = 0; round < (options.auto_mask ? 3 : 1); ++round) {
-    const SkyStart start =
-        fit_sky_start(scene.linear.view(), scene.mask.view(), scene.noise, options.threads);
-    scene.start = start.render(scene.linear.size(), options.threads);
-    if (options.auto_mask) {
-      scene.mask = mask_objects(scene.linear.view(), given.view(), scene.start.view());
-    }
-  }
+  find_sky(scene, options);
   scene.stretch = choose_stretch(statistics, scene.start);
   if (options.downscale_with == Downscaling::median) {
     // the stretch rises everywhere, so the median of stretched pixels is the stretched median
@@ -313,8 +326,12 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   const auto loss_of = [&](const Pixels& pixels) {
     return Loss(pixels, options.alpha, options.threads);
   };
-  const AdamOptions base{static_cast<double>(options.learning_rate),
-                         static_cast<double>(options.complexity), options.max_iterations};
+  // Stiffness is what keeps a surface out of nebulae; bare sky needs little of it.
+  constexpr double complexity_of_bare_sky = 0.02;
+  const AdamOptions base{
+      static_cast<double>(options.learning_rate),
+      static_cast<double>(options.complexity) * (scene.bare ? complexity_of_bare_sky : 1),
+      options.max_iterations};
   const auto told = [&](double from, double to, int iterations) {
     return [&progress, from, to, iterations](int iteration) {
       progress.throw_if_stopped();

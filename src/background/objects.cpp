@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -183,32 +184,66 @@ Spread lower_half(ConstView smooth, ConstView mask) {
 
 }  // namespace
 
-Image mask_objects(ConstView frame, ConstView mask, ConstView sky) {
+namespace {
+
+/// Largest over the channels, against half of the pixels' own noise (roughly its mean over a block)
+/// being averaged away.
+double measure_roughness(ConstView frame, ConstView mask, ConstView sky,
+                         const std::vector<float>& noise) {
+  constexpr int radius = 4;
+  double roughness = 0;
+  for (int c = 0; c < frame.channels(); ++c) {
+    Image left(1, frame.size());
+    for (int y = 0; y < frame.height(); ++y) {
+      std::ranges::transform(frame.row(c, y), sky.row(c, y), left.view().row(0, y).begin(),
+                             std::minus<>());
+    }
+    const Image smooth = box_mean(left.view(), mask, radius);
+    const double sigma = static_cast<double>(robust_spread(smooth.pixels()).sigma);
+    roughness =
+        std::max(roughness, sigma / static_cast<double>(noise[static_cast<std::size_t>(c)]));
+  }
+  return roughness;
+}
+
+}  // namespace
+
+Objects find_objects(ConstView frame, ConstView mask, ConstView sky,
+                     const std::vector<float>& noise) {
   // Seeds must be certain; from there objects reach down into the noise of the smoothed sky. Dark
   // foregrounds are masked where they are far below any error of the sky's model.
   constexpr float seed_sigma = 5, reach_sigma = 1.5F, dark_sigma = 8, dark_reach_sigma = 3;
+  // Where averaging leaves next to no noise, errors of the sky's model are what stands out first.
+  constexpr float faintest = 0.3F;
   // Smaller things are looked for over their surroundings, so that an error of the sky's model does
   // not turn all of a region into a star.
   constexpr int compact_px = 2, surroundings_px = 8;
-  Image result = copy(mask);
+  Objects found{copy(mask), 0, 0};
+  Image& result = found.mask;
   const Image over = excess(frame, sky);
   const auto remaining = [&] {
     return std::ranges::count_if(result.pixels(), [](float v) { return v > 0; });
   };
-  const auto least =
-      static_cast<std::ptrdiff_t>((1 - most_masked) * static_cast<double>(remaining()));
+  const auto before = static_cast<double>(remaining());
+  std::ptrdiff_t without_compact = remaining();
+  const auto least = static_cast<std::ptrdiff_t>((1 - most_masked) * before);
   const int largest = std::max(1, std::min(frame.width(), frame.height()) / 16);
   // the smallest scale twice: bright stars lift the surroundings of the first pass
   for (const int radius : {0, 0, 1, 2, 4, 8, 16, 32, 64}) {
     if (radius > largest) break;
     Image smooth = box_mean(over.view(), result.view(), radius);
     const bool compact = radius <= compact_px;
+    if (radius == 2 * compact_px) {
+      without_compact = remaining();
+      found.roughness = measure_roughness(frame, result.view(), sky, noise);
+    }
     if (compact) {
       const Image around = box_mean(over.view(), result.view(), surroundings_px);
       std::ranges::transform(smooth.pixels(), around.pixels(), smooth.pixels().begin(),
                              std::minus<>());
     }
-    const Spread spread = lower_half(smooth.view(), result.view());
+    Spread spread = lower_half(smooth.view(), result.view());
+    if (!compact) spread.sigma = std::max(spread.sigma, faintest);
     if (!(spread.sigma > 0)) continue;
     Image dark = smooth.clone();
     for (float& value : dark.pixels()) value = -value;
@@ -231,7 +266,8 @@ Image mask_objects(ConstView frame, ConstView mask, ConstView sky) {
       std::swap(attempt, result);
     }
   }
-  return result;
+  found.large_share = static_cast<double>(without_compact - remaining()) / std::max(1.0, before);
+  return found;
 }
 
 }  // namespace limpid::background

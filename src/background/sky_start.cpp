@@ -218,10 +218,12 @@ Cells make_cells(ConstView frame, ConstView mask, const std::vector<float>& nois
 /// What is left of the cells, by a stiff spline on a grid of points. Cells further off than the
 /// tolerance hardly count, so it follows the errors of the terms from where they are small and
 /// leaves objects alone.
-SplinePoints fit_rest(const Cells& cells, const Fit& fit, double aspect_x, double aspect_y) {
+SplinePoints fit_rest(const Cells& cells, const Fit& fit, SkyKind kind, double aspect_x,
+                      double aspect_y) {
   constexpr int side = 6, rounds = 12;
   // Measured on simulated domes: stiffer leaves errors of half a sigma, softer follows nebulae.
-  constexpr double stiffness = 0.02;
+  const double stiffness = kind == SkyKind::bare ? 1e-4 : 0.02;
+  const double tolerance = kind == SkyKind::bare ? 8 * tolerance_sigma : tolerance_sigma;
   constexpr int count = side * side;
   SplinePoints points{Eigen::VectorXd(count), Eigen::VectorXd(count),
                       Eigen::MatrixXd::Zero(count, cells.values.cols()), 2};
@@ -245,7 +247,7 @@ SplinePoints fit_rest(const Cells& cells, const Fit& fit, double aspect_x, doubl
       const Eigen::VectorXd misfit = left - design * points.values.col(c);
       Eigen::VectorXd weight(misfit.size());
       for (Eigen::Index i = 0; i < misfit.size(); ++i) {
-        weight[i] = cells.weight[i] * cost_weight(misfit[i], tolerance_sigma);
+        weight[i] = cells.weight[i] * cost_weight(misfit[i], tolerance);
       }
       const Eigen::MatrixXd weighted = weight.asDiagonal() * design;
       points.values.col(c) = (design.transpose() * weighted + stiffness * spline.bending +
@@ -281,7 +283,7 @@ Image SkyStart::render(Size size, int threads) const {
 }
 
 SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>& noise,
-                       int threads) {
+                       SkyKind kind, int threads) {
   // What a further term must explain, as a share of the cells: less is nebula or chance.
   constexpr double gain_of_order = 0.02, gain_of_glow = 0.04;
   constexpr int most_glows = 2;
@@ -310,7 +312,7 @@ SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>
   start.order_ = best.shape.order;
   start.glows_ = best.shape.glows;
   start.coefficients_ = best.coefficients;
-  start.rest_ = fit_rest(cells, best, start.aspect_x_, start.aspect_y_);
+  start.rest_ = fit_rest(cells, best, kind, start.aspect_x_, start.aspect_y_);
   for (Eigen::Index c = 0; c < start.coefficients_.cols(); ++c) {
     start.rest_.values.col(c) *= static_cast<double>(noise[static_cast<std::size_t>(c)]);
     start.coefficients_.col(c) *= static_cast<double>(noise[static_cast<std::size_t>(c)]);

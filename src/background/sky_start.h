@@ -19,6 +19,10 @@ struct Glow {
   double x = 0, y = 0, reach = 1;
 };
 
+/// Whether what the terms miss is taken for sky (`bare`) or rather for objects (`veiled`): a soft
+/// spline follows it, or a stiff one that leaves alone what stands out.
+enum class SkyKind { bare, veiled };
+
 /// c . (1, x, y, x^2, xy, y^2, glows) per channel; x, y in [-1, 1] over the longer side.
 class SkyStart {
  public:
@@ -28,7 +32,7 @@ class SkyStart {
   [[nodiscard]] const std::vector<Glow>& glows() const { return glows_; }
 
  private:
-  friend SkyStart fit_sky_start(ConstView, ConstView, const std::vector<float>&, int);
+  friend SkyStart fit_sky_start(ConstView, ConstView, const std::vector<float>&, SkyKind, int);
   double aspect_x_ = 1, aspect_y_ = 1;
   int order_ = 0;
   std::vector<Glow> glows_;
@@ -39,6 +43,6 @@ class SkyStart {
 /// `frame`: downscaled, linear, NaN without data; `mask` (1, height, width): above 0 takes part;
 /// `noise`: of one pixel of the original frame per channel, the unit in which misfits are judged.
 SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>& noise,
-                       int threads);
+                       SkyKind kind, int threads);
 
 }  // namespace limpid::background
