@@ -113,10 +113,33 @@ if has_command convert; then
   expect 2 convert flat.fits flat.docx
   expect 3 convert short.fits short.xisf
   check "no output of a broken input" test ! -e short.xisf
+  expect 0 convert --stretch-as flat.fits --region 4,4,16,8 --zoom 2 flat.fits part.png
+  check "the part is a picture" test -s part.png
+  expect 3 convert --stretch-as missing.fits flat.fits part2.png
+  expect 2 convert --region 30,30,20,20 flat.fits part2.png
   expect 0 convert flat.xisf back.fits
   expect 0 info --json back.fits
   check "the header came through XISF and back" grep -q 'flat' out
   expect 0 convert "Pferdekopf-Nebel größer 馬頭.fits" "größer 馬頭.tif"
+
+  # a folder of files; one of them is broken
+  expect 3 convert flat.fits nonsense.fits "Pferdekopf-Nebel größer 馬頭.fits" all/ --format xisf
+  check "the good files of a batch are converted" test -s all/flat.xisf -a \
+    -s "all/Pferdekopf-Nebel größer 馬頭.xisf" -a ! -e all/nonsense.xisf
+  expect 2 convert flat.fits other.xisf --format fits
+  check "an ending and another --format are told of" grep -q 'ending' err
+
+  # streams
+  "$limpid" convert -q flat.fits - --format xisf --compress zstd >stream.xisf 2>err
+  check "a frame on standard output is exit code 0" test $? -eq 0
+  expect 0 info stream.xisf
+  check "what went through standard output is whole" grep -q 'xisf, 40 x 40.*zstd' out
+  "$limpid" convert -q - - <stream.xisf 2>err | "$limpid" info - >out 2>>err
+  check "standard input is read, and its format kept" grep -q '^-: xisf, 40 x 40' out
+  expect 2 convert flat.fits - --json
+  check "a frame and JSON do not share standard output" empty out
+  "$limpid" convert -q flat.fits - >/dev/full 2>err
+  check "a full standard output is exit code 4 for a frame, too" test $? -eq 4
 fi
 
 if has_command measure; then
@@ -174,6 +197,15 @@ if has_command deconvolve; then
   check "bad weights are told of in one line" one_error_line
   expect 2 deconvolve flat.fits -o sharp.fits --sharpen-stars 0.9
   check "a value out of range is told of with the range" grep -q '0\.\.0\.7' err
+
+  expect 0 simulate --width 320 --height 256 -o sky.fits
+  expect 0 deconvolve sky.fits -o sky-sharp.fits --psf 3 --no-stars --trust-map map.fits \
+    --report report.json
+  check "the trust map is written" test -s map.fits
+  check "the report tells of the re-blurring" grep -q '"reblurring"' report.json
+  expect 4 deconvolve sky.fits -o other.fits --psf 3 --no-stars --trust-map map.fits
+  check "an existing trust map stops the run first" test ! -e other.fits
+  expect 2 deconvolve sky.fits flat.fits -o folder/ --trust-map map2.fits
 
   # sixteen megapixels take longer than the three seconds until Ctrl-C; starting takes up to one
   make_fits big.fits 4000

@@ -6,7 +6,7 @@
 #include <set>
 #include <system_error>
 
-#include "command.h"
+#include "state.h"
 
 namespace limpid::cli {
 namespace {
@@ -48,13 +48,27 @@ std::vector<Job> plan(const std::vector<fs::path>& inputs, const fs::path& outpu
   return jobs;
 }
 
+/// Standard output holds either a frame or words.
+void require_silence(const Common& common, bool progress_on_standard_output) {
+  if (!common.json() && !progress_on_standard_output) return;
+  throw Error(ErrorKind::usage,
+              "-: standard output gets the frame; leave out --json and --progress plain or json");
+}
+
 }  // namespace
 
 void Common::for_each(const std::vector<fs::path>& inputs, const fs::path& output,
                       const std::string& ending, const Body& body) const {
+  const bool streams = output == "-";
+  if (streams) require_silence(*this, state_->progress == "plain" || state_->progress == "json");
   const std::vector<Job> jobs = plan(inputs, output, ending);
   if (jobs.size() == 1) {
-    print(body(jobs.front(), progress()));
+    const Result result = body(jobs.front(), progress());
+    if (streams) {
+      if (!result.text.empty() && result.text != "-") state_->say("status", result.text);
+    } else {
+      print(result);
+    }
     return;
   }
   auto files = nlohmann::ordered_json::array();

@@ -67,6 +67,7 @@ ordered_json to_json(const FrameInfo& info) {
                     {"channels", info.channels},
                     {"sample_type", name_of(metadata.sample_type)},
                     {"compression", info.compression},
+                    {"checksum", info.checksum},
                     {"images", info.image_count},
                     {"image_names", info.image_names},
                     {"bayer", info.bayer},
@@ -80,6 +81,7 @@ ordered_json to_json(const FrameInfo& info) {
                                                 : ordered_json{{"width", thumbnail.size.width},
                                                                {"height", thumbnail.size.height},
                                                                {"channels", thumbnail.channels}};
+  json["xisf_elements"] = metadata.xisf_elements;
   json["cards"] = cards_json(metadata);
   json["properties"] = properties_json(metadata);
   json["notes"] = metadata.notes;
@@ -91,7 +93,8 @@ std::string to_text(const std::filesystem::path& path, const FrameInfo& info) {
   std::ostringstream text;
   text << path.string() << ": " << metadata.format << ", " << info.size.width << " x "
        << info.size.height << ", " << (info.channels == 3 ? "colour" : "mono") << ", "
-       << name_of(metadata.sample_type) << ", compression " << info.compression << ", rows "
+       << name_of(metadata.sample_type) << ", compression " << info.compression
+       << (info.checksum.empty() ? "" : ", checksum " + info.checksum) << ", rows "
        << (metadata.bottom_up ? "bottom-up" : "top-down") << '\n';
   if (info.image_count > 1) {
     text << "  " << info.image_count << " images (choose with --image)";
@@ -111,6 +114,7 @@ std::string to_text(const std::filesystem::path& path, const FrameInfo& info) {
     text << "  thumbnail " << metadata.thumbnail.size.width << " x "
          << metadata.thumbnail.size.height << '\n';
   }
+  for (const std::string& element : metadata.xisf_elements) text << "  " << element << '\n';
   if (!metadata.description.empty()) text << "  " << metadata.description << '\n';
   for (const std::string& note : metadata.notes) text << "  note: " << note << '\n';
   for (const HeaderCard& card : metadata.cards) {

@@ -54,6 +54,7 @@ ordered_json field_json(const FrameReport& report) {
 struct Measurement {
   StarCatalogue catalogue;
   std::optional<PsfField> field;
+  std::optional<SpectralPsf> spectral;  ///< only without a field
   FrameReport report;
   std::optional<double> pixel_scale;
 };
@@ -65,6 +66,13 @@ ordered_json effective_json(const Measurement& measured) {
   return {{"stars", effective->star_count()},
           {"order", effective->order()},
           {"reach_px", effective->reach_px()}};
+}
+
+/// The estimate for frames without measurable stars; null where there are some, or no answer.
+ordered_json spectral_json(const Measurement& measured) {
+  if (!measured.spectral) return nullptr;
+  return {{"fwhm_px", shortest(measured.spectral->fwhm_px)},
+          {"relative_error", shortest(measured.spectral->relative_error)}};
 }
 
 ordered_json to_json(const Measurement& measured) {
@@ -96,6 +104,7 @@ ordered_json to_json(const Measurement& measured) {
       {"field_order",
        measured.field ? ordered_json(measured.field->order()) : ordered_json(nullptr)},
       {"effective_psf", effective_json(measured)},
+      {"spectral_psf", spectral_json(measured)},
       {"field", field_json(report)},
       {"summary", report.summary}};
   if (measured.pixel_scale && report.stars_used > 0) {
@@ -152,6 +161,11 @@ std::string to_text(const std::filesystem::path& path, const Measurement& measur
          << report.field[i].fwhm_px;
   }
   text << "\n  " << report.summary;
+  if (measured.spectral) {
+    text << std::fixed << std::setprecision(1) << "\n  The power spectrum tells of a PSF "
+         << measured.spectral->fwhm_px << " px wide (known to " << std::setprecision(0)
+         << 100 * measured.spectral->relative_error << " %).";
+  }
   return text.str();
 }
 
@@ -198,6 +212,7 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
       {.threshold_sigma = options.threshold, .max_fits = options.max_fits, .threads = threads},
       progress.part(0.3, 1));
   measured.field = fit_psf_field(frame.image.view(), measured.catalogue, threads);
+  if (!measured.field) measured.spectral = estimate_psf_from_spectrum(frame.image.view(), threads);
   measured.report = report_stars(measured.catalogue, measured.field);
   measured.pixel_scale = pixel_scale_arcsec(frame.metadata);
   if (!options.stars.empty()) {

@@ -88,6 +88,8 @@ TrainOptions read_config(const std::filesystem::path& path) {
       set(o.relative_weight, node, key);
     else if (key == "flux_weight")
       set(o.flux_weight, node, key);
+    else if (key == "large_error_weight")
+      set(o.large_error_weight, node, key);
     else if (key == "slope_weight")
       set(o.slope_weight, node, key);
     else if (key == "reuse")

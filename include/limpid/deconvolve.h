@@ -30,7 +30,8 @@ struct DeconvolveOptions {
   int tile_px = 512;                ///< at least 256
   float overlap = 0.2F;             ///< 0..0.5, share of a tile
   int threads = 0;
-  bool check = true;  ///< measure the stars of the result and fill `trust`
+  bool check = true;    ///< measure the stars of the result and fill `trust`
+  bool reblur = false;  ///< fill `reblurring` and `trust_map`; not of regions, binned frames, masks
 };
 
 struct DeconvolveReport {
@@ -44,10 +45,13 @@ struct DeconvolveReport {
   std::size_t pixels_without_data = 0;
   std::vector<std::string> notes;
   std::optional<TrustReport> trust;
+  std::optional<ReblurReport> reblurring;
 };
 
 struct Deconvolved {
   Image image;  ///< like the input, or of the region's size
+  Image
+      trust_map;  ///< re-blurred result minus input, in units of the noise; empty if not asked for
   DeconvolveReport report;
 };
 

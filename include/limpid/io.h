@@ -38,24 +38,32 @@ struct Thumbnail {
   std::vector<std::byte> samples;
 };
 
+/// Images that lie in a file beside the one that was read.
+struct OtherImages {
+  std::filesystem::path file;
+  std::vector<int> indices;  ///< as ReadOptions::image counts
+};
+
 /// What a file says beside its pixels. Survives a round trip in the same format, and as far as the
 /// target can hold it in another.
 struct Metadata {
   std::string format;                        ///< "fits", "xisf", "tiff", "png", "jpeg"
   SampleType sample_type = SampleType::f32;  ///< of the stored samples
   /// stored value = offset + scale * pixel value. Unsigned integers and signed ones of 16 bits map
-  /// their largest value to 1, zero stays zero. Floats, and integers without a natural white (signed
-  /// 32 and 64 bits, FITS with BSCALE), are divided by the smallest of 1, 2^8, 2^16, 2^32 that brings them
-  /// to about [0,1] (up to 2), or by 2^-8, 2^-16, ... when all are tiny: powers of two keep every bit.
+  /// their largest value to 1, zero stays zero. Floats, and integers without a natural white
+  /// (signed 32 and 64 bits, FITS with BSCALE), are divided by the smallest of 1, 2^8, 2^16, 2^32
+  /// that brings them to about [0,1] (up to 2), or by 2^-8, 2^-16, ... when all are tiny: powers of
+  /// two keep every bit.
   double scale = 1.0, offset = 0.0;
-  bool bottom_up = false;                    ///< rows stored bottom first (FITS without ROWORDER TOP-DOWN)
+  bool bottom_up = false;  ///< rows stored bottom first (FITS without ROWORDER TOP-DOWN)
   std::vector<HeaderCard> cards;
   std::vector<Property> properties;
   std::vector<std::byte> icc_profile;
-  std::string description;                   ///< TIFF ImageDescription, PNG Description
-  std::vector<std::string> xisf_elements;    ///< RGBWorkingSpace, DisplayFunction, Resolution: as XML
-  Thumbnail thumbnail;                       ///< of an XISF image
-  std::vector<std::string> notes;            ///< what the reader did that the user should know
+  std::string description;                 ///< TIFF ImageDescription, PNG Description
+  std::vector<std::string> xisf_elements;  ///< RGBWorkingSpace, DisplayFunction, Resolution: as XML
+  Thumbnail thumbnail;                     ///< of an XISF image
+  OtherImages others;                      ///< of an XISF file; copied from there into XISF files
+  std::vector<std::string> notes;          ///< what the reader did that the user should know
   /// Value of the first card with this keyword.
   [[nodiscard]] std::optional<std::string> card(const std::string& keyword) const;
 };
@@ -70,8 +78,9 @@ struct FrameInfo {
   Size size;
   int channels = 0;
   int image_count = 1;
-  std::string compression;  ///< "none", "rice", "zlib+shuffle", ...
-  std::string bayer;        ///< pattern of a mosaiced frame, else empty
+  std::string compression;               ///< "none", "rice_1", "zlib+sh", ...
+  std::string checksum;                  ///< of the pixels in an XISF file: "sha-256"; else empty
+  std::string bayer;                     ///< pattern of a mosaiced frame, else empty
   std::vector<std::string> image_names;  ///< of every image in the file, where it names them
   Metadata metadata;
 };
@@ -80,7 +89,8 @@ struct ReadOptions {
   int image = 0;  ///< which image of a file that holds several
 };
 
-/// Reads by content, not by name. 1 or 3 channels. Throws Error(bad_input), naming the file.
+/// Reads by content, not by name; the path "-" is standard input, here and below. 1 or 3 channels.
+/// Throws Error(bad_input), naming the file.
 Frame read_frame(const std::filesystem::path& path, const ReadOptions& options = {},
                  const Progress& progress = {});
 /// `metadata.scale` is 1 where only the pixels tell it.
@@ -115,7 +125,7 @@ class TileReader {
 };
 
 enum class Depth { as_input, u8, u16, f32 };
-enum class Compression { none, zlib, lz4, zstd, rice };
+enum class Compression { none, zlib, lz4, zstd, rice, lzw };
 enum class Checksum { none, sha1, sha256, sha512, sha3_256, sha3_512 };
 
 struct WriteOptions {
@@ -123,13 +133,17 @@ struct WriteOptions {
   Compression compression = Compression::none;
   Checksum checksum = Checksum::none;  ///< of each block, XISF only
   bool overwrite = false;
+  /// One of format_names(); without one the ending of the path decides, and for standard output the
+  /// format that the frame came in (FITS where that cannot be written).
+  std::string format = {};
   /// One line for the file's history: the exact command, version and model.
   std::string history = {};
 };
 
-/// Format by the ending of `path`. Written beside the target, flushed to disk and renamed: the
-/// target is either the old file or the complete new one. Throws Error(cannot_write).
-/// Error(usage) for an ending or a combination of options that no format has.
+/// Written beside the target, flushed to disk and renamed: the target is either the old file or the
+/// complete new one. The path "-" is standard output, which gets complete files only, too. Throws
+/// Error(cannot_write), and Error(usage) for an ending or a combination of options that no format
+/// has.
 void write_frame(const std::filesystem::path& path, const Frame& frame,
                  const WriteOptions& options = {}, const Progress& progress = {});
 /// Throws what write_frame would throw before any work is done: an unknown ending, a folder that

@@ -33,7 +33,8 @@ struct StarFit {
   Psf psf;
   float x = 0, y = 0, flux = 0, peak = 0, sky = 0;
   float x_error = 0, y_error = 0, flux_error = 0, fwhm_error = 0, ellipticity_error = 0;
-  float chi2 = 0;  ///< per degree of freedom
+  float beta_error = 0;  ///< 0 where beta was held at the frame's typical one
+  float chi2 = 0;        ///< per degree of freedom
 };
 
 struct Star {
@@ -127,7 +128,7 @@ class PsfField {
   }
   [[nodiscard]] const EffectivePsf* effective() const { return effective_.get(); }
   /// What lies beyond the Moffat at this place, as EffectivePsf::residual; empty when nothing is
-  /// known, and on a binned grid. Without the channel's colour shift if `centred`.
+  /// known. Without the channel's colour shift if `centred`.
   [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px,
                                             bool centred = false) const;
   /// The whole PSF, Moffat and residual: (1, side, side), sums to 1, centred as Psf::kernel.
@@ -157,15 +158,26 @@ class PsfField {
 
 struct FieldOptions {
   int max_order = 3;
-  int min_stars = 5;
+  int min_stars = 5;  ///< fewer, at least three, give a constant field when all of them agree
 };
 
-/// Nothing when too few stars could be fitted.
+/// Nothing when too few stars could be fitted, or when those fitted do not share one profile: then
+/// they are knots of nebulae or galaxies.
 std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue,
                                       const FieldOptions& options = {});
 /// The same with the effective PSF, from the frame that the catalogue comes from.
 std::optional<PsfField> fit_psf_field(ConstView frame, const StarCatalogue& catalogue,
                                       int threads = 0);
+
+/// Width of a round PSF, estimated without stars.
+struct SpectralPsf {
+  float fwhm_px = 0;
+  float relative_error = 0;  ///< one sigma
+};
+/// From the power spectrum of a frame without measurable stars: the power of nebulae, galaxies and
+/// planets falls as a power law of the frequency, the PSF bends it down. Nothing when no bend is
+/// seen over the noise.
+std::optional<SpectralPsf> estimate_psf_from_spectrum(ConstView frame, int threads = 0);
 
 /// The typical star's light at a distance from its centre, 1 at the fitted peak.
 struct RadialPoint {

@@ -171,6 +171,7 @@ struct TrainOptions {
   double relative_weight = 0.02;  ///< errors count in units of noise plus this share of the light
   double flux_weight = 1.0;       ///< of the 4x4-mean term
   double slope_weight = 0.25;     ///< of the differences between neighbouring pixels' errors
+  double large_error_weight = 1;  ///< of the squares of errors up to four units
   int reuse = 2;                  ///< times each scene is shown, newly turned and recoloured
   int psf_bank = 512;
   std::uint64_t seed = 1;

@@ -25,6 +25,21 @@ struct TrustReport {
   std::string summary;  ///< in words
 };
 
+/// A place whose recorded light the result does not explain.
+struct DoubtfulTile {
+  Rect tile;
+  double rms = 0;          ///< of the residual there, in units of the noise
+  double worst_sigma = 0;  ///< of 6 x 6 px together: what differs there, over what noise would
+};
+
+/// The result, blurred back to the measured PSF, against the frame that it was made from.
+struct ReblurReport {
+  double residual_rms = 0;       ///< over the frame, in units of the noise: 1 or less is right
+  double star_residual_rms = 0;  ///< the same over the bright parts of stars; 0 without stars
+  int tiles = 0;                 ///< places looked at, 64 px wide
+  std::vector<DoubtfulTile> doubtful;  ///< rms over 1.5, or 8 sigma in 6 x 6 px; worst first
+};
+
 /// Fits up to 150 isolated stars of `catalogue` (S/N 30 and more) in the frame that it comes from
 /// and in what became of it, in the same way. Empty figures when there are none.
 TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after,

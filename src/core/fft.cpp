@@ -101,6 +101,23 @@ Image inverse_fft(Spectrum spectrum, int threads) {
   return image;
 }
 
+Spectrum transfer(std::span<const Image> kernels, Size size, int threads) {
+  Image fields(static_cast<int>(kernels.size()), size);
+  for (int k = 0; k < fields.channels(); ++k) {
+    const ConstView kernel = kernels[static_cast<std::size_t>(k)].view();
+    const int side = kernel.width();
+    for (int y = 0; y < side; ++y) {
+      const auto to = fields.view().row(k, (y - side / 2 + size.height) % size.height);
+      const auto from = kernel.row(0, y);
+      for (int x = 0; x < side; ++x) {
+        to[static_cast<std::size_t>((x - side / 2 + size.width) % size.width)] =
+            from[static_cast<std::size_t>(x)];
+      }
+    }
+  }
+  return fft(fields.view(), threads);
+}
+
 int good_fft_length(int length) {
   for (int candidate = std::max(2, length + length % 2);; candidate += 2) {
     int rest = candidate;

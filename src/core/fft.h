@@ -59,6 +59,10 @@ Spectrum fft(ConstView image, int threads = 1);
 /// it works in.
 Image inverse_fft(Spectrum spectrum, int threads = 1);
 
+/// fft() of kernels, each (1, side, side) with its centre at (side / 2, side / 2), laid into empty
+/// frames of `size` so that the centres lie on pixel (0, 0): what convolution multiplies by.
+Spectrum transfer(std::span<const Image> kernels, Size size, int threads = 1);
+
 /// The smallest even length of at least `length` with no prime factor over 7: fast to transform.
 int good_fft_length(int length);
 

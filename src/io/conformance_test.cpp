@@ -1,5 +1,6 @@
 // Walks a folder of files by other programs, when there is one: each is read as its manifest says
 // or refused for the reason stated here.
+#include <algorithm>
 #include <array>
 #include <map>
 #include <sstream>
@@ -100,6 +101,53 @@ void check_size(const FrameInfo& info, const std::vector<std::string>& fields) {
   }
 }
 
+/// The samples as the column "bit depth" has them; nothing where it leaves their kind open.
+std::optional<SampleType> stated_type(const std::string& depth) {
+  using enum SampleType;
+  static const std::map<std::string, SampleType> types{{"UInt16", u16},
+                                                       {"UInt32", u32},
+                                                       {"Float32", f32},
+                                                       {"Float64", f64},
+                                                       {"-32", f32},
+                                                       {"-64", f64},
+                                                       {"8", u8},
+                                                       {"16", i16},
+                                                       {"32", i32},
+                                                       {"64", i64},
+                                                       {"16 (unsigned via BZERO)", u16},
+                                                       {"32 (unsigned via BZERO)", u32}};
+  const auto found = types.find(depth);
+  return found == types.end() ? std::nullopt : std::optional(found->second);
+}
+
+void check_contents(const FrameInfo& info, const std::vector<std::string>& fields) {
+  const Metadata& metadata = info.metadata;
+  const std::string& notes = fields[11];
+  const auto says = [&](const char* words) { return notes.find(words) != std::string::npos; };
+  const auto type = stated_type(fields[6]);
+  const bool scaled = std::ranges::any_of(metadata.notes, [](const std::string& note) {
+    return note.find("BSCALE") != std::string::npos;
+  });
+  if (type && !scaled) {
+    EXPECT_EQ(metadata.sample_type, *type);
+  }
+  if (says("images=1;")) {
+    EXPECT_EQ(info.image_count, 1);
+  }
+  if (says("ICC=True")) {
+    EXPECT_FALSE(metadata.icc_profile.empty());
+  }
+  if (says("thumbnail=True") && !says("past")) {
+    EXPECT_FALSE(metadata.thumbnail.samples.empty());
+  }
+  if (says("FITSKeyword=53")) {
+    EXPECT_GT(metadata.cards.size(), 40U);  // less those that describe the data unit
+  }
+  if (says("sha1'")) {
+    EXPECT_EQ(info.checksum, "sha1");
+  }
+}
+
 TEST(Conformance, EveryFileIsReadAsItsManifestSaysOrRefusedForTheRightReason) {
   const auto folder = conformance_folder();
   if (!folder) GTEST_SKIP() << "there is no folder ../shared/data/conformance";
@@ -119,9 +167,10 @@ TEST(Conformance, EveryFileIsReadAsItsManifestSaysOrRefusedForTheRightReason) {
     }
     try {
       const Frame frame = read_frame(*folder / fields[0]);
-      FrameInfo info = read_info(*folder / fields[0]);
+      const FrameInfo info = read_info(*folder / fields[0]);
       EXPECT_EQ(info.size, frame.image.size());
       check_size(info, fields);
+      check_contents(info, fields);
     } catch (const Error& error) {
       ADD_FAILURE() << error.what();
     }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <random>
 #include <utility>
@@ -21,6 +22,17 @@ namespace fs = std::filesystem;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
+/// At the descriptor's own position; false with errno set.
+bool write_all(int descriptor, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t done = ::write(descriptor, bytes.data(), bytes.size());
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(done));
+  }
+  return true;
+}
+
 fs::path folder_of(const fs::path& file) {
   return file.has_parent_path() ? file.parent_path() : fs::path(".");
 }
@@ -31,6 +43,33 @@ fs::path followed(const fs::path& path) {
   if (!fs::is_symlink(path, error)) return path;
   const fs::path resolved = fs::weakly_canonical(path, error);
   return error ? path : resolved;
+}
+
+/// A file without a name, in the folder for temporary files.
+int open_unnamed() {
+  std::FILE* const file = std::tmpfile();
+  if (file == nullptr) return -1;
+  const int descriptor = ::fcntl(::fileno(file), F_DUPFD_CLOEXEC, 0);
+  std::fclose(file);
+  return descriptor;
+}
+
+/// All that standard input has, as a file: readers go back and forth. Never closed.
+int spooled_input() {
+  static const int spool = [] {
+    const int file = open_unnamed();
+    std::vector<std::byte> chunk(std::size_t{1} << 20);
+    while (file >= 0) {
+      const ssize_t got = ::read(STDIN_FILENO, chunk.data(), chunk.size());
+      if (got < 0 && errno == EINTR) continue;
+      if (got == 0) break;
+      if (got < 0 || !write_all(file, std::span(chunk).first(static_cast<std::size_t>(got)))) {
+        throw Error(ErrorKind::bad_input, "standard input: " + reason(errno));
+      }
+    }
+    return file;
+  }();
+  return spool;
 }
 
 /// A name beside the target that no other process is likely to choose.
@@ -44,8 +83,11 @@ fs::path neighbour(const fs::path& target) {
 
 std::string shown(const fs::path& path) { return path.string(); }
 
+bool is_stream(const fs::path& path) { return path == "-"; }
+
 InputFile::InputFile(const fs::path& path) : path_(path) {
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  descriptor_ = is_stream(path) ? ::fcntl(spooled_input(), F_DUPFD_CLOEXEC, 0)
+                                : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   struct stat status {};
   if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) {
     const int error = errno;
@@ -69,6 +111,8 @@ InputFile::InputFile(fs::path path, std::vector<std::byte> bytes)
 InputFile::~InputFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
+
+fs::path InputFile::open_path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
 
 void InputFile::read_at(std::uint64_t position, std::span<std::byte> bytes) const {
   if (position > size_ || bytes.size() > size_ - position) {
@@ -104,6 +148,11 @@ std::vector<std::byte> InputFile::read_at(std::uint64_t position, std::uint64_t 
 OutputFile::OutputFile(const fs::path& target, bool overwrite)
     : target_(followed(target)),
       overwrite_(overwrite) {
+  if (is_stream(target)) {
+    descriptor_ = open_unnamed();
+    if (descriptor_ < 0) fail("no room for a temporary file", errno);
+    return;
+  }
   std::error_code ignored;
   if (!overwrite && fs::exists(target_, ignored)) fail("exists; use --overwrite to replace it", 0);
   // A file without a name is gone with its last descriptor, whatever kills the process.
@@ -168,6 +217,16 @@ std::size_t OutputFile::read(std::span<std::byte> bytes) {
   return total;
 }
 
+void OutputFile::copy_to_standard_output() {
+  std::vector<std::byte> chunk(std::size_t{1} << 20);
+  position_ = 0;
+  while (const std::size_t count = read(chunk)) {
+    if (!write_all(STDOUT_FILENO, std::span(chunk).first(count))) {
+      fail("standard output cannot be written", errno);
+    }
+  }
+}
+
 /// False when the name is taken.
 bool OutputFile::link_to(const fs::path& name) {
   const std::string self = "/proc/self/fd/" + std::to_string(descriptor_);
@@ -177,6 +236,7 @@ bool OutputFile::link_to(const fs::path& name) {
 }
 
 void OutputFile::commit() {
+  if (is_stream(target_)) return copy_to_standard_output();
   struct stat old {};
   if (::stat(target_.c_str(), &old) == 0) ::fchmod(descriptor_, old.st_mode & 07777);
   if (::fsync(descriptor_) != 0) fail("cannot be flushed to disk", errno);

@@ -13,8 +13,11 @@ namespace limpid::io {
 
 /// How messages call a file.
 std::string shown(const std::filesystem::path& path);
+/// Whether the path is "-": standard input or output.
+bool is_stream(const std::filesystem::path& path);
 
-/// Random access to a file's bytes, from disk or from memory. Throws Error(bad_input).
+/// Random access to a file's bytes, from disk or from memory; standard input is read to its end
+/// first, once for all. Throws Error(bad_input).
 class InputFile {
  public:
   explicit InputFile(const std::filesystem::path& path);
@@ -26,6 +29,8 @@ class InputFile {
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   [[nodiscard]] std::uint64_t size() const { return size_; }
+  /// A path under which a library opens the very same file, which is not in memory.
+  [[nodiscard]] std::filesystem::path open_path() const;
   /// All of `bytes`, or an exception.
   void read_at(std::uint64_t position, std::span<std::byte> bytes) const;
   /// Takes memory only after comparing with the file's size.
@@ -41,7 +46,7 @@ class InputFile {
 };
 
 /// Collects a new file that has no name until commit(); a crash, a full disk or a signal leaves the
-/// target as it was. Throws Error(cannot_write).
+/// target as it was. Standard output gets the file at commit(). Throws Error(cannot_write).
 class OutputFile {
  public:
   OutputFile(const std::filesystem::path& target, bool overwrite);
@@ -65,6 +70,7 @@ class OutputFile {
  private:
   [[noreturn]] void fail(const std::string& what, int error) const;
   void open_named();
+  void copy_to_standard_output();
   bool link_to(const std::filesystem::path& name);
 
   std::filesystem::path target_;     ///< symbolic links followed

@@ -49,8 +49,7 @@ class OpenFits {
     sound_hdus_ = count_sound_hdus(*file_);
     int status = 0;
     if (file_->memory().empty()) {
-      // The whole path: CFITSIO gives a leading '~' a meaning.
-      fits_open_diskfile(&fits_, fs::absolute(path).c_str(), READONLY, &status);
+      fits_open_diskfile(&fits_, file_->open_path().c_str(), READONLY, &status);
     } else {
       buffer_ = file_->memory().data();
       buffer_size_ = file_->memory().size();

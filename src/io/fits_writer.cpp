@@ -11,6 +11,8 @@
 
 #include <limpid/error.h>
 
+#include "raw_pixels.h"
+
 namespace limpid::io {
 namespace {
 
@@ -91,23 +93,12 @@ void write_plain(OutputFile& file, const WriteJob& job) {
   const Storage storage = storage_of(job.type);
   const auto blank = blank_of(job, storage);
   file.write(header(job, storage, blank));
-  const Encoding encoding{.type = storage.type,
-                          .big_endian = true,
-                          .scale = job.scale,
-                          .offset = job.offset - storage.zero,
-                          .blank = blank};
-  constexpr std::size_t chunk_samples = std::size_t{1} << 17;  // stays in the cache
-  const std::size_t bytes = sample_bytes(storage.type);
-  std::vector<std::byte> chunk(chunk_samples * bytes);
-  const std::span<const float> pixels = job.frame.image.pixels();
-  for (std::size_t first = 0; first < pixels.size(); first += chunk_samples) {
-    job.progress.throw_if_stopped();
-    const auto part = pixels.subspan(first, std::min(chunk_samples, pixels.size() - first));
-    encode(part, encoding, chunk);
-    file.write(std::span(chunk).first(part.size() * bytes));
-    job.progress(static_cast<double>(first + part.size()) / static_cast<double>(pixels.size()),
-                 "writing");
-  }
+  write_samples(file, job,
+                {.type = storage.type,
+                 .big_endian = true,
+                 .scale = job.scale,
+                 .offset = job.offset - storage.zero,
+                 .blank = blank});
   file.write_zeros((block_bytes - file.position() % block_bytes) % block_bytes);
 }
 

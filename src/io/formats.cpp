@@ -35,10 +35,32 @@ std::string joined(const std::vector<std::string>& words) {
   return text;
 }
 
-const Format& format_for_writing(const fs::path& path) {
-  const std::string ending = lower(path.extension().string());
+/// By name ("tiff") or ending (".tif").
+const Format* writable_format(const std::string& wanted) {
   for (const Format& format : formats()) {
-    if (std::ranges::find(format.endings, ending) != format.endings.end()) return format;
+    const bool ends = std::ranges::find(format.endings, wanted) != format.endings.end();
+    if (format.write != nullptr && (ends || format.name == wanted)) return &format;
+  }
+  return nullptr;
+}
+
+/// `own` is the format that the frame came in.
+const Format& format_for_writing(const fs::path& path, const WriteOptions& options,
+                                 const std::string& own) {
+  const std::string ending = lower(path.extension().string());
+  const Format* by_ending = writable_format(ending);
+  if (!options.format.empty()) {
+    const Format* wanted = writable_format(options.format);
+    if (wanted == nullptr) wanted = writable_format("." + options.format);
+    if (wanted != nullptr && (by_ending == nullptr || by_ending == wanted)) return *wanted;
+    throw Error(ErrorKind::usage,
+                shown(path) + ": the format '" + options.format +
+                    (wanted == nullptr ? "' is not written" : "' has another ending"));
+  }
+  if (by_ending != nullptr) return *by_ending;
+  if (is_stream(path)) {
+    const Format* same = writable_format(own);
+    return same != nullptr ? *same : *writable_format("fits");
   }
   throw Error(ErrorKind::usage, shown(path) + ": unknown ending '" + ending + "'; limpid writes " +
                                     joined(writable_endings()));
@@ -148,6 +170,37 @@ void require_combination(const fs::path& path, const Format& format, const Write
   }
 }
 
+/// Throws unless a file may appear there.
+void require_place(const fs::path& path, const WriteOptions& options) {
+  if (is_stream(path)) {
+    if (::isatty(STDOUT_FILENO) == 0) return;
+    throw Error(ErrorKind::usage,
+                "standard output is a terminal; send the frame into a file or a program");
+  }
+  std::error_code error;
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  if (!fs::is_directory(folder, error)) {
+    throw Error(ErrorKind::cannot_write, shown(folder) + ": no such folder");
+  }
+  if (fs::is_directory(path, error)) {
+    throw Error(ErrorKind::cannot_write, shown(path) + ": is a folder");
+  }
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    throw Error(ErrorKind::cannot_write, shown(folder) + ": the folder cannot be written");
+  }
+  if (!options.overwrite && fs::exists(path, error)) {
+    throw Error(ErrorKind::cannot_write, shown(path) + ": exists; use --overwrite to replace it");
+  }
+}
+
+/// Other images of the frame's file, which only XISF carries over.
+void tell_of_lost_images(const fs::path& path, const Format& format, const WriteJob& job) {
+  const OtherImages& others = job.frame.metadata.others;
+  if (others.indices.empty() || format.name == "xisf") return;
+  job.progress.say(shown(path) + ": " + std::to_string(others.indices.size()) + " more images of " +
+                   shown(others.file) + " are left out; an XISF file would hold them");
+}
+
 }  // namespace
 
 void require_sane_size(const fs::path& path, long long width, long long height,
@@ -220,6 +273,11 @@ Frame read_frame(const std::filesystem::path& path, const ReadOptions& options,
   const FrameInfo& info = source->info();
   io::refuse_mosaic(path, info);
   Frame frame{Image(info.channels, info.size), info.metadata};
+  if (info.image_count > 1 && frame.metadata.others.indices.empty()) {
+    frame.metadata.notes.push_back(io::shown(path) + ": image " + std::to_string(options.image) +
+                                   " of " + std::to_string(info.image_count) +
+                                   ", counted from 0; the others stay behind");
+  }
   const int rows = io::rows_at_once(info);
   float largest = 0.0F;
   for (int y = 0; y < info.size.height; y += rows) {
@@ -243,8 +301,9 @@ FrameInfo read_info(const std::filesystem::path& path, const ReadOptions& option
 
 void write_frame(const std::filesystem::path& path, const Frame& frame, const WriteOptions& options,
                  const Progress& progress) {
-  check_writable(path, options);
-  const io::Format& format = io::format_for_writing(path);
+  const io::Format& format = io::format_for_writing(path, options, frame.metadata.format);
+  io::require_combination(path, format, options);
+  io::require_place(path, options);
   const int channels = frame.image.channels();
   if (frame.image.empty() || (channels != 1 && channels != 3)) {
     throw Error(ErrorKind::cannot_write, io::shown(path) + ": " + std::to_string(channels) +
@@ -256,6 +315,7 @@ void write_frame(const std::filesystem::path& path, const Frame& frame, const Wr
       frame,   type,    io::stored_scale(frame.metadata, type), same ? frame.metadata.offset : 0.0,
       options, progress};
   io::count_clipped(path, job);
+  io::tell_of_lost_images(path, format, job);
   io::OutputFile file(path, options.overwrite);
   format.write(file, job);
   progress.throw_if_stopped();
@@ -263,24 +323,10 @@ void write_frame(const std::filesystem::path& path, const Frame& frame, const Wr
 }
 
 void check_writable(const std::filesystem::path& path, const WriteOptions& options) {
-  const io::Format& format = io::format_for_writing(path);
-  io::require_combination(path, format, options);
-  std::error_code error;
-  const std::filesystem::path folder =
-      path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  if (!std::filesystem::is_directory(folder, error)) {
-    throw Error(ErrorKind::cannot_write, io::shown(folder) + ": no such folder");
-  }
-  if (std::filesystem::is_directory(path, error)) {
-    throw Error(ErrorKind::cannot_write, io::shown(path) + ": is a folder");
-  }
-  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
-    throw Error(ErrorKind::cannot_write, io::shown(folder) + ": the folder cannot be written");
-  }
-  if (!options.overwrite && std::filesystem::exists(path, error)) {
-    throw Error(ErrorKind::cannot_write,
-                io::shown(path) + ": exists; use --overwrite to replace it");
-  }
+  // What standard output gets may depend on the frame.
+  const bool known = !io::is_stream(path) || !options.format.empty();
+  if (known) io::require_combination(path, io::format_for_writing(path, options, {}), options);
+  io::require_place(path, options);
 }
 
 std::vector<std::string> writable_endings() {

@@ -40,7 +40,9 @@ const std::vector<Variant> variants{
     {".tif", u16, Compression::zlib},  {".tif", f16, Compression::zlib},
     {".tif", f32, Compression::zlib},  {".tif", f64, Compression::zlib},
     {".tif", u16, Compression::zstd},  {".tiff", f32, Compression::zstd},
-    {".png", u8, Compression::none},   {".png", u16, Compression::zlib},
+    {".tif", u8, Compression::lzw},    {".tif", u16, Compression::lzw},
+    {".tif", f32, Compression::lzw},   {".png", u8, Compression::none},
+    {".png", u16, Compression::zlib},
 };
 
 class RoundTrip : public testing::TestWithParam<std::tuple<Variant, int>> {};
@@ -294,6 +296,20 @@ TEST(Formats, WhatCannotBeWrittenIsSaidBeforeTheWork) {
   EXPECT_EQ(kind(folder / "a.fits", {.checksum = Checksum::sha256}), ErrorKind::usage);
   EXPECT_NO_THROW(check_writable(folder / "old.fits", {.overwrite = true}));
   EXPECT_NO_THROW(check_writable(folder / "a.XISF"));
+}
+
+TEST(Formats, ANamedFormatNeedsNoEnding) {
+  const TemporaryFolder folder;
+  const Frame frame{ramp(1, {8, 8}), {}};
+  write_frame(folder / "a", frame, {.format = "xisf"});
+  EXPECT_EQ(read_info(folder / "a").metadata.format, "xisf");
+  write_frame(folder / "b", frame, {.format = "tif"});
+  EXPECT_EQ(read_info(folder / "b").metadata.format, "tiff");
+  for (const auto& [name, format] : {std::pair{"c.fits", "xisf"}, {"c", "jpeg"}, {"c", "bmp"}}) {
+    const auto [kind, text] =
+        error_of([&] { write_frame(folder / name, frame, {.format = format}); });
+    EXPECT_EQ(kind, ErrorKind::usage) << text;
+  }
 }
 
 TEST(Formats, OutputMayBeTheInput) {

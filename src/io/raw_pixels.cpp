@@ -58,4 +58,19 @@ void RawPixels::read_planar(const InputFile& file, Rect rect, MutableView out) c
   }
 }
 
+void write_samples(OutputFile& file, const WriteJob& job, const Encoding& encoding) {
+  constexpr std::size_t chunk_samples = std::size_t{1} << 17;  // stays in the cache
+  const std::size_t bytes = sample_bytes(encoding.type);
+  std::vector<std::byte> chunk(chunk_samples * bytes);
+  const std::span<const float> pixels = job.frame.image.pixels();
+  for (std::size_t first = 0; first < pixels.size(); first += chunk_samples) {
+    job.progress.throw_if_stopped();
+    const auto part = pixels.subspan(first, std::min(chunk_samples, pixels.size() - first));
+    encode(part, encoding, chunk);
+    file.write(std::span(chunk).first(part.size() * bytes));
+    job.progress(static_cast<double>(first + part.size()) / static_cast<double>(pixels.size()),
+                 "writing");
+  }
+}
+
 }  // namespace limpid::io

@@ -1,8 +1,7 @@
-// Unpacked samples that lie in a file or in memory one after the other.
+// Unpacked samples that lie in a file or in memory one after the other, and are written so.
 #pragma once
 
-#include "files.h"
-#include "samples.h"
+#include "format.h"
 
 namespace limpid::io {
 
@@ -23,5 +22,8 @@ struct RawPixels {
   void read_interleaved(const InputFile& file, Rect rect, MutableView out) const;
   void read_planar(const InputFile& file, Rect rect, MutableView out) const;
 };
+
+/// Appends the samples of the job's frame, plane by plane, a little at a time.
+void write_samples(OutputFile& file, const WriteJob& job, const Encoding& encoding);
 
 }  // namespace limpid::io

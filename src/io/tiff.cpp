@@ -79,11 +79,18 @@ TiffHandle open_tiff(const InputFile& file, TiffInput& input) {
   return {tiff, TIFFClose};
 }
 
-/// One strip or tile: libtiff unpacks it whole.
+/// Strips or tiles, all of the same size; libtiff unpacks them whole.
 struct Chunks {
   bool tiled = false, planar = false;
+  bool plain = false;  ///< stored as the samples are, so that libtiff is not needed
   int width = 0, height = 0;
   std::size_t bytes = 0;  ///< of an unpacked one
+};
+
+/// One of them: the last strip is cut at the end of the image, tiles are not.
+struct Chunk {
+  std::uint32_t index = 0;  ///< as libtiff counts
+  Rect rect;                ///< its pixels in the image
 };
 
 class TiffSource final : public ImageSource {
@@ -106,9 +113,8 @@ class TiffSource final : public ImageSource {
     for (int y = rect.y / chunks_.height; y * chunks_.height < rect.y + rect.height; ++y) {
       for (int x = rect.x / chunks_.width; x * chunks_.width < rect.x + rect.width; ++x) {
         for (int plane = 0; plane < (chunks_.planar ? out.channels() : 1); ++plane) {
-          load(x, y, plane);
-          copy_from_chunk({x * chunks_.width, y * chunks_.height, chunks_.width, chunks_.height},
-                          rect, plane, out);
+          const MutableView planes = chunks_.planar ? out.channel(plane) : out;
+          read_chunk(chunk_at(x, y, plane), rect, planes);
         }
       }
     }
@@ -171,26 +177,28 @@ class TiffSource final : public ImageSource {
     describe_colours(samples);
   }
 
+  /// Extra samples of no stated kind are what some writers call the second and third channel.
+  [[nodiscard]] int alpha_samples() const {
+    std::uint16_t extra = 0;
+    std::uint16_t* kinds = nullptr;
+    TIFFGetFieldDefaulted(tiff_.get(), TIFFTAG_EXTRASAMPLES, &extra, &kinds);
+    return static_cast<int>(std::count_if(
+        kinds, kinds + extra, [](std::uint16_t kind) { return kind != EXTRASAMPLE_UNSPECIFIED; }));
+  }
+
   void describe_colours(int samples) {
     std::uint16_t photometric = 0;
     if (TIFFGetField(tiff_.get(), TIFFTAG_PHOTOMETRIC, &photometric) != 1) {
       photometric = samples >= 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK;
     }
-    std::uint16_t extra = 0;
-    std::uint16_t* kinds = nullptr;
-    TIFFGetFieldDefaulted(tiff_.get(), TIFFTAG_EXTRASAMPLES, &extra, &kinds);
-    // Extra samples of no stated kind are what some writers call the second and third channel.
-    const auto alpha = std::count_if(
-        kinds, kinds + extra, [](std::uint16_t kind) { return kind != EXTRASAMPLE_UNSPECIFIED; });
-    const auto colours = samples - alpha;
     switch (photometric) {
       case PHOTOMETRIC_MINISWHITE:
         if (is_float(decoding_.type)) refuse("white-is-zero floats; save as black-is-zero");
-        inverted_ = true;
+        decoding_.scale = -1.0, decoding_.offset = sample_max(decoding_.type);
         [[fallthrough]];
       case PHOTOMETRIC_MINISBLACK:
         // Some writers store three channels without calling them RGB.
-        info_.channels = colours == 3 ? 3 : 1;
+        info_.channels = samples - alpha_samples() == 3 ? 3 : 1;
         break;
       case PHOTOMETRIC_RGB:
         info_.channels = 3;
@@ -245,8 +253,10 @@ class TiffSource final : public ImageSource {
     chunks_.bytes = static_cast<std::size_t>(unpacked);
     const std::uint64_t all = info_.size.pixels() * static_cast<std::uint64_t>(stored_channels_) *
                               sample_bytes(decoding_.type);
-    const std::uint64_t factor =
-        field<std::uint16_t>(TIFFTAG_COMPRESSION, 1) == COMPRESSION_NONE ? 1 : most_per_byte;
+    const bool packed = field<std::uint16_t>(TIFFTAG_COMPRESSION, 1) != COMPRESSION_NONE;
+    const std::uint64_t factor = packed ? most_per_byte : 1;
+    chunks_.plain =
+        !packed && field<std::uint16_t>(TIFFTAG_FILLORDER, FILLORDER_MSB2LSB) == FILLORDER_MSB2LSB;
     if (all / factor > file_.size() || bytes / most_per_byte > file_.size()) {
       refuse("the file is cut short: its header promises " + std::to_string(all) +
              " bytes of pixels");
@@ -294,51 +304,64 @@ class TiffSource final : public ImageSource {
     metadata.description.clear();
   }
 
-  void load(int x, int y, int plane) {
-    const std::array<int, 3> wanted{x, y, plane};
-    if (loaded_ == wanted) return;
-    chunk_.resize(chunks_.bytes);
-    // What a short strip does not fill stays without data, not what was there before.
-    std::ranges::fill(chunk_, std::byte{0});
-    const auto bytes = static_cast<tmsize_t>(chunks_.bytes);
-    tmsize_t got = 0;
+  [[nodiscard]] Chunk chunk_at(int x, int y, int plane) const {
+    const int left = x * chunks_.width, top = y * chunks_.height;
+    const auto row = static_cast<std::uint32_t>(top);
+    const auto sample = static_cast<std::uint16_t>(plane);
     if (chunks_.tiled) {
-      const auto tile = TIFFComputeTile(tiff_.get(), static_cast<std::uint32_t>(x * chunks_.width),
-                                        static_cast<std::uint32_t>(y * chunks_.height), 0,
-                                        static_cast<std::uint16_t>(plane));
-      got = TIFFReadEncodedTile(tiff_.get(), tile, chunk_.data(), bytes);
-    } else {
-      const auto strip =
-          TIFFComputeStrip(tiff_.get(), static_cast<std::uint32_t>(y * chunks_.height),
-                           static_cast<std::uint16_t>(plane));
-      got = TIFFReadEncodedStrip(tiff_.get(), strip, chunk_.data(), bytes);
+      const auto column = static_cast<std::uint32_t>(left);
+      return {TIFFComputeTile(tiff_.get(), column, row, 0, sample),
+              {left, top, chunks_.width, chunks_.height}};
     }
-    if (got < 0) fail();
-    loaded_ = wanted;
+    return {TIFFComputeStrip(tiff_.get(), row, sample),
+            {left, top, chunks_.width, std::min(chunks_.height, info_.size.height - top)}};
   }
 
-  void copy_from_chunk(Rect chunk, Rect rect, int plane, MutableView out) {
+  /// The part of `rect` that lies in this chunk.
+  void read_chunk(const Chunk& chunk, Rect rect, MutableView out) {
     const Rect part =
-        intersect(intersect(chunk, rect), {0, 0, info_.size.width, info_.size.height});
-    const std::size_t sample = sample_bytes(decoding_.type);
-    const std::size_t step = chunks_.planar ? 1 : static_cast<std::size_t>(stored_channels_);
-    Decoding how = decoding_;
-    how.stride = step;
-    if (inverted_) how.scale = -1.0, how.offset = sample_max(how.type);
-    const int first = chunks_.planar ? plane : 0;
-    const int last = chunks_.planar ? plane + 1 : out.channels();
-    for (int y = part.y; y < part.y + part.height; ++y) {
-      const std::size_t pixel =
-          static_cast<std::size_t>(y - chunk.y) * static_cast<std::size_t>(chunk.width) +
-          static_cast<std::size_t>(part.x - chunk.x);
-      for (int channel = first; channel < last; ++channel) {
-        const std::size_t offset = chunks_.planar ? 0 : static_cast<std::size_t>(channel);
-        decode(std::span(chunk_).subspan((pixel * step + offset) * sample), how,
-               out.row(channel, y - rect.y)
-                   .subspan(static_cast<std::size_t>(part.x - rect.x),
-                            static_cast<std::size_t>(part.width)));
-      }
+        intersect(intersect(chunk.rect, rect), {0, 0, info_.size.width, info_.size.height});
+    const Rect inside{part.x - chunk.rect.x, part.y - chunk.rect.y, part.width, part.height};
+    const MutableView target =
+        out.crop({part.x - rect.x, part.y - rect.y, part.width, part.height});
+    RawPixels pixels{.size = chunk.rect.size(),
+                     .channels = chunks_.planar ? 1 : stored_channels_,
+                     .interleaved = true,
+                     .decoding = decoding_};
+    if (const auto position = position_in_file(chunk, pixels.bytes())) {
+      pixels.start = *position;
+      pixels.decoding.big_endian = TIFFIsBigEndian(tiff_.get()) != 0;
+      pixels.read(file_, inside, target);
+    } else {
+      load(chunk.index);
+      pixels.read(*unpacked_, inside, target);
     }
+  }
+
+  /// Nothing for a chunk that libtiff must unpack or that is shorter than it should be.
+  [[nodiscard]] std::optional<std::uint64_t> position_in_file(const Chunk& chunk,
+                                                              std::uint64_t bytes) const {
+    if (!chunks_.plain || TIFFGetStrileByteCount(tiff_.get(), chunk.index) < bytes) {
+      return std::nullopt;
+    }
+    return TIFFGetStrileOffset(tiff_.get(), chunk.index);
+  }
+
+  void load(std::uint32_t index) {
+    if (loaded_ == index) return;
+    if (!unpacked_) {
+      unpacked_ = std::make_unique<InputFile>(file_.path(), std::vector<std::byte>(chunks_.bytes));
+    }
+    loaded_.reset();
+    const std::span<std::byte> bytes = unpacked_->memory();
+    // What a short strip does not fill stays without data, not what was there before.
+    std::ranges::fill(bytes, std::byte{0});
+    const auto size = static_cast<tmsize_t>(bytes.size());
+    const tmsize_t got = chunks_.tiled
+                             ? TIFFReadEncodedTile(tiff_.get(), index, bytes.data(), size)
+                             : TIFFReadEncodedStrip(tiff_.get(), index, bytes.data(), size);
+    if (got < 0) fail();
+    loaded_ = index;
   }
 
   InputFile file_;
@@ -347,9 +370,8 @@ class TiffSource final : public ImageSource {
   Chunks chunks_;
   Decoding decoding_;
   int stored_channels_ = 1;
-  bool inverted_ = false;
-  std::vector<std::byte> chunk_;  ///< the strip or tile unpacked last
-  std::array<int, 3> loaded_{-1, -1, -1};
+  std::unique_ptr<InputFile> unpacked_;  ///< the strip or tile unpacked last
+  std::optional<std::uint32_t> loaded_;  ///< and which it is
 };
 
 bool recognises(std::span<const std::byte> head) {
@@ -368,14 +390,15 @@ std::unique_ptr<ImageSource> open(const fs::path& path, int image) {
 
 Format tiff_format() {
   using enum SampleType;
-  return {.name = "tiff",
-          .endings = {".tif", ".tiff"},
-          .writable = {u8, u16, i16, u32, i32, f16, f32, f64},
-          .compressions = {Compression::none, Compression::zlib, Compression::zstd},
-          .checksums = false,
-          .recognises = recognises,
-          .open = open,
-          .write = write_tiff};
+  return {
+      .name = "tiff",
+      .endings = {".tif", ".tiff"},
+      .writable = {u8, u16, i16, u32, i32, f16, f32, f64},
+      .compressions = {Compression::none, Compression::zlib, Compression::zstd, Compression::lzw},
+      .checksums = false,
+      .recognises = recognises,
+      .open = open,
+      .write = write_tiff};
 }
 
 }  // namespace limpid::io

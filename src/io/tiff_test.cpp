@@ -1,5 +1,7 @@
 #include "tiff.h"
 
+#include <array>
+
 #include "test_support.h"
 
 namespace limpid {
@@ -102,6 +104,23 @@ TEST(Tiff, EveryLayoutGivesTheSamePixels) {
       }
     }
   }
+}
+
+TEST(Tiff, BitsInReverseOrderAreLeftToLibtiff) {
+  const TemporaryFolder folder;
+  const std::array<std::uint8_t, 2> samples{1, 3};
+  {
+    const io::TiffHandle tiff(TIFFOpen((folder / "a.tif").c_str(), "w"), TIFFClose);
+    TIFFSetField(tiff.get(), TIFFTAG_IMAGEWIDTH, 2);
+    TIFFSetField(tiff.get(), TIFFTAG_IMAGELENGTH, 1);
+    TIFFSetField(tiff.get(), TIFFTAG_BITSPERSAMPLE, 8);
+    TIFFSetField(tiff.get(), TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_MINISBLACK);
+    TIFFSetField(tiff.get(), TIFFTAG_FILLORDER, FILLORDER_LSB2MSB);
+    TIFFWriteEncodedStrip(tiff.get(), 0, const_cast<std::uint8_t*>(samples.data()), 2);
+  }
+  const Frame frame = read_frame(folder / "a.tif");
+  EXPECT_EQ(frame.image.pixels()[0], 1.0F / 255.0F);
+  EXPECT_EQ(frame.image.pixels()[1], 3.0F / 255.0F);
 }
 
 /// One strip of 2 x 1 samples with these tags.

@@ -73,6 +73,11 @@ std::uint16_t format_of(SampleType type) {
   return sample_min(type) < 0.0 ? SAMPLEFORMAT_INT : SAMPLEFORMAT_UINT;
 }
 
+int compression_tag(Compression compression) {
+  if (compression == Compression::zlib) return COMPRESSION_ADOBE_DEFLATE;
+  return compression == Compression::zstd ? COMPRESSION_ZSTD : COMPRESSION_LZW;
+}
+
 /// The header of a FITS file, as Siril does it, so that nothing of it is lost; otherwise the text
 /// that the frame came with, untouched: programs keep notes to themselves in it.
 std::string description(const WriteJob& job) {
@@ -103,9 +108,7 @@ void set_tags(TIFF* tiff, const WriteJob& job, std::uint32_t rows_per_strip) {
   TIFFSetField(tiff, TIFFTAG_SOFTWARE,
                history.empty() ? "limpid " LIMPID_VERSION : history.c_str());
   if (job.options.compression != Compression::none) {
-    TIFFSetField(tiff, TIFFTAG_COMPRESSION,
-                 job.options.compression == Compression::zlib ? COMPRESSION_ADOBE_DEFLATE
-                                                              : COMPRESSION_ZSTD);
+    TIFFSetField(tiff, TIFFTAG_COMPRESSION, compression_tag(job.options.compression));
     TIFFSetField(tiff, TIFFTAG_PREDICTOR,
                  is_float(job.type) ? PREDICTOR_FLOATINGPOINT : PREDICTOR_HORIZONTAL);
   }

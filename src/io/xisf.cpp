@@ -165,19 +165,13 @@ Thumbnail thumbnail_from(const InputFile& file, pugi::xml_node element) {
 
 class XisfSource final : public ImageSource {
  public:
-  XisfSource(const fs::path& path, int image) : file_(path) {
-    parse_header();
-    const pugi::xml_node root = header_.child("xisf");
-    std::vector<pugi::xml_node> images;
-    for (const pugi::xml_node element : root.children("Image")) {
-      images.push_back(element);
-      info_.image_names.push_back(clean_text(xisf_attribute(element, "id")));
-    }
-    if (images.size() < 2) info_.image_names.clear();
+  XisfSource(const fs::path& path, int image) : file_(path), header_(read_xisf_header(file_)) {
+    const std::vector<pugi::xml_node> images = xisf_images(header_);
     if (images.empty()) fail(path, "holds no image");
-    require_image(path, image, static_cast<int>(images.size()));
     info_.image_count = static_cast<int>(images.size());
+    require_image(path, image, info_.image_count);
     describe(images[static_cast<std::size_t>(image)]);
+    if (images.size() > 1) describe_others(images, image);
   }
 
   void read(Rect rect, MutableView out) override {
@@ -190,23 +184,6 @@ class XisfSource final : public ImageSource {
   }
 
  private:
-  void parse_header() {
-    std::array<std::byte, 16> start{};
-    file_.read_at(0, start);
-    std::uint64_t length = 0;
-    for (std::size_t i = 4; i-- > 0;) {
-      length = length << 8 | std::to_integer<std::uint64_t>(start[8 + i]);
-    }
-    const std::vector<std::byte> text = file_.read_at(start.size(), length);
-    // Some writers fill the rest of the header with zeros.
-    const std::size_t end =
-        static_cast<std::size_t>(std::ranges::find(text, std::byte{0}) - text.begin());
-    const auto result = header_.load_buffer(text.data(), end);
-    if (!result || !header_.child("xisf")) {
-      fail(file_.path(), std::string("damaged XISF header: ") + result.description());
-    }
-  }
-
   void describe(pugi::xml_node element) {
     block_ = std::make_unique<XisfBlock>(file_, element);
     pixels_ = pixels_of(file_.path(), element, *block_);
@@ -214,6 +191,7 @@ class XisfSource final : public ImageSource {
     info_.size = pixels_.size;
     info_.channels = colours_of(file_.path(), element, pixels_.channels);
     info_.compression = block_->compression();
+    info_.checksum = block_->checksum();
     Metadata& metadata = info_.metadata;
     if (pixels_.channels > info_.channels) {
       metadata.notes.emplace_back("the alpha channels were dropped");
@@ -222,7 +200,18 @@ class XisfSource final : public ImageSource {
     metadata.sample_type = pixels_.decoding.type;
     metadata.scale = scale_of(element);
     describe_orientation(xisf_attribute(element, "orientation"));
-    for (const pugi::xml_node child : element.children()) keep(resolved(child));
+    for (const pugi::xml_node child : element.children()) keep(xisf_resolved(header_, child));
+    keep_properties_of_the_file();
+  }
+
+  void describe_others(const std::vector<pugi::xml_node>& images, int image) {
+    OtherImages& others = info_.metadata.others;
+    others.file = file_.path();
+    for (int i = 0; i < info_.image_count; ++i) {
+      if (i != image) others.indices.push_back(i);
+      const pugi::xml_node element = images[static_cast<std::size_t>(i)];
+      info_.image_names.push_back(clean_text(xisf_attribute(element, "id")));
+    }
   }
 
   [[nodiscard]] double scale_of(pugi::xml_node element) const {
@@ -241,16 +230,6 @@ class XisfSource final : public ImageSource {
                                    clean_text(orientation) + "); the pixels stay as stored");
   }
 
-  /// Elements may be shared between images through references.
-  [[nodiscard]] pugi::xml_node resolved(pugi::xml_node element) const {
-    if (std::string_view(element.name()) != "Reference") return element;
-    const std::string uid = xisf_attribute(element, "ref");
-    for (const pugi::xml_node other : header_.child("xisf").children()) {
-      if (!uid.empty() && xisf_attribute(other, "uid") == uid) return other;
-    }
-    return {};
-  }
-
   /// A damaged ornament is left out with a note; only the pixels are worth an error.
   void keep(pugi::xml_node element) {
     try {
@@ -258,6 +237,16 @@ class XisfSource final : public ImageSource {
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::bad_input) throw;
       info_.metadata.notes.push_back(std::string(element.name()) + " left out: " + error.what());
+    }
+  }
+
+  /// Those that no image refers to, which may have said the same already.
+  void keep_properties_of_the_file() {
+    for (const pugi::xml_node element : header_.child("xisf").children("Property")) {
+      const std::string id = xisf_attribute(element, "id");
+      const bool known = std::ranges::find(info_.metadata.properties, id, &Property::id) !=
+                         info_.metadata.properties.end();
+      if (!known && xisf_attribute(element, "uid").empty()) keep(element);
     }
   }
 
@@ -280,6 +269,9 @@ class XisfSource final : public ImageSource {
       std::ostringstream xml;
       element.print(xml, "", pugi::format_raw);
       metadata.xisf_elements.push_back(xml.str());
+    } else if (name == "Table" || name == "Structure") {
+      metadata.notes.push_back("the " + std::string(name) + " " +
+                               clean_text(xisf_attribute(element, "id")) + " was left out");
     }
   }
 
@@ -301,6 +293,39 @@ std::unique_ptr<ImageSource> open(const fs::path& path, int image) {
 }
 
 }  // namespace
+
+pugi::xml_document read_xisf_header(const InputFile& file) {
+  std::array<std::byte, 16> start{};
+  file.read_at(0, start);
+  std::uint64_t length = 0;
+  for (std::size_t i = 4; i-- > 0;) {
+    length = length << 8 | std::to_integer<std::uint64_t>(start[8 + i]);
+  }
+  const std::vector<std::byte> text = file.read_at(start.size(), length);
+  // Some writers fill the rest of the header with zeros.
+  const std::size_t end =
+      static_cast<std::size_t>(std::ranges::find(text, std::byte{0}) - text.begin());
+  pugi::xml_document header;
+  const auto result = header.load_buffer(text.data(), end);
+  if (!result || !header.child("xisf")) {
+    fail(file.path(), std::string("damaged XISF header: ") + result.description());
+  }
+  return header;
+}
+
+std::vector<pugi::xml_node> xisf_images(const pugi::xml_document& header) {
+  const auto images = header.child("xisf").children("Image");
+  return {images.begin(), images.end()};
+}
+
+pugi::xml_node xisf_resolved(const pugi::xml_document& header, pugi::xml_node element) {
+  if (std::string_view(element.name()) != "Reference") return element;
+  const std::string uid = xisf_attribute(element, "ref");
+  for (const pugi::xml_node other : header.child("xisf").children()) {
+    if (!uid.empty() && xisf_attribute(other, "uid") == uid) return other;
+  }
+  return {};
+}
 
 Format xisf_format() {
   using enum SampleType;

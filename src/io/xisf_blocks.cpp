@@ -1,10 +1,7 @@
 #include "xisf_blocks.h"
 
-#include <lz4.h>
 #include <openssl/evp.h>
 #include <strings.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include <algorithm>
 #include <array>
@@ -14,6 +11,7 @@
 #include <limpid/error.h>
 
 #include "format.h"
+#include "xisf_codecs.h"
 
 namespace limpid::io {
 namespace {
@@ -117,60 +115,6 @@ std::string finish_digest(EVP_MD_CTX* context) {
   return hexadecimal(std::span(digest).first(length));
 }
 
-/// Bytes that one packed byte can become at most: deflate's longest match for two bits, LZ4's run
-/// of 255 for each length byte, Zstandard's 128 KiB block of one repeated byte in four bytes.
-std::uint64_t most_per_byte(const std::string& codec) {
-  if (codec == "zlib") return 1032;
-  if (codec == "zstd") return 32768;
-  return 255;
-}
-
-bool unpack(const std::string& codec, std::span<const std::byte> packed,
-            std::span<std::byte> unpacked) {
-  if (codec == "zlib") {
-    uLongf length = unpacked.size();
-    return uncompress(reinterpret_cast<Bytef*>(unpacked.data()), &length,
-                      reinterpret_cast<const Bytef*>(packed.data()), packed.size()) == Z_OK &&
-           length == unpacked.size();
-  }
-  if (codec == "zstd") {
-    return ZSTD_decompress(unpacked.data(), unpacked.size(), packed.data(), packed.size()) ==
-           unpacked.size();
-  }
-  if (packed.size() > LZ4_MAX_INPUT_SIZE || unpacked.size() > LZ4_MAX_INPUT_SIZE) return false;
-  return LZ4_decompress_safe(reinterpret_cast<const char*>(packed.data()),
-                             reinterpret_cast<char*>(unpacked.data()),
-                             static_cast<int>(packed.size()), static_cast<int>(unpacked.size())) ==
-         static_cast<int>(unpacked.size());
-}
-
-/// Appends the packed bytes; level 3 of Zstandard and the defaults of the others.
-void pack(Compression compression, std::span<const std::byte> bytes, std::vector<std::byte>& out) {
-  const std::size_t start = out.size();
-  std::size_t length = 0;
-  if (compression == Compression::zlib) {
-    uLongf room = compressBound(bytes.size());
-    out.resize(start + room);
-    compress(reinterpret_cast<Bytef*>(out.data() + start), &room,
-             reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
-    length = room;
-  } else if (compression == Compression::zstd) {
-    const std::size_t room = ZSTD_compressBound(bytes.size());
-    out.resize(start + room);
-    length = ZSTD_compress(out.data() + start, room, bytes.data(), bytes.size(), 3);
-    if (ZSTD_isError(length) != 0) {
-      throw Error(ErrorKind::exhausted, std::string("zstd: ") + ZSTD_getErrorName(length));
-    }
-  } else {
-    const int room = LZ4_compressBound(static_cast<int>(bytes.size()));
-    out.resize(start + static_cast<std::size_t>(room));
-    length = static_cast<std::size_t>(LZ4_compress_default(
-        reinterpret_cast<const char*>(bytes.data()), reinterpret_cast<char*>(out.data() + start),
-        static_cast<int>(bytes.size()), room));
-  }
-  out.resize(start + length);
-}
-
 }  // namespace
 
 std::string xisf_attribute(pugi::xml_node node, const char* name) {
@@ -243,7 +187,7 @@ void XisfBlock::parse_compression(const std::string& text, const std::string& pa
     shuffled_ = true;
     codec_.resize(codec_.size() - 3);
   }
-  if (codec_ == "lz4hc" || codec_ == "lz4-hc") codec_ = "lz4hc";
+  if (codec_ == "lz4-hc") codec_ = "lz4hc";
   if (codec_ != "zlib" && codec_ != "lz4" && codec_ != "lz4hc" && codec_ != "zstd") {
     fail("compression '" + clean_text(text) + "' is not part of XISF 1.0");
   }
@@ -286,6 +230,11 @@ void XisfBlock::require_plausible_size() const {
 
 std::string XisfBlock::compression() const {
   return packed_ ? codec_ + (shuffled_ ? "+sh" : "") : "none";
+}
+
+std::optional<XisfBlock::Stored> XisfBlock::attachment() const {
+  if (in_header_) return std::nullopt;
+  return Stored{position_, stored_size_};
 }
 
 std::optional<std::uint64_t> XisfBlock::position_in_file() const {
@@ -380,28 +329,6 @@ std::string base64(std::span<const std::byte> bytes) {
                                      static_cast<int>(bytes.size()));
   text.resize(static_cast<std::size_t>(length));
   return text;
-}
-
-std::vector<std::byte> shuffle(std::span<const std::byte> bytes, std::size_t item_bytes) {
-  std::vector<std::byte> out(bytes.size());
-  const std::size_t items = bytes.size() / item_bytes;
-  for (std::size_t j = 0; j < item_bytes; ++j) {
-    for (std::size_t i = 0; i < items; ++i) out[j * items + i] = bytes[i * item_bytes + j];
-  }
-  std::ranges::copy(bytes.subspan(items * item_bytes),
-                    out.begin() + static_cast<std::ptrdiff_t>(items * item_bytes));
-  return out;
-}
-
-std::vector<std::byte> unshuffle(std::span<const std::byte> bytes, std::size_t item_bytes) {
-  std::vector<std::byte> out(bytes.size());
-  const std::size_t items = bytes.size() / item_bytes;
-  for (std::size_t j = 0; j < item_bytes; ++j) {
-    for (std::size_t i = 0; i < items; ++i) out[i * item_bytes + j] = bytes[j * items + i];
-  }
-  std::ranges::copy(bytes.subspan(items * item_bytes),
-                    out.begin() + static_cast<std::ptrdiff_t>(items * item_bytes));
-  return out;
 }
 
 }  // namespace limpid::io

@@ -24,8 +24,15 @@ class XisfBlock {
   [[nodiscard]] bool big_endian() const { return big_endian_; }
   /// "none" or as in the file, without sizes: "zstd+sh".
   [[nodiscard]] std::string compression() const;
+  /// The algorithm, "sha-256"; empty without one.
+  [[nodiscard]] std::string checksum() const { return checksum_.substr(0, checksum_.find(':')); }
   /// Bytes of the unpacked block.
   [[nodiscard]] std::uint64_t size() const { return packed_ ? unpacked_size_ : stored_size_; }
+  /// Where a block that lies behind the header starts, and how many bytes it has there.
+  struct Stored {
+    std::uint64_t position = 0, size = 0;
+  };
+  [[nodiscard]] std::optional<Stored> attachment() const;
   /// Where the bytes lie in the file as they are, if they do.
   [[nodiscard]] std::optional<std::uint64_t> position_in_file() const;
   /// Compares the checksum, if there is one, in little memory.
@@ -65,9 +72,5 @@ PackedBlock pack_block(std::vector<std::byte> bytes, Compression compression,
 std::string block_checksum(std::span<const std::byte> bytes, Checksum checksum);
 
 std::string base64(std::span<const std::byte> bytes);
-
-/// Byte j of every item, then byte j + 1 of every item, and so on.
-std::vector<std::byte> shuffle(std::span<const std::byte> bytes, std::size_t item_bytes);
-std::vector<std::byte> unshuffle(std::span<const std::byte> bytes, std::size_t item_bytes);
 
 }  // namespace limpid::io

@@ -1,4 +1,5 @@
 #include "xisf_blocks.h"
+#include "xisf_codecs.h"
 
 #include <cmath>
 
@@ -145,6 +146,86 @@ TEST(Xisf, SeveralImagesCanBeChosen) {
   EXPECT_EQ(info.image_names, (std::vector<std::string>{"light", "rejection"}));
   EXPECT_EQ(adu(read_frame(folder / "a.xisf")), (std::vector<int>{7}));
   EXPECT_EQ(adu(read_frame(folder / "a.xisf", {.image = 1})), (std::vector<int>{9}));
+}
+
+/// Three images: one plain, one packed with a checksum, a keyword and a shared property, one whose
+/// pixels lie in another file.
+std::string three_images() {
+  const std::string noise = "abcdefgh12345678";
+  const io::PackedBlock packed =
+      io::pack_block({bytes_of(noise).begin(), bytes_of(noise).end()}, Compression::zlib, 2);
+  const std::string content =
+      "<Property uid=\"p\" id=\"Shared\" type=\"Int32\" value=\"5\"/>"
+      "<Image id=\"light\" geometry=\"1:1:1\" sampleFormat=\"UInt16\" "
+      "location=\"attachment:4096:2\"/>"
+      "<Image id=\"weights\" geometry=\"4:2:1\" sampleFormat=\"UInt16\" compression=\"" +
+      packed.compression + "\" checksum=\"" + io::block_checksum(packed.bytes, Checksum::sha256) +
+      "\" location=\"attachment:4098:" + std::to_string(packed.bytes.size()) +
+      "\"><Reference ref=\"p\"/><FITSKeyword name=\"OBJECT\" value=\"'M31'\" "
+      "comment=\"what\"/></Image>"
+      "<Image id=\"far\" geometry=\"1:1:1\" sampleFormat=\"UInt16\" "
+      "location=\"path(@header_dir/a.xisb):0x1\"/>";
+  return xisf(content, std::string("\7\0", 2) + text_of(packed.bytes));
+}
+
+TEST(Xisf, OtherImagesOfTheFileAreCarriedOver) {
+  const TemporaryFolder folder;
+  write_text(folder / "a.xisf", three_images());
+  std::vector<std::string> notes;
+  Progress progress;
+  progress.note = [&](std::string_view text) { notes.emplace_back(text); };
+  write_frame(folder / "b.xisf", read_frame(folder / "a.xisf"), {}, progress);
+  ASSERT_EQ(notes.size(), 1U);  // of the third image
+  EXPECT_NE(notes[0].find("another file"), std::string::npos);
+
+  EXPECT_EQ(read_info(folder / "b.xisf").image_count, 2);
+  EXPECT_EQ(adu(read_frame(folder / "b.xisf")), (std::vector<int>{7}));
+  const Frame before = read_frame(folder / "a.xisf", {.image = 1});
+  const Frame after = read_frame(folder / "b.xisf", {.image = 1});
+  EXPECT_TRUE(same_bits(after.image.pixels(), before.image.pixels()));
+  EXPECT_EQ(after.metadata.card("OBJECT"), "M31");
+  ASSERT_EQ(after.metadata.properties.size(), 1U);
+  EXPECT_EQ(after.metadata.properties[0].value, "5");
+  const FrameInfo info = read_info(folder / "b.xisf", {.image = 1});
+  EXPECT_EQ(info.compression, "zlib+sh");
+  EXPECT_EQ(info.checksum, "sha-256");
+  EXPECT_EQ(info.image_names[1], "weights");
+}
+
+TEST(Xisf, TheChosenImageComesFirstAndItsOwnFileMayBeReplaced) {
+  const TemporaryFolder folder;
+  const auto path = folder / "a.xisf";
+  write_text(path, three_images());
+  write_frame(path, read_frame(path, {.image = 1}), {.overwrite = true});
+  EXPECT_EQ(read_info(path).size, (Size{4, 2}));
+  EXPECT_EQ(adu(read_frame(path, {.image = 1})), (std::vector<int>{7}));
+}
+
+TEST(Xisf, OtherImagesThatCannotBeKeptAreToldOf) {
+  const TemporaryFolder folder;
+  write_text(folder / "a.xisf", three_images());
+  const Frame frame = read_frame(folder / "a.xisf");
+  std::vector<std::string> notes;
+  Progress progress;
+  progress.note = [&](std::string_view text) { notes.emplace_back(text); };
+  write_frame(folder / "b.fits", frame, {}, progress);
+  ASSERT_EQ(notes.size(), 1U);
+  EXPECT_NE(notes[0].find("2 more images"), std::string::npos);
+  std::filesystem::remove(folder / "a.xisf");
+  write_frame(folder / "b.xisf", frame, {}, progress);
+  ASSERT_EQ(notes.size(), 2U);
+  EXPECT_NE(notes[1].find("a.xisf"), std::string::npos);
+  EXPECT_EQ(read_info(folder / "b.xisf").image_count, 1);
+}
+
+TEST(Xisf, PropertiesOfTheWholeFileAreKept) {
+  const Frame frame = read_bytes(
+      xisf("<Property id=\"Observer\" type=\"Int32\" value=\"5\"/>"
+           "<Image geometry=\"1:1:1\" sampleFormat=\"UInt16\" location=\"attachment:4096:2\">"
+           "<Property id=\"a\" type=\"Int32\" value=\"6\"/></Image>",
+           std::string(2, '\0')));
+  ASSERT_EQ(frame.metadata.properties.size(), 2U);
+  EXPECT_EQ(frame.metadata.properties[1].id, "Observer");
 }
 
 TEST(Xisf, AlphaIsDroppedWithANote) {

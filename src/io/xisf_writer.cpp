@@ -1,13 +1,18 @@
 // Writes monolithic XISF 1.0 files with attached blocks.
 #include "xisf.h"
 
+#include <strings.h>
+
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <sstream>
 
 #include <pugixml.hpp>
 
 #include <limpid/error.h>
 
+#include "raw_pixels.h"
 #include "xisf_blocks.h"
 
 namespace limpid::io {
@@ -25,7 +30,7 @@ std::uint64_t aligned(std::uint64_t position) {
 struct Attachment {
   pugi::xml_attribute location;
   std::uint64_t size = 0;
-  std::vector<std::byte> bytes;  ///< empty for pixels that are encoded while they are written
+  std::function<void()> write;
   std::uint64_t position = 0;
 };
 
@@ -45,11 +50,7 @@ class XisfWriter {
     file_->write(header);
     for (const Attachment& attachment : attachments_) {
       file_->write_zeros(static_cast<std::size_t>(attachment.position - file_->position()));
-      if (attachment.bytes.empty()) {
-        stream_pixels();
-      } else {
-        file_->write(attachment.bytes);
-      }
+      attachment.write();
     }
   }
 
@@ -68,6 +69,7 @@ class XisfWriter {
     root.append_attribute("xsi:schemaLocation") =
         "http://www.pixinsight.com/xisf http://pixinsight.com/xisf/xisf-1.0.xsd";
     add_image(root);
+    add_other_images(root);
     add_file_metadata(root);
   }
 
@@ -111,7 +113,8 @@ class XisfWriter {
     const std::size_t bytes = pixels.size() * sample_bytes(job_->type);
     const bool plain = job_->options.compression == Compression::none;
     if (plain && job_->options.checksum == Checksum::none) {
-      attachments_.push_back({image.append_attribute("location"), bytes, {}, 0});
+      attachments_.push_back({image.append_attribute("location"), bytes,
+                              [this] { write_samples(*file_, *job_, encoding()); }});
       return;
     }
     std::vector<std::byte> encoded(bytes);
@@ -135,7 +138,77 @@ class XisfWriter {
       element.append_attribute("checksum") = block_checksum(bytes, job_->options.checksum).c_str();
     }
     const std::uint64_t size = bytes.size();
-    attachments_.push_back({element.append_attribute("location"), size, std::move(bytes), 0});
+    attachments_.push_back({element.append_attribute("location"), size,
+                            [this, kept = std::move(bytes)] { file_->write(kept); }});
+  }
+
+  /// The other images of the file that the frame came from lie behind it as they lay there: packed
+  /// as they were, with checksums that still hold. What cannot be had is left out with a note.
+  void add_other_images(pugi::xml_node root) {
+    const OtherImages& others = metadata().others;
+    if (others.indices.empty()) return;
+    try {
+      source_ = std::make_unique<InputFile>(others.file);
+      const pugi::xml_document header = read_xisf_header(*source_);
+      const std::vector<pugi::xml_node> images = xisf_images(header);
+      for (const int index : others.indices) {
+        require_image(others.file, index, static_cast<int>(images.size()));
+        add_copy(root, header, images[static_cast<std::size_t>(index)]);
+      }
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_input) throw;
+      job_->progress.say(std::string("other images left out: ") + error.what());
+    }
+  }
+
+  void add_copy(pugi::xml_node root, const pugi::xml_document& header, pugi::xml_node image) {
+    const std::size_t before = attachments_.size();
+    pugi::xml_node copy = root.append_copy(image);
+    try {
+      copy_shared(header, copy);
+      attach_copies(copy);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_input) throw;
+      attachments_.resize(before);
+      root.remove_child(copy);
+      job_->progress.say(std::string("another image left out: ") + error.what());
+    }
+  }
+
+  /// What several images share is copied into each, so that nothing refers to anything.
+  static void copy_shared(const pugi::xml_document& header, pugi::xml_node image) {
+    const auto children = image.children("Reference");
+    for (pugi::xml_node child : std::vector<pugi::xml_node>(children.begin(), children.end())) {
+      if (const pugi::xml_node shared = xisf_resolved(header, child)) {
+        image.insert_copy_before(shared, child).remove_attribute("uid");
+      }
+      image.remove_child(child);
+    }
+  }
+
+  void attach_copies(pugi::xml_node element) {
+    const auto location = element.find_attribute([](const pugi::xml_attribute& attribute) {
+      return strcasecmp(attribute.name(), "location") == 0;
+    });
+    if (location) {
+      if (const auto stored = XisfBlock(*source_, element).attachment()) {
+        attachments_.push_back(
+            {location, stored->size, [this, stored = *stored] { copy_from_source(stored); }});
+      }
+    }
+    for (const pugi::xml_node child : element.children()) attach_copies(child);
+  }
+
+  void copy_from_source(XisfBlock::Stored stored) {
+    std::vector<std::byte> chunk(
+        static_cast<std::size_t>(std::min<std::uint64_t>(stored.size, std::uint64_t{1} << 20)));
+    for (std::uint64_t done = 0; done < stored.size; done += chunk.size()) {
+      job_->progress.throw_if_stopped();
+      chunk.resize(
+          static_cast<std::size_t>(std::min<std::uint64_t>(chunk.size(), stored.size - done)));
+      source_->read_at(stored.position + done, chunk);
+      file_->write(chunk);
+    }
   }
 
   void add_keyword(pugi::xml_node image, const HeaderCard& card) {
@@ -225,25 +298,11 @@ class XisfWriter {
     }
   }
 
-  void stream_pixels() {
-    constexpr std::size_t chunk_samples = std::size_t{1} << 17;  // stays in the cache
-    const std::size_t bytes = sample_bytes(job_->type);
-    std::vector<std::byte> chunk(chunk_samples * bytes);
-    const std::span<const float> pixels = job_->frame.image.pixels();
-    for (std::size_t first = 0; first < pixels.size(); first += chunk_samples) {
-      job_->progress.throw_if_stopped();
-      const auto part = pixels.subspan(first, std::min(chunk_samples, pixels.size() - first));
-      encode(part, encoding(), chunk);
-      file_->write(std::span(chunk).first(part.size() * bytes));
-      job_->progress(static_cast<double>(first + part.size()) / static_cast<double>(pixels.size()),
-                     "writing");
-    }
-  }
-
   OutputFile* file_;
   const WriteJob* job_;
   pugi::xml_document document_;
   std::vector<Attachment> attachments_;
+  std::unique_ptr<InputFile> source_;  ///< of the other images
 };
 
 }  // namespace

@@ -44,8 +44,9 @@ struct MoffatParameters {
 struct MoffatFit {
   MoffatParameters value, error;  ///< errors are one sigma; 0 for what was held fixed
   double chi2 = 0;                ///< per degree of freedom; 1 by definition when sky_sigma is 0
-  /// sqrt(sum of squared residuals / sum of squared star light): how far from a Moffat it is.
-  double relative_residual = 0;
+  /// sqrt(sum of squared residuals, less what noise explains / sum of squared star light): how far
+  /// from a Moffat on a plane it is.
+  double misfit = 0;
   int pixels_used = 0;
   [[nodiscard]] Psf psf() const;
 };

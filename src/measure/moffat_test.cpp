@@ -100,7 +100,7 @@ TEST(FitMoffat, RecoversANoiselessKernelExactly) {
       EXPECT_NEAR(fit->value.e1, 0.15, 1e-3);
       EXPECT_NEAR(fit->value.e2, -0.1, 1e-3);
       EXPECT_NEAR(fit->value.x, 32.23, 1e-3);
-      EXPECT_LT(fit->relative_residual, 1e-4);
+      EXPECT_LT(fit->misfit, 1e-4);
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include <Eigen/Dense>
 
@@ -22,6 +23,13 @@ inline Eigen::VectorXd polynomial_terms(double u, double v, int count) {
     }
   }
   return terms;
+}
+
+inline double evaluate_polynomial(const std::vector<double>& coefficients, double u, double v) {
+  if (coefficients.empty()) return 0;
+  const int count = static_cast<int>(coefficients.size());
+  const Eigen::Map<const Eigen::VectorXd> c(coefficients.data(), count);
+  return c.dot(polynomial_terms(u, v, count));
 }
 
 /// Position in [-1, 1] over the frame; beyond its edge the field stays what it is there.

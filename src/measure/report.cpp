@@ -49,9 +49,11 @@ void fill_field(FrameReport& report, const PsfField& field, Size frame) {
   for (int row = 0; row < report.field_rows; ++row) {
     for (int column = 0; column < report.field_columns; ++column) {
       const float x = (static_cast<float>(column) + 0.5F) * static_cast<float>(frame.width) /
-                          static_cast<float>(report.field_columns) - 0.5F;
+                          static_cast<float>(report.field_columns) -
+                      0.5F;
       const float y = (static_cast<float>(row) + 0.5F) * static_cast<float>(frame.height) /
-                          static_cast<float>(report.field_rows) - 0.5F;
+                          static_cast<float>(report.field_rows) -
+                      0.5F;
       const Psf psf = field.mean_at(x, y);
       const auto [coma_x, coma_y] = field.coma(x, y);
       report.field.push_back({x, y, psf.fwhm_px, psf.ellipticity(), psf.eccentricity(),
@@ -66,7 +68,8 @@ struct Extremes {
   float centre;
 };
 Extremes extremes_of(const PsfField& field, Size frame) {
-  const auto right = static_cast<float>(frame.width - 1), bottom = static_cast<float>(frame.height - 1);
+  const auto right = static_cast<float>(frame.width - 1),
+             bottom = static_cast<float>(frame.height - 1);
   const auto width = [&field](float x, float y) { return field.mean_at(x, y).fwhm_px; };
   return {{width(0, 0), width(right, 0), width(0, bottom), width(right, bottom)},
           width(right / 2, bottom / 2)};
@@ -79,7 +82,8 @@ void describe_field(FrameReport& report, const Extremes& extremes) {
   const float down = (lower_left + lower_right - upper_left - upper_right) / 2;
   report.tilt = (std::abs(across) + std::abs(down)) / mean;
   report.off_axis = mean / extremes.centre - 1;
-  constexpr std::array<const char*, 4> names{"upper left", "upper right", "lower left", "lower right"};
+  constexpr std::array<const char*, 4> names{"upper left", "upper right", "lower left",
+                                             "lower right"};
   const auto worst = std::ranges::max_element(extremes.corners);
   const float excess = *worst / extremes.centre - 1;
   // Under 3 % nobody sees it, and few frames have the stars to be sure of it.
@@ -91,9 +95,10 @@ void describe_field(FrameReport& report, const Extremes& extremes) {
   report.summary += "Corners " + formatted("%.0f %%", 100 * std::abs(report.off_axis)) +
                     (report.off_axis >= 0 ? " wider" : " narrower") + " than the centre";
   if (excess > noticeable) {
-    report.summary += ", worst at the " +
-                      std::string(names[static_cast<std::size_t>(worst - extremes.corners.begin())]) +
-                      " (" + formatted("%.0f %%", 100 * excess) + ", rows counted from the top)";
+    report.summary +=
+        ", worst at the " +
+        std::string(names[static_cast<std::size_t>(worst - extremes.corners.begin())]) + " (" +
+        formatted("%.0f %%", 100 * excess) + ", rows counted from the top)";
   }
   report.summary += report.tilt > noticeable
                         ? "; tilt changes the width by " + formatted("%.0f %%", 100 * report.tilt) +
@@ -109,6 +114,18 @@ bool well_measured(const Star& star) {
   });
 }
 
+/// Three and more fits that yet gave no field are of knots and galaxies, not of stars.
+constexpr std::ptrdiff_t too_many_to_disagree = 3;
+
+const char* why_unmeasured(const FrameReport& report, std::ptrdiff_t fitted) {
+  if (report.stars_detected == 0) return "No stars were found.";
+  if (fitted >= too_many_to_disagree) {
+    return "Point-like objects were found, but they do not share one profile as stars do: knots of "
+           "a nebula or galaxies, most likely.";
+  }
+  return "Stars were found, but none is isolated, bright and unclipped enough to measure.";
+}
+
 }  // namespace
 
 FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<PsfField>& field) {
@@ -117,11 +134,14 @@ FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<Psf
   std::vector<std::vector<float>> by_channel(catalogue.sky.size());
   const auto good = std::ranges::count_if(
       catalogue.stars, [](const Star& star) { return !star.fits.empty() && well_measured(star); });
+  const auto fitted =
+      std::ranges::count_if(catalogue.stars, [](const Star& star) { return !star.fits.empty(); });
+  const bool agree = field || fitted < too_many_to_disagree;
   constexpr int enough = 5;
   for (const Star& star : catalogue.stars) {
     report.stars_detected += star.artefact ? 0 : 1;
     report.stars_saturated += star.saturated ? 1 : 0;
-    if (star.fits.empty()) continue;
+    if (star.fits.empty() || !agree) continue;
     ++report.stars_used;
     if (good >= enough && !well_measured(star)) continue;
     widths.push_back(star.fwhm_px);
@@ -137,9 +157,7 @@ FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<Psf
   if (report.stars_used == 0) {
     report.sampling_verdict = "unknown";
     report.sampling_reason = "no star could be measured";
-    report.summary = report.stars_detected == 0
-                         ? "No stars were found."
-                         : "Stars were found, but none is isolated, bright and unclipped enough to measure.";
+    report.summary = why_unmeasured(report, fitted);
     return report;
   }
   report.fwhm_px_median = median(widths);
@@ -152,8 +170,8 @@ FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<Psf
   const Verdict verdict = sampling_of(report.fwhm_px_median);
   report.sampling_verdict = verdict.verdict;
   report.sampling_reason = verdict.reason;
-  report.summary = "Median star " + formatted("%.2f px", report.fwhm_px_median) + " wide, ellipticity " +
-                   formatted("%.2f", report.ellipticity_median) + ". ";
+  report.summary = "Median star " + formatted("%.2f px", report.fwhm_px_median) +
+                   " wide, ellipticity " + formatted("%.2f", report.ellipticity_median) + ". ";
   if (!field) {
     report.summary += "Too few stars to tell how they change over the frame.";
     return report;

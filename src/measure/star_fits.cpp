@@ -13,13 +13,16 @@ namespace {
 
 /// Fainter stars do not tell the exponent of their wings.
 constexpr float least_snr_for_beta = 60;
+/// Brighter ones show their wings further out, and a sky fitted too near would swallow these.
+constexpr float bright_snr = 150;
 
 Rect cutout_of(const FitInput& input, const Candidate& candidate) {
-  // Out to 0.3 % of the peak (2.4 FWHM for beta 3): enough sky is in sight there to tell it from the
-  // wings, and no more pixels are paid for than tell something.
+  // Out to 0.3 % of the peak (2.4 FWHM for beta 3): enough sky is in sight there to tell it from
+  // the wings, and no more pixels are paid for than tell something.
   const StarTemplate& shape = input.scene.shape;
   float radius = 2 * shape.fwhm_px;
-  while (radius < 4 * shape.fwhm_px && shape.profile(radius) > 0.003F) radius += 0.25F;
+  const float level = candidate.star.snr > bright_snr ? 0.001F : 0.003F;
+  while (radius < 4 * shape.fwhm_px && shape.profile(radius) > level) radius += 0.25F;
   const int reach = std::max(5, static_cast<int>(std::ceil(radius)) + 1);
   const Rect box{candidate.peak.x - reach, candidate.peak.y - reach, 2 * reach + 1, 2 * reach + 1};
   return intersect(box, {0, 0, input.scene.frame.width(), input.scene.frame.height()});
@@ -68,13 +71,18 @@ std::optional<ChannelFit> fit_channel(const FitInput& input, const Candidate& ca
   options.sloping_sky = true;
   if (noise.beta > 0 && candidate.star.snr < least_snr_for_beta) options.fixed_beta = noise.beta;
   const double beta = noise.beta > 0 ? noise.beta : input.scene.shape.beta;
-  const MoffatStart start{candidate.peak.sub_x - box.x, candidate.peak.sub_y - box.y,
-                          input.scene.shape.fwhm_px, beta, 0, 0};
+  const MoffatStart start{candidate.peak.sub_x - box.x,
+                          candidate.peak.sub_y - box.y,
+                          input.scene.shape.fwhm_px,
+                          beta,
+                          0,
+                          0};
   auto fit = fit_moffat(input.scene.frame.channel(channel).crop(box), start, options);
   if (!fit) return std::nullopt;
   const double moved = std::hypot(fit->value.x - start.x, fit->value.y - start.y);
-  const bool sensible = moved < std::max(1.5, 0.5 * start.fwhm_px) && fit->value.flux > 3 * fit->error.flux &&
-                        fit->value.fwhm_px < box.width && fit->error.fwhm_px < fit->value.fwhm_px;
+  const bool sensible = moved < std::max(1.5, 0.5 * start.fwhm_px) &&
+                        fit->value.flux > 3 * fit->error.flux && fit->value.fwhm_px < box.width &&
+                        fit->error.fwhm_px < fit->value.fwhm_px;
   if (!sensible) return std::nullopt;
   return ChannelFit{*fit, box};
 }
@@ -90,14 +98,17 @@ StarFit to_star_fit(const ChannelFit& found, float noise_correlation) {
   star.y = static_cast<float>(fit.value.y + found.box.y);
   star.flux = static_cast<float>(fit.value.flux);
   star.sky = static_cast<float>(fit.value.sky);
-  star.peak = star.flux * static_cast<float>(MoffatProfile(fit.value.fwhm_px, fit.value.e1,
-                                                           fit.value.e2, fit.value.beta).pixel(0, 0));
+  star.peak =
+      star.flux *
+      static_cast<float>(
+          MoffatProfile(fit.value.fwhm_px, fit.value.e1, fit.value.e2, fit.value.beta).pixel(0, 0));
   star.x_error = error(fit.error.x);
   star.y_error = error(fit.error.y);
   star.flux_error = error(fit.error.flux);
   star.fwhm_error = error(fit.error.fwhm_px);
   star.ellipticity_error = error(std::hypot(fit.error.e1, fit.error.e2) / std::sqrt(2.0));
   star.chi2 = static_cast<float>(fit.chi2);
+  star.beta_error = error(fit.error.beta);
   return star;
 }
 
@@ -109,7 +120,8 @@ std::vector<int> choose_stars(const std::vector<Candidate>& candidates, Size fra
   std::vector<std::vector<int>> parts(squares * squares);
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const Star& star = candidates[i].star;
-    if (star.saturated || star.blended || star.on_edge || star.artefact || star.snr < least_snr) continue;
+    if (star.saturated || star.blended || star.on_edge || star.artefact || star.snr < least_snr)
+      continue;
     const int column = candidates[i].peak.x * squares / frame.width;
     const int row = candidates[i].peak.y * squares / frame.height;
     parts[static_cast<std::size_t>(row * squares + column)].push_back(static_cast<int>(i));
@@ -186,6 +198,24 @@ void fit_noise(std::vector<Residual> residuals, ChannelNoise& noise) {
   noise.model_error = std::sqrt(std::max(solution[1], 0.0));
 }
 
+/// Median, drawn towards what seeing and optics usually give and the detection found, as far as the
+/// stars leave it open. NaN: no fit; an error of 0: beta hit its bound, which tells nothing.
+double typical_beta(const std::vector<float>& betas, const std::vector<float>& errors,
+                    double found) {
+  const double usual = std::sqrt(3.5 * found);
+  constexpr double usual_spread = 0.35, own_spread = 0.15, median_efficiency = 0.64;
+  std::vector<float> known;
+  double weight = 0;
+  for (std::size_t i = 0; i < betas.size(); ++i) {
+    if (!(errors[i] > 0)) continue;
+    known.push_back(std::log(betas[i]));
+    weight += median_efficiency / (std::pow(errors[i] / betas[i], 2) + own_spread * own_spread);
+  }
+  const double prior = 1 / (usual_spread * usual_spread);
+  const double sum = known.empty() ? 0.0 : weight * median(known);
+  return std::exp((sum + prior * std::log(usual)) / (weight + prior));
+}
+
 }  // namespace
 
 std::vector<ChannelNoise> learn_noise(const FitInput& input, const std::vector<int>& chosen,
@@ -196,6 +226,7 @@ std::vector<ChannelNoise> learn_noise(const FitInput& input, const std::vector<i
     learnt.sigma = input.scene.sky.level[static_cast<std::size_t>(channel)].sigma;
     std::vector<std::vector<Residual>> by_star(chosen.size());
     std::vector<float> betas(chosen.size(), std::numeric_limits<float>::quiet_NaN());
+    std::vector<float> misfits = betas, beta_errors = betas;
     parallel_for(static_cast<int>(chosen.size()), threads, [&](int i) {
       const auto slot = static_cast<std::size_t>(i);
       const Candidate& candidate = input.candidates[static_cast<std::size_t>(chosen[slot])];
@@ -203,18 +234,28 @@ std::vector<ChannelNoise> learn_noise(const FitInput& input, const std::vector<i
       if (!found) return;
       by_star[slot] = residuals_of(input, candidate, *found, channel);
       betas[slot] = static_cast<float>(found->fit.value.beta);
+      beta_errors[slot] = static_cast<float>(found->fit.error.beta);
+      misfits[slot] = static_cast<float>(found->fit.misfit);
     });
+    // What is unlike a Moffat beyond what most stars are would pass for noise.
+    const float typical = median(misfits);
     std::vector<Residual> residuals;
-    for (const auto& star : by_star) residuals.insert(residuals.end(), star.begin(), star.end());
+    for (std::size_t i = 0; i < by_star.size(); ++i) {
+      if (!(misfits[i] <= 3 * typical + 0.05F)) {
+        betas[i] = std::numeric_limits<float>::quiet_NaN();
+      } else {
+        residuals.insert(residuals.end(), by_star[i].begin(), by_star[i].end());
+      }
+    }
     if (learnt.sigma > 0) fit_noise(std::move(residuals), learnt);
-    const float beta = median(betas);
-    learnt.beta = std::isnan(beta) ? input.scene.shape.beta : beta;
+    learnt.beta = typical_beta(betas, beta_errors, input.scene.shape.beta);
     noise.push_back(learnt);
   }
   return noise;
 }
 
-std::vector<StarFit> fit_star(const FitInput& input, const std::vector<ChannelNoise>& noise, int index) {
+std::vector<StarFit> fit_star(const FitInput& input, const std::vector<ChannelNoise>& noise,
+                              int index) {
   const Candidate& candidate = input.candidates[static_cast<std::size_t>(index)];
   std::vector<StarFit> fits(noise.size());
   double x = 0, y = 0, count = 0;

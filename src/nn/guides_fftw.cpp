@@ -6,54 +6,23 @@
 #include "nn/guides.h"
 
 namespace limpid {
-namespace {
-
-/// Frames whose transform is that of PSFs centred on pixel (0, 0).
-class Kernels {
- public:
-  explicit Kernels(Size size) : size_(size) {}
-  /// Returns its index.
-  int add(const Psf& psf, const std::vector<float>& residual) {
-    kernels_.push_back(psf.kernel(psf_kernel_px, residual));
-    return static_cast<int>(kernels_.size()) - 1;
-  }
-  [[nodiscard]] Spectrum transform(int threads) const {
-    Image field(static_cast<int>(kernels_.size()), size_);
-    for (int k = 0; k < field.channels(); ++k) {
-      const ConstView kernel = kernels_[static_cast<std::size_t>(k)].view();
-      for (int y = 0; y < psf_kernel_px; ++y) {
-        const auto to = field.view().row(k, (y - psf_kernel_px / 2 + size_.height) % size_.height);
-        const auto from = kernel.row(0, y);
-        for (int x = 0; x < psf_kernel_px; ++x) {
-          to[static_cast<std::size_t>((x - psf_kernel_px / 2 + size_.width) % size_.width)] =
-              from[static_cast<std::size_t>(x)];
-        }
-      }
-    }
-    return fft(field.view(), threads);
-  }
-
- private:
-  Size size_;
-  std::vector<Image> kernels_;
-};
-
-}  // namespace
-
 Image guide_planes(ConstView tile, const TileControls& controls, int threads) {
   const Size size = tile.size();
   const WantedPsfs wanted = wanted_psfs(controls);
   const bool shared = controls.shared_psf();
   const int colours = controls.mono ? 1 : 3;
-  Kernels kernels(size);
-  const int nonstellar = kernels.add(wanted.nonstellar, {}),
-            stellar = kernels.add(wanted.stellar, {});
+  std::vector<Image> kernels;
+  const auto add = [&](const Psf& psf, const std::vector<float>& residual) {
+    kernels.push_back(psf.kernel(psf_kernel_px, residual));
+    return static_cast<int>(kernels.size()) - 1;
+  };
+  const int nonstellar = add(wanted.nonstellar, {}), stellar = add(wanted.stellar, {});
   std::array<int, 3> measured{}, undone{};
   for (std::size_t c = 0; c < static_cast<std::size_t>(colours); ++c) {
-    measured[c] = kernels.add(controls.measured[c], controls.residual[c]);
-    undone[c] = shared ? measured[c] : kernels.add(controls.nonstellar[c], {});
+    measured[c] = add(controls.measured[c], controls.residual[c]);
+    undone[c] = shared ? measured[c] : add(controls.nonstellar[c], {});
   }
-  const Spectrum transfers = kernels.transform(threads);
+  const Spectrum transfers = transfer(kernels, size, threads);
   const Spectrum spectra = fft(tile.channels() == colours ? tile : tile.channel(0), threads);
 
   Spectrum filtered(guide_count * colours, size);

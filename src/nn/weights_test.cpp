@@ -65,6 +65,10 @@ TEST(Safetensors, NonsenseIsRefusedBeforeMemoryIsTaken) {
         R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[8,24]}})",
         R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})",
         R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}})",
+        R"({"a":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}})",
+        R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},
+            "b":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})",
+        R"({"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}})",
         R"({"a":{"dtype":"Q7","shape":[4],"data_offsets":[0,16]}})", R"({"a":7})", R"([1,2])",
         R"({"a":)"}) {
     write(path, with_header(header, 16));

@@ -13,6 +13,7 @@
 
 #include "core/parallel.h"
 #include "restore/normalise.h"
+#include "restore/reblur.h"
 
 namespace limpid {
 namespace {
@@ -77,17 +78,31 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, DeconvolveReport&
   }
   known.assumed.beta = assumed_beta;
   known.assumed.fwhm_px = o.psf_fwhm_px.value_or(assumed_fwhm_px);
-  if (!known.field && !o.psf_fwhm_px) {
-    if (!o.no_stars) {
-      throw Error(ErrorKind::failed,
-                  "only " + std::to_string(known.catalogue.stars.size()) +
-                      " stars found, too few to measure the PSF; give --psf FWHM, or --no-stars "
-                      "for the Moon, planets and starless frames");
-    }
-    report.notes.push_back(
-        "no stars and no --psf: a PSF of 3 px was assumed; look at the result and give --psf FWHM");
-    progress.say(report.notes.back());
+  if (known.field || o.psf_fwhm_px) return known;
+  std::array<char, 200> text{};
+  if (const auto estimate = estimate_psf_from_spectrum(frame, o.threads)) {
+    known.assumed.fwhm_px = std::clamp(estimate->fwhm_px, 0.5F, 16.0F);
+    std::snprintf(
+        text.data(), text.size(),
+        "no stars to measure: a round PSF of %.1f px (known to %.0f %%) was estimated from "
+        "the nebula's power spectrum; --psf FWHM overrides it",
+        static_cast<double>(estimate->fwhm_px),
+        100 * static_cast<double>(estimate->relative_error));
+  } else if (o.no_stars) {
+    std::snprintf(
+        text.data(), text.size(),
+        "no stars and no --psf: a PSF of %.0f px was assumed; look at the result and give "
+        "--psf FWHM",
+        static_cast<double>(assumed_fwhm_px));
+  } else {
+    throw Error(ErrorKind::failed,
+                "no field of stars to measure the PSF (" +
+                    std::to_string(known.catalogue.stars.size()) +
+                    " objects found, too few or unlike each other); give --psf FWHM, or --no-stars "
+                    "for the Moon, planets and starless frames");
   }
+  report.notes.emplace_back(text.data());
+  progress.say(report.notes.back());
   return known;
 }
 
@@ -448,6 +463,28 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
                      before.catalogue.sky.at(0));
   }
 
+  if (options.reblur) {
+    if (region == whole && !luminance && options.mask.empty() && report.binned_by == 1) {
+      Reblurring test =
+          test_by_reblurring({.before = given,
+                              .after = sharp.view(),
+                              .missing = missing.view(),
+                              .catalogue = before.catalogue,
+                              .fwhm_px = report.fwhm_px,
+                              .controls_at =
+                                  [&](float x, float y) {
+                                    return controls_at(before, options, frame.channels(), x, y);
+                                  }},
+                             options.threads, progress.part(0.95, 0.97));
+      report.reblurring = std::move(test.report);
+      result.trust_map = std::move(test.residual);
+    } else {
+      report.notes.emplace_back(
+          "no re-blurring test: it needs the whole frame, unbinned, without a mask, in colour");
+      progress.say(report.notes.back());
+    }
+  }
+
   const ConstView original = frame.crop(region);
   const bool all_new = missing.empty() && options.mask.empty();
   for (int c = 0; c < (all_new ? 0 : frame.channels()); ++c) {
@@ -472,7 +509,7 @@ Deconvolved deconvolve(ConstView frame, const Network& network, const Deconvolve
     report.trust =
         compare_stars(before.catalogue, given, result.image.view(),
                       options.correct_only ? 1.0 : 1.0 - static_cast<double>(options.sharpen_stars),
-                      options.threads, progress.part(0.95, 1));
+                      options.threads, progress.part(0.97, 1));
   }
   progress(1, "done");
   return result;

@@ -29,6 +29,24 @@ struct Figures {
   double x = 0, y = 0, flux = 0, fwhm_px = 0, ellipticity = 0;
 };
 
+/// Light within `reach` px of a place, over the median of what lies further out in the cutout. The
+/// flux of a fit reaches to infinity: where wide wings drive beta towards 1 it is a guess.
+double aperture_flux(ConstView cutout, ConstView mask, double x, double y, double reach) {
+  std::vector<double> inside, outside;
+  for (int j = 0; j < cutout.height(); ++j) {
+    for (int i = 0; i < cutout.width(); ++i) {
+      const float value = cutout(0, j, i);
+      if (mask(0, j, i) != 0 || !std::isfinite(value)) continue;
+      (std::hypot(i - x, j - y) <= reach ? inside : outside).push_back(value);
+    }
+  }
+  if (outside.empty()) return 0;
+  const double sky = quantile(outside, 0.5);
+  double sum = 0;
+  for (const double value : inside) sum += value - sky;
+  return sum;
+}
+
 /// The same fit before and after, so that its faults cancel: a Moffat on a sloping sky in a cutout
 /// of `reach` px, neighbours left out. Nothing when a channel cannot be fitted.
 std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue, const Star& star,
@@ -76,7 +94,8 @@ std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue,
       return std::nullopt;
     mean.x += (fit->value.x + box.x) / channels;
     mean.y += (fit->value.y + box.y) / channels;
-    mean.flux += fit->value.flux / channels;
+    mean.flux +=
+        aperture_flux(frame.channel(c).crop(box), mask.view(), start.x, start.y, reach) / channels;
     mean.fwhm_px += fit->value.fwhm_px / channels;
     mean.ellipticity += static_cast<double>(fit->psf().ellipticity()) / channels;
   }
@@ -128,7 +147,7 @@ TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, Cons
   progress.throw_if_stopped();
   std::vector<double> flux, shift, fwhm, round_before, round_after;
   for (std::size_t i = 0; i < stars.size(); ++i) {
-    if (!first[i] || !second[i]) continue;
+    if (!first[i] || !second[i] || !(first[i]->flux > 0)) continue;
     flux.push_back(second[i]->flux / first[i]->flux);
     shift.push_back(std::hypot(second[i]->x - first[i]->x, second[i]->y - first[i]->y));
     fwhm.push_back(second[i]->fwhm_px / first[i]->fwhm_px);

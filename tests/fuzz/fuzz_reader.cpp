@@ -1,8 +1,4 @@
 // Feeds any bytes to the reader of one format, LIMPID_FUZZ_FORMAT: they are read or refused.
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cstdint>
 #include <cstdlib>
 #include <string>
 
@@ -10,6 +6,7 @@
 #include <limpid/io.h>
 
 #include "io/format.h"
+#include "memory_file.h"
 
 namespace {
 
@@ -22,25 +19,6 @@ limpid::io::Format format() {
   return limpid::io::jpeg_format();
 }
 
-/// A file in memory, since readers take paths.
-class MemoryFile {
- public:
-  MemoryFile() : descriptor_(::memfd_create("fuzz", MFD_CLOEXEC)) {}
-  ~MemoryFile() { ::close(descriptor_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-  void hold(const std::uint8_t* data, std::size_t size) const {
-    if (::ftruncate(descriptor_, 0) != 0 ||
-        ::pwrite(descriptor_, data, size, 0) != static_cast<ssize_t>(size)) {
-      std::abort();
-    }
-  }
-  [[nodiscard]] std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
- private:
-  int descriptor_;
-};
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -51,11 +29,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   file.hold(data, size);
   try {
-    limpid::TileReader tiles(file.path());
-    const limpid::Size whole = tiles.info().size;
-    tiles.read({whole.width / 2, whole.height / 2, 1, 1});
+    const auto source = reader.open(file.path(), 0);
+    const limpid::Size whole = source->info().size;
     // Large frames are slow, and their rows all go the same way.
-    if (whole.pixels() < 1000000) limpid::read_frame(file.path());
+    const limpid::Rect part = whole.pixels() < 10000
+                                  ? limpid::Rect{0, 0, whole.width, whole.height}
+                                  : limpid::Rect{whole.width / 2, whole.height / 2, 1, 1};
+    limpid::Image pixels(source->info().channels, part.size());
+    source->read(part, pixels.view());
   } catch (const limpid::Error& error) {
     if (error.kind() != limpid::ErrorKind::bad_input) std::abort();
   }

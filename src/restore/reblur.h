@@ -1,0 +1,31 @@
+// The re-blurring test: does the result still explain the frame that it was made from?
+#pragma once
+
+#include <functional>
+
+#include <limpid/network.h>
+#include <limpid/trust.h>
+
+namespace limpid {
+
+struct Reblurring {
+  Image residual;  ///< shape of the frame: re-blurred result minus frame, in units of the noise
+  ReblurReport report;
+};
+
+struct ReblurInput {
+  ConstView before, after;         ///< same shape, no NaN
+  ConstView missing;               ///< (1, h, w), not 0 where there were no data; or empty
+  const StarCatalogue& catalogue;  ///< of `before`
+  double fwhm_px = 3;              ///< typical
+  /// What was asked for at a place, PSFs included.
+  std::function<TileControls(float x, float y)> controls_at;
+};
+
+/// Stars are taken back from the PSF wanted for them to the measured one, everything else from the
+/// one wanted for it; the sum is compared with the frame. Noise: sky, photons (their share is read
+/// off the frame), and a PSF known to 2 % at stars. Clipped pixels that the result explains count
+/// as right.
+Reblurring test_by_reblurring(const ReblurInput& input, int threads, const Progress& progress = {});
+
+}  // namespace limpid

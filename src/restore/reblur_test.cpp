@@ -1,0 +1,138 @@
+#include "restore/reblur.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/fft.h"
+#include "synthetic.h"
+
+namespace limpid {
+namespace {
+
+constexpr Size size{400, 320};
+constexpr float sky = 0.1F, sigma = 0.001F;
+
+/// A frame and the right answer to it: the same stars and nebula with the PSFs asked for, the same
+/// noise.
+struct Scene {
+  TileControls controls;
+  WantedPsfs wanted;
+  Image before{1, size, sky}, after{1, size, sky};
+  StarCatalogue catalogue;
+};
+
+Image blurred(const Image& light, const Psf& psf) {
+  std::vector<Image> kernels;
+  kernels.push_back(psf.kernel(psf_kernel_px));
+  Spectrum spectrum = fft(light.view());
+  const Spectrum by = transfer(kernels, size);
+  for (std::size_t i = 0; i < spectrum.plane(0).size(); ++i) spectrum.plane(0)[i] *= by.plane(0)[i];
+  return inverse_fft(std::move(spectrum));
+}
+
+Scene make_scene() {
+  Scene scene;
+  scene.controls.measured.fill({3.2F, 3.5F, 0.08F, -0.05F, 0, 0});
+  scene.controls.nonstellar = scene.controls.measured;
+  scene.controls.mono = true;
+  scene.controls.sharpen_stars = 0.25F;
+  scene.controls.sharpen_nonstellar = 0.9F;
+  scene.wanted = wanted_psfs(scene.controls);
+  Image nebula(1, size);
+  for (int y = 0; y < size.height; ++y) {
+    for (int x = 0; x < size.width; ++x) {
+      nebula.view()(0, y, x) =
+          0.02F *
+          std::exp(-0.5F * (std::pow(static_cast<float>(x - 130) / 40, 2.0F) +
+                            std::pow(static_cast<float>(y - 150) / 25, 2.0F))) *
+          (1 + 0.3F * std::sin(static_cast<float>(x + y) / 3));
+    }
+  }
+  const Image soft = blurred(nebula, scene.controls.measured[0]),
+              sharp = blurred(nebula, scene.wanted.nonstellar);
+  for (std::size_t i = 0; i < size.pixels(); ++i) {
+    scene.before.pixels()[i] += soft.pixels()[i];
+    scene.after.pixels()[i] += sharp.pixels()[i];
+  }
+  int i = 0;
+  for (const float x : {60.3F, 250.8F, 340.1F}) {
+    for (const float y : {50.2F, 160.7F, 270.4F}) {
+      const float flux = synthetic::flux_for_snr(
+          scene.controls.measured[0], 20.0F * std::pow(1.6F, static_cast<float>(i++)), sigma);
+      synthetic::add_star(scene.before.view(), scene.controls.measured[0], {x, y, flux});
+      synthetic::add_star(scene.after.view(), scene.wanted.stellar, {x, y, flux});
+    }
+  }
+  Image noisy = scene.before.clone();
+  synthetic::add_noise(noisy.view(), sigma, 5e4F, sky, 3);
+  for (std::size_t k = 0; k < size.pixels(); ++k)
+    scene.after.pixels()[k] += noisy.pixels()[k] - scene.before.pixels()[k];
+  scene.before = std::move(noisy);
+  scene.catalogue = detect_stars(scene.before.view());
+  return scene;
+}
+
+Reblurring tested(const Scene& scene) {
+  return test_by_reblurring({.before = scene.before.view(),
+                             .after = scene.after.view(),
+                             .missing = {},
+                             .catalogue = scene.catalogue,
+                             .fwhm_px = 3.2,
+                             .controls_at = [&](float, float) { return scene.controls; }},
+                            2);
+}
+
+TEST(Reblur, TheRightAnswerExplainsTheFrame) {
+  const Reblurring test = tested(make_scene());
+  // of the noise the high frequencies are left: less than it had
+  EXPECT_LT(test.report.residual_rms, 1.0);
+  EXPECT_GT(test.report.residual_rms, 0.3);
+  EXPECT_LT(test.report.star_residual_rms, 1.2);
+  EXPECT_TRUE(test.report.doubtful.empty());
+  EXPECT_EQ(test.report.tiles, 7 * 5);
+}
+
+TEST(Reblur, AnInventedStarIsFound) {
+  Scene scene = make_scene();
+  const float flux = synthetic::flux_for_snr(scene.wanted.stellar, 60, sigma);
+  synthetic::add_star(scene.after.view(), scene.wanted.stellar, {160.0F, 250.0F, flux});
+  const Reblurring test = tested(scene);
+  EXPECT_GT(test.residual.view()(0, 250, 160), 8.0F);
+  ASSERT_EQ(test.report.doubtful.size(), 1U);
+  EXPECT_EQ(test.report.doubtful[0].tile, (Rect{128, 192, 64, 64}));
+}
+
+TEST(Reblur, AStarThatLostLightIsFound) {
+  Scene scene = make_scene();
+  // the brightest star, which gives a tenth of its light away
+  const float flux =
+      synthetic::flux_for_snr(scene.controls.measured[0], 20.0F * std::pow(1.6F, 8.0F), sigma);
+  synthetic::add_star(scene.after.view(), scene.wanted.stellar, {340.1F, 270.4F, -0.1F * flux});
+  const Reblurring test = tested(scene);
+  EXPECT_LT(test.residual.view()(0, 270, 340), -3.0F);
+  EXPECT_GT(test.report.star_residual_rms, 1.5);
+}
+
+TEST(Reblur, GapsAndClippedCoresAreLeftOut) {
+  Scene scene = make_scene();
+  Image missing(1, size);
+  for (int y = 0; y < 30; ++y) {
+    for (int x = 0; x < size.width; ++x) {
+      missing.view()(0, y, x) = 1;
+      scene.after.view()(0, y, x) = 1;
+    }
+  }
+  const Reblurring test =
+      test_by_reblurring({.before = scene.before.view(),
+                          .after = scene.after.view(),
+                          .missing = missing.view(),
+                          .catalogue = scene.catalogue,
+                          .fwhm_px = 3.2,
+                          .controls_at = [&](float, float) { return scene.controls; }},
+                         1);
+  EXPECT_EQ(test.residual.view()(0, 10, 100), 0.0F);
+}
+
+}  // namespace
+}  // namespace limpid
