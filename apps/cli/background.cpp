@@ -217,7 +217,7 @@ void add_background(CLI::App& app, const Common& common) {
               "find stars, nebulae and galaxies and leave them out")
       .option("--alpha", o.fit.alpha, {0, 1000}, "weight of a model above the sky or below zero")
       .option("--complexity", o.fit.complexity, {0, 1000},
-              "weight of the spline's bending; higher is stiffer")
+              "weight of bending away from the robust start; higher is stiffer")
       .option("--learning-rate", o.fit.learning_rate, {1e-6, 1}, "of the optimiser (Adam)")
       .option("--max-iterations", o.fit.max_iterations, {0, 1000000},
               "of the optimiser; it stops early when done")

@@ -29,7 +29,8 @@ struct BackgroundOptions {
   Downscaling downscale_with = Downscaling::median;
   double stretch_quantile = 0.95;  ///< becomes white in the stretched frame, if the sky allows it
   float alpha = 5;                 ///< weight of overshoot and of a negative background
-  float complexity = 0.02F;        ///< weight of the spline's bending energy; 0: as in the source
+  float complexity =
+      0.2F;  ///< weight of the bending away from the robust start; 0: as in the source
   float learning_rate = 0.001F;
   int max_iterations = 1000;  ///< 0: the starting values are the model
   PointLayout layout = PointLayout::grid;
@@ -53,7 +54,7 @@ struct SkyStretch {
 
 struct BackgroundReport {
   double loss = 0;           ///< of the model over all unmasked pixels, as in the source
-  double bending = 0;        ///< energy that `complexity` multiplies
+  double bending = 0;        ///< energy that `complexity` multiplies, of what the fit changed
   double start_loss = 0;     ///< before the first iteration
   int iterations = 0;        ///< of all stages, the chosen start's
   int start = 0;             ///< which of the starts was best

@@ -145,17 +145,18 @@ std::vector<SkyStretch> choose_stretch(const std::vector<ChannelStatistics>& sta
 
 /// Start and mask: the sky is found without the objects and the objects by the sky; a few
 /// rounds settle both. What the first soft spline leaves tells bare skies (measured on simulated
-/// frames: 0.02 to 0.06 of the noise) from those with nebulae or cirrus (0.14 and more).
+/// frames: 0.02 to 0.04 of the noise) from those with nebulae or cirrus (0.06 and more).
 void find_sky(Scene& scene, const BackgroundOptions& options) {
-  constexpr double rough = 0.09;
+  constexpr double rough = 0.05;
   constexpr int rounds = 4;
   const Image given = scene.mask.clone();
   for (int round = 0; round < rounds; ++round) {
     const bool soft = options.auto_mask && (round == 0 || scene.bare);
     const SkyKind kind = soft ? SkyKind::bare : SkyKind::veiled;
-    scene.start =
-        fit_sky_start(scene.linear.view(), scene.mask.view(), scene.noise, kind, options.threads)
-            .render(scene.linear.size(), options.threads);
+    scene.start = fit_sky_start(scene.linear.view(), scene.mask.view(),
+                                round == 0 ? ConstView{} : scene.start.view(), scene.noise, kind,
+                                options.threads)
+                      .render(scene.linear.size(), options.threads);
     if (!options.auto_mask) return;
     Objects objects =
         find_objects(scene.linear.view(), given.view(), scene.start.view(), scene.noise);
@@ -250,6 +251,37 @@ double start_value(const Scene& scene, bool robust, int channel, double u, doubl
       stretched(scene.stretch[static_cast<std::size_t>(channel)], sky(0, y, x)));
 }
 
+/// Values for which the spline is nearest to the starting sky all over the frame.
+void project(const Scene& scene, SplinePoints& points) {
+  constexpr int across = 48;
+  const Size size = scene.start.size();
+  const int step = std::max(1, std::max(size.width, size.height) / across);
+  const int wide = (size.width - 1) / step + 1, high = (size.height - 1) / step + 1;
+  const SplineBasis spline(points);
+  Eigen::MatrixXd design(static_cast<Eigen::Index>(wide) * high, points.count());
+  Eigen::MatrixXd sky(design.rows(), points.channels());
+  Eigen::Index row = 0;
+  for (int y = 0; y < size.height; y += step) {
+    for (int x = 0; x < size.width; x += step, ++row) {
+      design.row(row) =
+          spline.at(static_cast<double>(x) / size.width, static_cast<double>(y) / size.height);
+      for (int c = 0; c < scene.start.channels(); ++c) {
+        const double value = static_cast<double>(
+            stretched(scene.stretch[static_cast<std::size_t>(c)], scene.start.view()(c, y, x)));
+        // linked channels share the mean of their stretched skies
+        if (points.channels() == 1) {
+          sky(row, 0) = (c == 0 ? 0 : sky(row, 0)) + value / scene.start.channels();
+        } else {
+          sky(row, c) = value;
+        }
+      }
+    }
+  }
+  Eigen::MatrixXd normal = design.transpose() * design;
+  normal.diagonal().array() += 1e-9 * normal.trace();
+  points.values = normal.ldlt().solve(design.transpose() * sky);
+}
+
 /// The places of start number `index`: the asked layout, the grid shaken, then random.
 SplinePoints lay_out(const Scene& scene, const BackgroundOptions& options, int index) {
   Random random(options.seed, static_cast<std::uint64_t>(index));
@@ -279,6 +311,7 @@ SplinePoints lay_out(const Scene& scene, const BackgroundOptions& options, int i
       points.values(k, c) = value / (last - first + 1);
     }
   }
+  if (options.robust_start) project(scene, points);
   return points;
 }
 
@@ -316,6 +349,7 @@ std::vector<Pixels> make_stages(const Scene& scene) {
 
 struct Fitted {
   SplinePoints points;
+  std::optional<Spline> reference;  ///< what bending is measured from; none: from a plane
   std::vector<float> curve;
   int start = 0;
   double start_loss = 0;
@@ -326,12 +360,8 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   const auto loss_of = [&](const Pixels& pixels) {
     return Loss(pixels, options.alpha, options.threads);
   };
-  // Stiffness is what keeps a surface out of nebulae; bare sky needs little of it.
-  constexpr double complexity_of_bare_sky = 0.02;
-  const AdamOptions base{
-      static_cast<double>(options.learning_rate),
-      static_cast<double>(options.complexity) * (scene.bare ? complexity_of_bare_sky : 1),
-      options.max_iterations};
+  const AdamOptions base{static_cast<double>(options.learning_rate),
+                         static_cast<double>(options.complexity), options.max_iterations};
   const auto told = [&](double from, double to, int iterations) {
     return [&progress, from, to, iterations](int iteration) {
       progress.throw_if_stopped();
@@ -349,12 +379,17 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   // with one start there is nothing to choose between
   trial.iterations = starts > 1 ? options.max_iterations / 10 : 0;
   for (int index = 0; index < starts; ++index) {
+    SplinePoints start = given ? from_user(scene, options) : lay_out(scene, options, index);
+    // Pixels as starting values are no sky to stay close to.
+    std::optional<Spline> reference;
+    if (given || options.robust_start) reference.emplace(start);
+    trial.reference = reference ? &*reference : nullptr;
     Descent descent = descend(
-        loss_of(stages.front()), given ? from_user(scene, options) : lay_out(scene, options, index),
-        trial,
+        loss_of(stages.front()), std::move(start), trial,
         told(0.2 * index / starts, 0.2 * (index + 1) / starts, std::max(1, trial.iterations)));
     if (index == 0 || descent.objective < best.objective) {
       best = std::move(descent);
+      fitted.reference = std::move(reference);
       fitted.start = index;
     }
   }
@@ -367,6 +402,7 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   const int iterations = options.max_iterations - trial.iterations;
   double done = 0.2;
   AdamOptions stage = base;
+  stage.reference = fitted.reference ? &*fitted.reference : nullptr;
   for (std::size_t i = 0; i < stages.size() && iterations > 0; ++i) {
     stage.iterations = static_cast<int>(std::lround(shares[i] * iterations));
     Descent descent = descend(loss_of(stages[i]), fitted.points, stage,
@@ -406,7 +442,7 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
   const Spline spline(fitted.points);
   const Pixels all(scene.stretched.view(), scene.mask.view(), 1);
   report.loss = Loss(all, options.alpha, options.threads)(fitted.points, spline.weights()).loss;
-  report.bending = spline.bending();
+  report.bending = spline.bending(fitted.reference ? &*fitted.reference : nullptr);
   report.curve = std::move(fitted.curve);
   report.start_loss =
       report.curve.empty() ? report.loss : static_cast<double>(report.curve.front());

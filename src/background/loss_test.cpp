@@ -54,7 +54,8 @@ Problem make_problem(int channels, int order, int surfaces) {
 }
 
 /// The loss as it is written in the header, in double precision, pixel by pixel.
-double slow_loss(const Problem& p, const SplinePoints& points, double alpha, double complexity) {
+double slow_loss(const Problem& p, const SplinePoints& points, double alpha, double complexity,
+                 const Spline* reference) {
   const Spline spline(points);
   const int channels = p.frame.channels();
   double total = 0;
@@ -83,7 +84,7 @@ double slow_loss(const Problem& p, const SplinePoints& points, double alpha, dou
       ++count;
     }
   }
-  return total / count + complexity * spline.bending();
+  return total / count + complexity * spline.bending(reference);
 }
 
 class LossOf : public testing::TestWithParam<std::array<int, 3>> {};
@@ -95,16 +96,22 @@ TEST_P(LossOf, AgreesWithTheFormulaAndItsFiniteDifferences) {
   const Pixels pixels(p.frame.view(), p.mask.view(), 1);
   const Spline spline(p.points);
   LossValue value = Loss(pixels, alpha, 1)(p.points, spline.weights());
-  EXPECT_NEAR(value.loss + complexity * spline.bending(), slow_loss(p, p.points, alpha, complexity),
-              1e-6);
+  // bending is measured from a surface whose points lie elsewhere
+  SplinePoints elsewhere = p.points;
+  elsewhere.x *= 0.8;
+  elsewhere.values *= 0.7;
+  const Spline reference(elsewhere);
+  EXPECT_NEAR(value.loss + complexity * spline.bending(&reference),
+              slow_loss(p, p.points, alpha, complexity, &reference), 1e-6);
 
-  const SplinePoints gradient = spline.gradient(value.gradient, complexity);
+  const SplinePoints gradient = spline.gradient(value.gradient, complexity, &reference);
   const auto difference = [&](const auto& nudge) {
     constexpr double step = 1e-7;
     SplinePoints up = p.points, down = p.points;
     nudge(up, step);
     nudge(down, -step);
-    return (slow_loss(p, up, alpha, complexity) - slow_loss(p, down, alpha, complexity)) /
+    return (slow_loss(p, up, alpha, complexity, &reference) -
+            slow_loss(p, down, alpha, complexity, &reference)) /
            (2 * step);
   };
   double wrong = 0, length = 0;
@@ -145,6 +152,16 @@ TEST(Pixels, LeavesOutWhatIsMaskedOrMissing) {
   const Problem p = make_problem(3, 2, 3);
   EXPECT_EQ(Pixels(p.frame.view(), p.mask.view(), 1).count(), 120U * 80U - 2U);
   EXPECT_EQ(Pixels(p.frame.view(), p.mask.view(), 4).count(), 30U * 20U);
+}
+
+TEST(Spline, BendsAwayFromAReferenceByTheEnergyOfTheDifference) {
+  const SplinePoints points = make_problem(1, 2, 1).points;
+  SplinePoints other = points, difference = points;
+  for (int k = 0; k < other.count(); ++k) other.values(k, 0) = 0.2 * std::sin(3.0 * k);
+  difference.values -= other.values;
+  const Spline reference(other);
+  EXPECT_NEAR(Spline(points).bending(&reference), Spline(difference).bending(), 1e-9);
+  EXPECT_NEAR(reference.bending(&reference), 0, 1e-9);
 }
 
 TEST(Spline, GoesThroughItsPointsAndReproducesPlanes) {

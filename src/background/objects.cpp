@@ -119,7 +119,7 @@ std::vector<Places> grown(ConstView image, float high, float low) {
 /// lights of towns and of the Moon come from, it is large, and a cubic surface explains it, while
 /// nebulae are ragged.
 bool looks_like_sky(const Places& group, ConstView smooth, const Spread& spread) {
-  constexpr double smallest_share = 0.02, most_left = 0.04;
+  constexpr double smallest_share = 0.004, most_left = 0.06;
   constexpr int terms = 10;
   const int width = smooth.width(), height = smooth.height();
   if (static_cast<double>(group.size()) <

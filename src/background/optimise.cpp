@@ -41,7 +41,7 @@ Descent descend(const Loss& loss, SplinePoints start, const AdamOptions& options
     if (tell) tell(iteration);
     const Spline spline(points);
     LossValue value = loss(points, spline.weights());
-    const double objective = value.loss + options.complexity * spline.bending();
+    const double objective = value.loss + options.complexity * spline.bending(options.reference);
     if (objective < result.objective) {
       result.points = points;
       result.objective = objective;
@@ -59,7 +59,8 @@ Descent descend(const Loss& loss, SplinePoints start, const AdamOptions& options
       result.learning_rate =
           std::min(result.learning_rate, std::max(lowest_rate, result.learning_rate / 2));
     }
-    const SplinePoints by = spline.gradient(std::move(value.gradient), options.complexity);
+    const SplinePoints by =
+        spline.gradient(std::move(value.gradient), options.complexity, options.reference);
     points.x -= x.step(by.x.array(), result.learning_rate, iteration).matrix();
     points.y -= y.step(by.y.array(), result.learning_rate, iteration).matrix();
     points.values -= values.step(by.values.array(), result.learning_rate, iteration).matrix();

@@ -12,6 +12,7 @@ struct AdamOptions {
   double learning_rate = 0.001;
   double complexity = 0;
   int iterations = 1000;
+  const Spline* reference = nullptr;  ///< bending is that away from it
 };
 
 /// The settings of the source (Keras' callbacks): the rate halves when the loss has not fallen by

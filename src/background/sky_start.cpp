@@ -42,7 +42,8 @@ int term_count(const Shape& shape) {
 }
 
 double glow_at(const Glow& glow, double x, double y) {
-  return std::exp(-std::hypot(x - glow.x, y - glow.y) / glow.reach);
+  const double dx = (x - glow.x) / glow.reach, dy = (y - glow.y) / glow.reach;
+  return std::pow(1 + dx * dx + dy * dy, -0.5 * glow.falloff);
 }
 
 void fill_terms(const Shape& shape, double x, double y, Eigen::Ref<Eigen::VectorXd> terms) {
@@ -123,6 +124,7 @@ Fit fit_shape(const Cells& cells, const Shape& shape) {
 /// reaches; then each of place and reach is refined by halving steps.
 Fit add_glow(const Cells& cells, const Shape& shape, double aspect_x, double aspect_y,
              int threads) {
+  constexpr double walker = 2.5, shallowest = 1, steepest = 5;
   std::vector<Glow> candidates;
   constexpr int directions = 16;
   for (int i = 0; i < directions; ++i) {
@@ -132,7 +134,7 @@ Fit add_glow(const Cells& cells, const Shape& shape, double aspect_x, double asp
     for (const double beyond : {1.0, 1.6}) {
       for (const double reach : {0.3, 0.7, 1.6}) {
         candidates.push_back({aspect_x * beyond * std::cos(angle) / stretch,
-                              aspect_y * beyond * std::sin(angle) / stretch, reach});
+                              aspect_y * beyond * std::sin(angle) / stretch, reach, walker});
       }
     }
   }
@@ -149,11 +151,18 @@ Fit add_glow(const Cells& cells, const Shape& shape, double aspect_x, double asp
   Fit best = std::move(*std::ranges::min_element(fits, {}, &Fit::score));
   if (!std::isfinite(best.score)) return best;
   double place = 0.15, reach = 1.4;
-  for (int round = 0; round < 5; ++round, place /= 2, reach = std::sqrt(reach)) {
+  for (int round = 0; round < 12; ++round) {
     const Glow at = best.shape.glows.back();
-    std::vector<Glow> around{{at.x + place, at.y, at.reach}, {at.x - place, at.y, at.reach},
-                             {at.x, at.y + place, at.reach}, {at.x, at.y - place, at.reach},
-                             {at.x, at.y, at.reach * reach}, {at.x, at.y, at.reach / reach}};
+    const double before = best.score;
+    std::vector<Glow> around(8, at);
+    around[0].x += place;
+    around[1].x -= place;
+    around[2].y += place;
+    around[3].y -= place;
+    around[4].reach *= reach;
+    around[5].reach /= reach;
+    around[6].falloff = std::min(steepest, at.falloff * std::sqrt(reach));
+    around[7].falloff = std::max(shallowest, at.falloff / std::sqrt(reach));
     // a light inside the frame is an object
     std::erase_if(around, [&](const Glow& glow) {
       return std::abs(glow.x) < 0.95 * aspect_x && std::abs(glow.y) < 0.95 * aspect_y;
@@ -166,12 +175,17 @@ Fit add_glow(const Cells& cells, const Shape& shape, double aspect_x, double asp
     for (Fit& attempt : tries) {
       if (attempt.score < best.score) best = std::move(attempt);
     }
+    if (best.score < before) continue;
+    place /= 2;
+    reach = std::sqrt(reach);
   }
   return best;
 }
 
-Cells make_cells(ConstView frame, ConstView mask, const std::vector<float>& noise, double aspect_x,
-                 double aspect_y) {
+/// With `guess`, a sky of an earlier round, the median is that of the pixels over it, so that it
+/// does not matter on which side of a steep cell the stars are.
+Cells make_cells(ConstView frame, ConstView mask, ConstView guess, const std::vector<float>& noise,
+                 double aspect_x, double aspect_y) {
   const int side = std::max(
       1, (std::max(frame.width(), frame.height()) + longest_side_cells - 1) / longest_side_cells);
   std::vector<double> x, y, weight;
@@ -187,12 +201,20 @@ Cells make_cells(ConstView frame, ConstView mask, const std::vector<float>& nois
         samples.clear();
         for (int v = top; v < bottom; ++v) {
           for (int u = left; u < right; ++u) {
-            if (mask(0, v, u) > 0 && !std::isnan(frame(c, v, u))) samples.push_back(frame(c, v, u));
+            if (!(mask(0, v, u) > 0) || std::isnan(frame(c, v, u))) continue;
+            samples.push_back(frame(c, v, u) - (guess.empty() ? 0 : guess(c, v, u)));
           }
         }
         if (samples.empty()) break;
         used = samples.size();
-        medians.push_back(static_cast<double>(median_in_place(samples)) /
+        float value = median_in_place(samples);
+        if (!guess.empty()) {
+          const int x0 = (left + right - 1) / 2, x1 = (left + right) / 2;
+          const int y0 = (top + bottom - 1) / 2, y1 = (top + bottom) / 2;
+          value +=
+              0.25F * (guess(c, y0, x0) + guess(c, y0, x1) + guess(c, y1, x0) + guess(c, y1, x1));
+        }
+        medians.push_back(static_cast<double>(value) /
                           static_cast<double>(noise[static_cast<std::size_t>(c)]));
       }
       const double share = static_cast<double>(used) / (static_cast<double>(side) * side);
@@ -215,16 +237,46 @@ Cells make_cells(ConstView frame, ConstView mask, const std::vector<float>& nois
   return cells;
 }
 
-/// What is left of the cells, by a stiff spline on a grid of points. Cells further off than the
-/// tolerance hardly count, so it follows the errors of the terms from where they are small and
+/// The stiffness that the data ask for: restricted maximum likelihood of a spline whose bending is
+/// random (Wahba 1985, Ann. Stat. 13, 1378; Wood 2011, JRSS B 73, 3), of
+///
+///     (n - t) log((|y - D c|^2 + l c^T P c) / (n - t)) + log|D^T D + l P| - rank(P) log l
+///
+/// in the weighted design D, with t unpenalised terms. White noise on a plane asks for a plane.
+Eigen::VectorXd solve_smooth(const Eigen::MatrixXd& normal, const Eigen::VectorXd& right,
+                             double power, double count, const Eigen::MatrixXd& penalty,
+                             Eigen::Index rank, double stiffest, double softest) {
+  const auto size = normal.rows();
+  const double free_terms = static_cast<double>(size - rank);
+  double best = std::numeric_limits<double>::infinity();
+  Eigen::VectorXd chosen = Eigen::VectorXd::Zero(size);
+  for (double stiffness = stiffest; stiffness >= softest; stiffness /= 2) {
+    const Eigen::LDLT<Eigen::MatrixXd> system(normal + stiffness * penalty);
+    const Eigen::VectorXd solution = system.solve(right);
+    // |y - D c|^2 + l c^T P c at its minimum
+    const double misfit = std::max(1e-12 * power, power - right.dot(solution));
+    const double criterion = (count - free_terms) * std::log(misfit) +
+                             system.vectorD().array().abs().log().sum() -
+                             static_cast<double>(rank) * std::log(stiffness);
+    if (criterion < best) {
+      best = criterion;
+      chosen = solution;
+    }
+  }
+  return chosen;
+}
+
+/// The terms again, with a spline on a grid of points for what they miss. Cells further off than
+/// the tolerance hardly count, so it follows the errors of the terms from where they are small and
 /// leaves objects alone.
-SplinePoints fit_rest(const Cells& cells, const Fit& fit, SkyKind kind, double aspect_x,
+SplinePoints fit_rest(const Cells& cells, Fit& fit, SkyKind kind, double aspect_x,
                       double aspect_y) {
-  constexpr int side = 6, rounds = 12;
-  // Measured on simulated domes: stiffer leaves errors of half a sigma, softer follows nebulae.
-  const double stiffness = kind == SkyKind::bare ? 1e-4 : 0.02;
-  const double tolerance = kind == SkyKind::bare ? 8 * tolerance_sigma : tolerance_sigma;
-  constexpr int count = side * side;
+  constexpr int side = 8, rounds = 8, planes = 3;
+  constexpr Eigen::Index count = side * side;
+  // Softer than this follows nebulae; bare sky may have any shape.
+  const double softest = kind == SkyKind::bare ? 1e-6 : 3e-4;
+  const double tightest = kind == SkyKind::bare ? 1.0 : 0.3;
+  const double widest = kind == SkyKind::bare ? 1e9 : tolerance_sigma;
   SplinePoints points{Eigen::VectorXd(count), Eigen::VectorXd(count),
                       Eigen::MatrixXd::Zero(count, cells.values.cols()), 2};
   for (int k = 0; k < count; ++k) {
@@ -233,28 +285,47 @@ SplinePoints fit_rest(const Cells& cells, const Fit& fit, SkyKind kind, double a
   }
   if (cells.x.size() < 2 * count) return points;
   const SplineBasis spline(points);
-  Eigen::MatrixXd design(cells.x.size(), count);
-  Eigen::MatrixXd terms(cells.x.size(), term_count(fit.shape));
-  Eigen::VectorXd row(term_count(fit.shape));
+  // the spline has the constant and the plane already
+  const int terms = term_count(fit.shape);
+  const int own = std::min(terms, fit.shape.order == 0 ? 1 : planes), extra = terms - own;
+  Eigen::MatrixXd design(cells.x.size(), count + extra), plain(cells.x.size(), terms);
+  Eigen::VectorXd row(terms);
   for (Eigen::Index i = 0; i < cells.x.size(); ++i) {
-    design.row(i) = spline.at(0.5 * (cells.x[i] / aspect_x + 1), 0.5 * (cells.y[i] / aspect_y + 1));
     fill_terms(fit.shape, cells.x[i], cells.y[i], row);
-    terms.row(i) = row;
+    plain.row(i) = row;
+    design.row(i) << spline.at(0.5 * (cells.x[i] / aspect_x + 1),
+                               0.5 * (cells.y[i] / aspect_y + 1)),
+        row.tail(extra).transpose();
   }
+  Eigen::MatrixXd penalty = Eigen::MatrixXd::Zero(count + extra, count + extra);
+  penalty.topLeftCorner(count, count) = spline.bending;
   for (Eigen::Index c = 0; c < cells.values.cols(); ++c) {
-    const Eigen::VectorXd left = cells.values.col(c) - terms * fit.coefficients.col(c);
+    const Eigen::VectorXd values = cells.values.col(c) - plain * fit.coefficients.col(c);
+    Eigen::VectorXd misfit = values, solution;
+    double scale = values.cwiseAbs().maxCoeff() / 0.6;
     for (int round = 0; round < rounds; ++round) {
-      const Eigen::VectorXd misfit = left - design * points.values.col(c);
+      std::vector<float> sizes(static_cast<std::size_t>(misfit.size()));
+      for (std::size_t i = 0; i < sizes.size(); ++i) {
+        sizes[i] = static_cast<float>(misfit[static_cast<Eigen::Index>(i)]);
+      }
+      const double spread = static_cast<double>(robust_spread(sizes).sigma);
+      // narrows to what is left by and by
+      scale = std::clamp(std::max(0.6 * scale, 5 * spread), tightest, widest);
       Eigen::VectorXd weight(misfit.size());
       for (Eigen::Index i = 0; i < misfit.size(); ++i) {
-        weight[i] = cells.weight[i] * cost_weight(misfit[i], tolerance);
+        const double u = misfit[i] / scale;
+        weight[i] = cells.weight[i] / ((1 + u * u) * (1 + u * u));
       }
       const Eigen::MatrixXd weighted = weight.asDiagonal() * design;
-      points.values.col(c) = (design.transpose() * weighted + stiffness * spline.bending +
-                              1e-6 * Eigen::MatrixXd::Identity(count, count))
-                                 .ldlt()
-                                 .solve(weighted.transpose() * left);
+      Eigen::MatrixXd normal = design.transpose() * weighted;
+      normal.diagonal().array() += 1e-10 * normal.trace();
+      solution = solve_smooth(normal, weighted.transpose() * values,
+                              values.dot(weight.cwiseProduct(values)), weight.sum(), penalty,
+                              count - planes, 1e6, softest);
+      misfit = values - design * solution;
     }
+    points.values.col(c) = solution.head(count);
+    fit.coefficients.col(c).tail(extra) += solution.tail(extra);
   }
   return points;
 }
@@ -282,8 +353,8 @@ Image SkyStart::render(Size size, int threads) const {
   return sky;
 }
 
-SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>& noise,
-                       SkyKind kind, int threads) {
+SkyStart fit_sky_start(ConstView frame, ConstView mask, ConstView guess,
+                       const std::vector<float>& noise, SkyKind kind, int threads) {
   // What a further term must explain, as a share of the cells: less is nebula or chance.
   constexpr double gain_of_order = 0.02, gain_of_glow = 0.04;
   constexpr int most_glows = 2;
@@ -291,7 +362,7 @@ SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>
   const double longest = std::max(frame.width(), frame.height());
   start.aspect_x_ = frame.width() / longest;
   start.aspect_y_ = frame.height() / longest;
-  const Cells cells = make_cells(frame, mask, noise, start.aspect_x_, start.aspect_y_);
+  const Cells cells = make_cells(frame, mask, guess, noise, start.aspect_x_, start.aspect_y_);
   const auto count = cells.x.size();
   Fit best = fit_shape(cells, {0, {}});
   const auto take = [&best](Fit fit, double gain) {
@@ -311,8 +382,8 @@ SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>
   }
   start.order_ = best.shape.order;
   start.glows_ = best.shape.glows;
-  start.coefficients_ = best.coefficients;
   start.rest_ = fit_rest(cells, best, kind, start.aspect_x_, start.aspect_y_);
+  start.coefficients_ = best.coefficients;
   for (Eigen::Index c = 0; c < start.coefficients_.cols(); ++c) {
     start.rest_.values.col(c) *= static_cast<double>(noise[static_cast<std::size_t>(c)]);
     start.coefficients_.col(c) *= static_cast<double>(noise[static_cast<std::size_t>(c)]);

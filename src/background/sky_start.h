@@ -12,11 +12,12 @@
 
 namespace limpid::background {
 
-/// Light scattered from a place at the frame's edge or beyond: exp(-d / reach), d in units of the
-/// frame's longer side. A sum of a few is close to domes of towns and to the Moon's glow (Garstang
-/// 1989, PASP 101, 306, fig. 4: nearly exponential away from the source).
+/// Light scattered from a place at the frame's edge or beyond: (1 + (d / reach)^2)^(-falloff / 2),
+/// d in units of half the frame's longer side. Far from a town that is Walker's law, d^-2.5 (1977,
+/// PASP 89, 405); a large reach with a steep falloff is close to Garstang's (1989, PASP 101, 306)
+/// nearly exponential domes.
 struct Glow {
-  double x = 0, y = 0, reach = 1;
+  double x = 0, y = 0, reach = 1, falloff = 2.5;
 };
 
 /// Whether what the terms miss is taken for sky (`bare`) or rather for objects (`veiled`): a soft
@@ -32,7 +33,8 @@ class SkyStart {
   [[nodiscard]] const std::vector<Glow>& glows() const { return glows_; }
 
  private:
-  friend SkyStart fit_sky_start(ConstView, ConstView, const std::vector<float>&, SkyKind, int);
+  friend SkyStart fit_sky_start(ConstView, ConstView, ConstView, const std::vector<float>&, SkyKind,
+                                int);
   double aspect_x_ = 1, aspect_y_ = 1;
   int order_ = 0;
   std::vector<Glow> glows_;
@@ -42,7 +44,8 @@ class SkyStart {
 
 /// `frame`: downscaled, linear, NaN without data; `mask` (1, height, width): above 0 takes part;
 /// `noise`: of one pixel of the original frame per channel, the unit in which misfits are judged.
-SkyStart fit_sky_start(ConstView frame, ConstView mask, const std::vector<float>& noise,
-                       SkyKind kind, int threads);
+/// `guess`: the sky so far, of the frame's shape, or nothing.
+SkyStart fit_sky_start(ConstView frame, ConstView mask, ConstView guess,
+                       const std::vector<float>& noise, SkyKind kind, int threads);
 
 }  // namespace limpid::background

@@ -17,12 +17,11 @@ double basis_slope(int order, double square) {
 
 namespace {
 
-Eigen::MatrixXd make_phi(const SplinePoints& points) {
-  const int n = points.count();
-  Eigen::MatrixXd phi(n, n);
-  for (int i = 0; i < n; ++i) {
-    for (int k = 0; k < n; ++k) {
-      const double dx = points.x[i] - points.x[k], dy = points.y[i] - points.y[k];
+Eigen::MatrixXd make_phi(const SplinePoints& points, const SplinePoints& others) {
+  Eigen::MatrixXd phi(points.count(), others.count());
+  for (int i = 0; i < points.count(); ++i) {
+    for (int k = 0; k < others.count(); ++k) {
+      const double dx = points.x[i] - others.x[k], dy = points.y[i] - others.y[k];
       phi(i, k) = basis(points.order, dx * dx + dy * dy);
     }
   }
@@ -47,7 +46,7 @@ SplineBasis::SplineBasis(const SplinePoints& points)
       y(points.y),
       order(points.order) {
   const int n = points.count();
-  const Eigen::MatrixXd phi = make_phi(points);
+  const Eigen::MatrixXd phi = make_phi(points, points);
   const Eigen::MatrixXd inverse = make_system(points, phi).inverse();
   w = inverse.topLeftCorner(n, n);
   v = inverse.bottomLeftCorner(3, n);
@@ -62,7 +61,7 @@ Eigen::RowVectorXd SplineBasis::at(double u, double t) const {
   return phi * w + Eigen::RowVector3d(1, u, t) * v;
 }
 
-Spline::Spline(const SplinePoints& points) : points_(points), phi_(make_phi(points)) {
+Spline::Spline(const SplinePoints& points) : points_(points), phi_(make_phi(points, points)) {
   const int n = points.count();
   system_.compute(make_system(points, phi_));
   Eigen::MatrixXd right = Eigen::MatrixXd::Zero(n + 3, points.channels());
@@ -81,15 +80,24 @@ double Spline::at(int channel, double x, double y) const {
   return sum;
 }
 
-double Spline::bending() const {
-  return (weights_.w.transpose() * phi_ * weights_.w).trace() / points_.channels();
+double Spline::bending(const Spline* reference) const {
+  double energy = (weights_.w.transpose() * phi_ * weights_.w).trace();
+  if (reference != nullptr) {
+    const Eigen::MatrixXd& other = reference->weights_.w;
+    energy += (other.transpose() * reference->phi_ * other).trace() -
+              2 * (weights_.w.transpose() * make_phi(points_, reference->points_) * other).trace();
+  }
+  return energy / points_.channels();
 }
 
-SplinePoints Spline::gradient(WeightGradient by, double complexity) const {
+SplinePoints Spline::gradient(WeightGradient by, double complexity, const Spline* reference) const {
   const int n = points_.count(), channels = points_.channels();
   const Eigen::MatrixXd& w = weights_.w;
   const double share = complexity / channels;
   by.w += 2 * share * phi_ * w;
+  if (reference != nullptr) {
+    by.w -= 2 * share * make_phi(points_, reference->points_) * reference->weights_.w;
+  }
   Eigen::MatrixXd right(n + 3, channels);
   right << by.w, by.v;
   // The system is symmetric, so its transpose is solved by the same factors.
@@ -110,6 +118,15 @@ SplinePoints Spline::gradient(WeightGradient by, double complexity) const {
       for (int c = 0; c < channels; ++c) {
         pull += 2 * share * w(i, c) * w(k, c) - adjoint(i, c) * w(k, c) - adjoint(k, c) * w(i, c);
       }
+      result.x[i] += pull * slope * dx;
+      result.y[i] += pull * slope * dy;
+    }
+    if (reference == nullptr) continue;
+    const SplinePoints& others = reference->points_;
+    for (int k = 0; k < others.count(); ++k) {
+      const double dx = points_.x[i] - others.x[k], dy = points_.y[i] - others.y[k];
+      const double slope = 2 * basis_slope(points_.order, dx * dx + dy * dy);
+      const double pull = -2 * share * w.row(i).dot(reference->weights_.w.row(k));
       result.x[i] += pull * slope * dx;
       result.y[i] += pull * slope * dy;
     }

@@ -61,10 +61,12 @@ class Spline {
   explicit Spline(const SplinePoints& points);
   [[nodiscard]] const SplineWeights& weights() const { return weights_; }
   [[nodiscard]] double at(int channel, double x, double y) const;
-  /// Mean over the channels of w^T Phi w.
-  [[nodiscard]] double bending() const;
+  /// Mean over the channels of w^T Phi w; with a `reference` that of the difference from it, which
+  /// is a spline through both sets of points.
+  [[nodiscard]] double bending(const Spline* reference = nullptr) const;
   /// By points and values, of loss + complexity * bending: the adjoint of the system above.
-  [[nodiscard]] SplinePoints gradient(WeightGradient by_weights, double complexity) const;
+  [[nodiscard]] SplinePoints gradient(WeightGradient by_weights, double complexity,
+                                      const Spline* reference = nullptr) const;
 
  private:
   SplinePoints points_;
