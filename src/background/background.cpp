@@ -143,6 +143,25 @@ std::vector<SkyStretch> choose_stretch(const std::vector<ChannelStatistics>& sta
   return stretch;
 }
 
+/// Whether a sky is brightest inside the frame, clearly above its edges: light of the sky comes
+/// from outside, so that a soft spline has taken in an object.
+bool has_hump(const Image& sky, const std::vector<float>& noise) {
+  constexpr float clear_sigma = 0.5F;
+  for (int c = 0; c < sky.channels(); ++c) {
+    const ConstView view = sky.view().channel(c);
+    float edge = -std::numeric_limits<float>::infinity(), inside = edge;
+    for (int y = 0; y < view.height(); ++y) {
+      const auto row = view.row(0, y);
+      inside = std::max(inside, *std::ranges::max_element(row));
+      const bool outer = y == 0 || y == view.height() - 1;
+      edge = std::max({edge, row.front(), row.back()});
+      if (outer) edge = std::max(edge, *std::ranges::max_element(row));
+    }
+    if (inside > edge + clear_sigma * noise[static_cast<std::size_t>(c)]) return true;
+  }
+  return false;
+}
+
 /// Start and mask: the sky is found without the objects and the objects by the sky; a few
 /// rounds settle both. What the first soft spline leaves tells bare skies (measured on simulated
 /// frames: 0.02 to 0.04 of the noise) from those with nebulae or cirrus (0.06 and more).
@@ -154,14 +173,19 @@ void find_sky(Scene& scene, const BackgroundOptions& options) {
     const bool soft = options.auto_mask && (round == 0 || scene.bare);
     const SkyKind kind = soft ? SkyKind::bare : SkyKind::veiled;
     scene.start = fit_sky_start(scene.linear.view(), scene.mask.view(),
-                                round == 0 ? ConstView{} : scene.start.view(), scene.noise, kind,
-                                options.threads)
+                                scene.start.view().empty() ? ConstView{} : scene.start.view(),
+                                scene.noise, kind, options.threads)
                       .render(scene.linear.size(), options.threads);
     if (!options.auto_mask) return;
     Objects objects =
         find_objects(scene.linear.view(), given.view(), scene.start.view(), scene.noise);
     scene.mask = std::move(objects.mask);
-    if (round == 0) scene.bare = objects.roughness < rough;
+    if (round == 0) scene.bare = objects.roughness < rough && !has_hump(scene.start, scene.noise);
+    if (round == 0 && !scene.bare) {
+      // the soft sky has taken in part of what it should show: begin again without it
+      scene.mask = given.clone();
+      scene.start = Image();
+    }
   }
 }
 

@@ -218,7 +218,7 @@ Objects find_objects(ConstView frame, ConstView mask, ConstView sky,
   // Smaller things are looked for over their surroundings, so that an error of the sky's model does
   // not turn all of a region into a star.
   constexpr int compact_px = 2, surroundings_px = 8;
-  Objects found{copy(mask), 0, 0};
+  Objects found{.mask = copy(mask)};
   Image& result = found.mask;
   const Image over = excess(frame, sky);
   const auto remaining = [&] {

@@ -274,7 +274,7 @@ SplinePoints fit_rest(const Cells& cells, Fit& fit, SkyKind kind, double aspect_
   constexpr int side = 8, rounds = 8, planes = 3;
   constexpr Eigen::Index count = side * side;
   // Softer than this follows nebulae; bare sky may have any shape.
-  const double softest = kind == SkyKind::bare ? 1e-6 : 3e-4;
+  const double softest = kind == SkyKind::bare ? 1e-6 : 0.003;
   const double tightest = kind == SkyKind::bare ? 1.0 : 0.3;
   const double widest = kind == SkyKind::bare ? 1e9 : tolerance_sigma;
   SplinePoints points{Eigen::VectorXd(count), Eigen::VectorXd(count),
@@ -302,7 +302,8 @@ SplinePoints fit_rest(const Cells& cells, Fit& fit, SkyKind kind, double aspect_
   for (Eigen::Index c = 0; c < cells.values.cols(); ++c) {
     const Eigen::VectorXd values = cells.values.col(c) - plain * fit.coefficients.col(c);
     Eigen::VectorXd misfit = values, solution;
-    double scale = values.cwiseAbs().maxCoeff() / 0.6;
+    double scale =
+        kind == SkyKind::bare ? values.cwiseAbs().maxCoeff() / 0.6 : tolerance_sigma / 0.6;
     for (int round = 0; round < rounds; ++round) {
       std::vector<float> sizes(static_cast<std::size_t>(misfit.size()));
       for (std::size_t i = 0; i < sizes.size(); ++i) {
