@@ -72,6 +72,21 @@ double cost_weight(double misfit, double scale) {
   return side / ((1 + u) * (1 + u));
 }
 
+/// Whether a sky is brightest well inside the cells, which the centre of a galaxy is and no sky.
+bool peaks_inside(const Cells& cells, const Eigen::MatrixXd& sky) {
+  constexpr double clear_sigma = 2, rim = 0.85;
+  const double right = cells.x.cwiseAbs().maxCoeff(), top = cells.y.cwiseAbs().maxCoeff();
+  for (Eigen::Index c = 0; c < sky.cols(); ++c) {
+    double edge = -std::numeric_limits<double>::infinity(), inside = edge;
+    for (Eigen::Index i = 0; i < sky.rows(); ++i) {
+      const bool outer = std::abs(cells.x[i]) > rim * right || std::abs(cells.y[i]) > rim * top;
+      (outer ? edge : inside) = std::max(outer ? edge : inside, sky(i, c));
+    }
+    if (inside > edge + clear_sigma) return true;
+  }
+  return false;
+}
+
 /// Iteratively reweighted least squares, the tolerance narrowing from the data's whole spread
 /// (graduated non-convexity, Blake and Zisserman 1987).
 Fit fit_shape(const Cells& cells, const Shape& shape) {
@@ -111,6 +126,9 @@ Fit fit_shape(const Cells& cells, const Shape& shape) {
       total += cells.weight[i] * cost(misfit[i], tolerance_sigma);
     }
     fit.score += total / cells.weight.sum() / static_cast<double>(channels);
+  }
+  if (shape.order == 2 && peaks_inside(cells, design * fit.coefficients)) {
+    fit.score = std::numeric_limits<double>::infinity();
   }
   const auto glows = static_cast<Eigen::Index>(shape.glows.size());
   for (Eigen::Index g = terms - glows; g < terms; ++g) {
