@@ -165,16 +165,16 @@ make_slope() {  # make_slope FILE SIDE: 16-bit noise on a slope
         value = 5000 + 20 * x + 10 * y + int(200 * (rand() + rand() + rand()))
         printf "\\%03o\\%03o", int(value / 256) % 256, value % 256
       }
-    }' | while read -r -n 40000 part; do printf '%b' "$part"; done
+    }' | while read -r -n 40000 part || [ -n "$part" ]; do printf '%b' "$part"; done
     head -c $(((2880 - 2 * side * side % 2880) % 2880)) /dev/zero
   } >"$file"
 }
 
 if has_command background; then
   make_slope slope.fits 120
-  expect 0 background --json slope.fits -o even.fits --preview sky.png --model sky.fits --points sky.json
+  expect 0 background --json slope.fits -o even.fits --preview sky.png --model sky-model.fits --points sky.json
   check "background --json is one object" is_json_object out
-  check "background writes all it was asked for" test -s even.fits -a -s sky.png -a -s sky.fits -a -s sky.json
+  check "background writes all it was asked for" test -s even.fits -a -s sky.png -a -s sky-model.fits -a -s sky.json
   expect 0 background slope.fits -o again.fits --points sky.json
   check "saved points are used again" grep -q 'used as they are' err
   expect 0 background slope.fits -o divided.fits --mode divide --neutral --dither --max-iterations 20
