@@ -181,9 +181,9 @@ if has_command background; then
   expect 4 background slope.fits -o even.fits
   check "an existing output is told of in one line" one_error_line
   expect 3 background flat.fits -o none.fits
-  check "a constant frame has no sky" grep -q 'constant' err
+  check "a constant frame has no sky" grep -q 'flat.fits: .*constant' err
   expect 2 background slope.fits -o none.fits --mask flat.fits
-  check "a mask of another size is told of" grep -q 'mask has 40 x 40' err
+  check "a mask of another size is told of" grep -q 'flat.fits: a mask of 40 x 40 pixels; slope.fits has' err
   expect 3 background slope.fits -o none.fits --points flat.fits
   expect 2 background slope.fits -o none.fits --order 4
   expect 3 background missing.fits -o none.fits

@@ -20,7 +20,7 @@ struct Options {
   std::filesystem::path output, mask, model, preview, points;
   bool overwrite = false, link_channels = false, neutral = false, dithered = false, refine = false;
   std::string downscale_with = "median", mode = "subtract", init = "grid", auto_mask = "on",
-              start_values = "robust", depth = "as-input";
+              start_values = "robust", validate = "on", depth = "as-input";
   BackgroundOptions fit;
 };
 
@@ -84,6 +84,10 @@ std::vector<ControlPoint> read_points(const std::filesystem::path& path, Size fr
   return points;
 }
 
+std::string in_pixels(Size size) {
+  return std::to_string(size.width) + " x " + std::to_string(size.height) + " pixels";
+}
+
 /// Size of one step of the integers that the frame will be written as; 0 for floats.
 float output_step(const Metadata& metadata, Depth depth) {
   if (depth == Depth::u8) return 1.0F / 255;
@@ -106,10 +110,12 @@ ordered_json to_json(const Job& job, const Background& background, const RemoveR
           {"noise", shortest_all(fit.noise)},
           {"masked_share", fit.masked_share},
           {"missing_share", fit.missing_share},
+          {"sky_hidden", fit.sky_hidden},
           {"loss", fit.loss},
           {"bending", fit.bending},
           {"start_loss", fit.start_loss},
           {"start", fit.start},
+          {"start_kept", fit.start_kept},
           {"iterations", fit.iterations},
           {"downscale", fit.downscale},
           {"control_points", points_json(background)},
@@ -137,6 +143,17 @@ std::string in_words(const Job& job, const Background& background, const RemoveR
   return words;
 }
 
+/// Calls `body`; what it cannot do is told with the file at fault.
+template <typename Body>
+auto naming(const std::filesystem::path& path, const Body& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(error.kind(), path.string() + ": " + error.what());
+  }
+}
+
 void write_picture(const std::filesystem::path& path, Image picture, bool overwrite) {
   write_frame(path, Frame{std::move(picture), {}}, {.depth = Depth::u8, .overwrite = overwrite});
 }
@@ -154,6 +171,11 @@ Result remove_sky(const Job& job, const Options& options, const std::optional<Im
   for (const std::string& note : frame.metadata.notes) progress.say(note);
   BackgroundOptions fit = options.fit;
   if (mask) fit.mask = mask->view();
+  if (mask && mask->size() != frame.image.size()) {
+    throw Error(ErrorKind::usage, options.mask.string() + ": a mask of " + in_pixels(mask->size()) +
+                                      "; " + job.input.string() + " has " +
+                                      in_pixels(frame.image.size()));
+  }
   const bool reuse = !options.points.empty() && std::filesystem::exists(options.points);
   if (reuse) {
     fit.points = read_points(options.points, frame.image.size(), fit.order);
@@ -161,16 +183,19 @@ Result remove_sky(const Job& job, const Options& options, const std::optional<Im
     progress.say(options.points.string() + ": " + std::to_string(fit.points.size()) +
                  " control points " + (options.refine ? "to start from" : "used as they are"));
   }
-  const Background background = fit_background(frame.image.view(), fit, progress.part(0.1, 0.8));
+  const Background background = naming(
+      job.input, [&] { return fit_background(frame.image.view(), fit, progress.part(0.1, 0.8)); });
   for (const std::string& note : background.report().notes) progress.say(note);
   // Before the frame is changed: what can fail should fail now.
   if (!options.preview.empty())
     write_picture(options.preview, background.preview(), options.overwrite);
-  const RemoveReport removed = remove_background(
-      frame.image.view(), background,
-      {.mode = options.mode == "divide" ? BackgroundMode::divide : BackgroundMode::subtract,
-       .neutral = options.neutral,
-       .threads = common.threads()});
+  const BackgroundMode mode =
+      options.mode == "divide" ? BackgroundMode::divide : BackgroundMode::subtract;
+  const RemoveReport removed = naming(job.input, [&] {
+    return remove_background(
+        frame.image.view(), background,
+        {.mode = mode, .neutral = options.neutral, .threads = common.threads()});
+  });
   if (options.dithered) {
     const float step = output_step(frame.metadata, writing.depth);
     if (step > 0)
@@ -224,6 +249,8 @@ void add_background(CLI::App& app, const Common& common) {
       .choice("--init", o.init, {"grid", "random"}, "where the control points start")
       .choice("--start-values", o.start_values, {"robust", "pixels"},
               "values of the control points: a robust low-order sky, or the pixels there")
+      .choice("--validate", o.validate, {"on", "off"},
+              "keep the robust start unless pixels that the fit has not seen ask for more")
       .option("--starts", o.fit.starts, {1, 100}, "starts that are tried; the best goes on")
       .option("--seed", o.fit.seed, {0, 1e15}, "of random places and dithering")
       .flag("--link-channels", o.link_channels, "one surface for all channels")
@@ -245,6 +272,7 @@ void add_background(CLI::App& app, const Common& common) {
     chosen.fit.layout = chosen.init == "random" ? PointLayout::random : PointLayout::grid;
     chosen.fit.auto_mask = chosen.auto_mask == "on";
     chosen.fit.robust_start = chosen.start_values == "robust";
+    chosen.fit.validate = chosen.validate == "on";
     chosen.fit.link_channels = chosen.link_channels;
     chosen.fit.threads = common.threads();
     const bool writes_points = !chosen.points.empty() && !std::filesystem::exists(chosen.points);

@@ -37,6 +37,7 @@ struct BackgroundOptions {
   std::uint64_t seed = 0;
   int starts = 3;              ///< tried for a tenth of the iterations; the best goes on
   bool robust_start = true;    ///< values from a robust low-order fit; else from the pixels
+  bool validate = true;        ///< a robust start is kept unless left-out pixels say otherwise
   bool auto_mask = true;       ///< stars, nebulae and galaxies are left out
   bool link_channels = false;  ///< one surface for all channels, in stretched units
   ConstView mask = {};         ///< (1, height, width) of the frame: 1 is sky, 0 is left out
@@ -58,10 +59,12 @@ struct BackgroundReport {
   double start_loss = 0;     ///< before the first iteration
   int iterations = 0;        ///< of all stages, the chosen start's
   int start = 0;             ///< which of the starts was best
+  bool start_kept = false;   ///< the model is the robust start, see BackgroundOptions::validate
   std::vector<float> curve;  ///< loss (with bending) per iteration
   int downscale = 0;         ///< the factor really used
   double masked_share = 0;   ///< of the pixels with data
   double missing_share = 0;  ///< zero, NaN, border
+  bool sky_hidden = false;   ///< nebulae nearly everywhere: the model is a plane at most
   std::vector<float> level;  ///< median of the model per channel, in the frame's units
   std::vector<float> range;  ///< largest minus smallest value of the model per channel
   std::vector<float> noise;  ///< of the frame's sky per channel, one pixel

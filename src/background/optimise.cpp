@@ -53,8 +53,13 @@ Descent descend(const Loss& loss, SplinePoints start, const AdamOptions& options
       if (since == 0) best = objective;
       return since;
     };
-    if (waits(stop, stop_delta, since_stop) >= stop_patience) break;
-    if (waits(plateau, plateau_delta, since_plateau) >= plateau_patience) {
+    if (options.settle) {
+      constexpr double last_share = 0.01;
+      const double done = static_cast<double>(iteration) / options.iterations;
+      result.learning_rate = options.learning_rate * std::pow(last_share, done);
+    } else if (waits(stop, stop_delta, since_stop) >= stop_patience) {
+      break;
+    } else if (waits(plateau, plateau_delta, since_plateau) >= plateau_patience) {
       since_plateau = 0;
       result.learning_rate =
           std::min(result.learning_rate, std::max(lowest_rate, result.learning_rate / 2));

@@ -13,10 +13,12 @@ struct AdamOptions {
   double complexity = 0;
   int iterations = 1000;
   const Spline* reference = nullptr;  ///< bending is that away from it
+  bool settle = false;  ///< the rate falls steadily to a hundredth, and there is no early stop
 };
 
-/// The settings of the source (Keras' callbacks): the rate halves when the loss has not fallen by
-/// 1e-4 for 50 iterations, down to 1e-4; the end comes when it has not fallen by 5e-5 for 100.
+/// But for `settle`, the settings of the source (Keras' callbacks): the rate halves when the loss
+/// has not fallen by 1e-4 for 50 iterations, down to 1e-4; the end comes when it has not fallen by
+/// 5e-5 for 100.
 struct Descent {
   SplinePoints points;       ///< the best that were seen
   double objective = 0;      ///< their loss + complexity * bending

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <optional>
 
 #include "background/lattice.h"
 #include "core/parallel.h"
@@ -136,6 +137,52 @@ Fit fit_shape(const Cells& cells, const Shape& shape) {
     if (fit.coefficients.row(g).sum() < 0) fit.score = std::numeric_limits<double>::infinity();
   }
   return fit;
+}
+
+/// A plane below which lies a twentieth of the cells: quantile regression (Koenker and Bassett
+/// 1978, Econometrica 46, 33) by reweighted least squares. A constant where the plane explains
+/// little more, for then nothing says that the sky slopes.
+Fit fit_below(const Cells& cells) {
+  constexpr double share_below = 0.05, gain_of_plane = 0.1;
+  constexpr int rounds = 60;
+  const auto channels = cells.values.cols(), count = cells.x.size();
+  const auto fit_order = [&](int order) {
+    const Shape shape{order, {}};
+    const int terms = term_count(shape);
+    Fit fit{shape, Eigen::MatrixXd::Zero(terms, channels), 0};
+    Eigen::MatrixXd design(count, terms);
+    Eigen::VectorXd row(terms);
+    for (Eigen::Index i = 0; i < count; ++i) {
+      fill_terms(shape, cells.x[i], cells.y[i], row);
+      design.row(i) = row;
+    }
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      const auto values = cells.values.col(c);
+      Eigen::VectorXd weight = cells.weight, misfit;
+      const double scale = values.maxCoeff() - values.minCoeff();
+      for (int round = 0; round < rounds; ++round) {
+        const Eigen::MatrixXd weighted = weight.asDiagonal() * design;
+        Eigen::MatrixXd normal = design.transpose() * weighted;
+        normal.diagonal().array() += 1e-9 * normal.trace();
+        fit.coefficients.col(c) = normal.ldlt().solve(weighted.transpose() * values);
+        misfit = values - design * fit.coefficients.col(c);
+        // the kink at zero is rounded off less and less
+        const double least = std::max(1e-3 * tolerance_sigma, scale * std::pow(0.8, round));
+        for (Eigen::Index i = 0; i < count; ++i) {
+          weight[i] = cells.weight[i] * (misfit[i] > 0 ? share_below : 1 - share_below) /
+                      std::max(least, std::abs(misfit[i]));
+        }
+      }
+      for (Eigen::Index i = 0; i < count; ++i) {
+        fit.score += cells.weight[i] * misfit[i] * (misfit[i] > 0 ? share_below : share_below - 1);
+      }
+    }
+    return fit;
+  };
+  Fit flat = fit_order(0);
+  if (count < 9) return flat;
+  Fit plane = fit_order(1);
+  return plane.score < (1 - gain_of_plane) * flat.score ? plane : flat;
 }
 
 /// The best single glow to add: a ring of places at the frame's edge and one beyond it, three
@@ -353,14 +400,16 @@ SplinePoints fit_rest(const Cells& cells, Fit& fit, SkyKind kind, double aspect_
 
 Image SkyStart::render(Size size, int threads) const {
   const Shape shape{order_, glows_};
-  const Spline rest(rest_);
+  std::optional<Spline> rest;
+  if (rest_.count() > 0) rest.emplace(rest_);
   const auto at = [&](double x, double y, std::span<float> values) {
     const double u = (x + 0.5) / size.width, v = (y + 0.5) / size.height;
     Eigen::VectorXd terms(term_count(shape));
     fill_terms(shape, aspect_x_ * (2 * u - 1), aspect_y_ * (2 * v - 1), terms);
     for (std::size_t c = 0; c < values.size(); ++c) {
-      values[c] = static_cast<float>(terms.dot(coefficients_.col(static_cast<Eigen::Index>(c))) +
-                                     rest.at(static_cast<int>(c), u, v));
+      const double bent = rest ? rest->at(static_cast<int>(c), u, v) : 0;
+      values[c] =
+          static_cast<float>(terms.dot(coefficients_.col(static_cast<Eigen::Index>(c))) + bent);
     }
   };
   const int channels = static_cast<int>(coefficients_.cols());
@@ -383,12 +432,13 @@ SkyStart fit_sky_start(ConstView frame, ConstView mask, ConstView guess,
   start.aspect_y_ = frame.height() / longest;
   const Cells cells = make_cells(frame, mask, guess, noise, start.aspect_x_, start.aspect_y_);
   const auto count = cells.x.size();
-  Fit best = fit_shape(cells, {0, {}});
+  Fit best = kind == SkyKind::hidden ? fit_below(cells) : fit_shape(cells, {0, {}});
   const auto take = [&best](Fit fit, double gain) {
     if (fit.score < best.score - gain) best = std::move(fit);
   };
-  if (count >= 9) take(fit_shape(cells, {1, {}}), gain_of_order);
-  if (count >= 24) {
+  const bool seen = kind != SkyKind::hidden;
+  if (seen && count >= 9) take(fit_shape(cells, {1, {}}), gain_of_order);
+  if (seen && count >= 24) {
     for (int glow = 0; glow < most_glows; ++glow) {
       const Shape before = best.shape;
       const int order = std::max(1, before.order);
@@ -401,7 +451,9 @@ SkyStart fit_sky_start(ConstView frame, ConstView mask, ConstView guess,
   }
   start.order_ = best.shape.order;
   start.glows_ = best.shape.glows;
-  start.rest_ = fit_rest(cells, best, kind, start.aspect_x_, start.aspect_y_);
+  start.rest_ = seen ? fit_rest(cells, best, kind, start.aspect_x_, start.aspect_y_)
+                     : SplinePoints{Eigen::VectorXd(0), Eigen::VectorXd(0),
+                                    Eigen::MatrixXd(0, cells.values.cols()), 2};
   start.coefficients_ = best.coefficients;
   for (Eigen::Index c = 0; c < start.coefficients_.cols(); ++c) {
     start.rest_.values.col(c) *= static_cast<double>(noise[static_cast<std::size_t>(c)]);

@@ -21,8 +21,9 @@ struct Glow {
 };
 
 /// Whether what the terms miss is taken for sky (`bare`) or rather for objects (`veiled`): a soft
-/// spline follows it, or a stiff one that leaves alone what stands out.
-enum class SkyKind { bare, veiled };
+/// spline follows it, or a stiff one that leaves alone what stands out. A `hidden` sky, which is
+/// seen nowhere for sure, is a plane under the darkest parts: light only adds.
+enum class SkyKind { bare, veiled, hidden };
 
 /// c . (1, x, y, x^2, xy, y^2, glows) per channel; x, y in [-1, 1] over the longer side.
 class SkyStart {

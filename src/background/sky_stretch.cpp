@@ -12,6 +12,14 @@ float stretched(const SkyStretch& stretch, float pixel) {
   return (1 - m) * x / ((1 - stretch_ratio * m) * x + (stretch_ratio - 1) * m);
 }
 
+float stretched_open(const SkyStretch& stretch, float value) {
+  const float x = (value - stretch.pedestal) / stretch.white, m = stretch.median;
+  const float end_slope = (1 - m) / ((stretch_ratio - 1) * m);
+  if (x < 0) return end_slope * x;
+  if (x > 1) return 1 + (x - 1) / end_slope;
+  return stretched(stretch, value);
+}
+
 float unstretched(const SkyStretch& stretch, float value) {
   const float m = stretch.median;
   const float inside = std::clamp(value, 0.0F, 1.0F);

@@ -11,6 +11,8 @@ inline constexpr float stretch_ratio = 4;
 /// The median m is kept inside these, where the transfer is far from its poles.
 inline constexpr float smallest_median = 0.02F, largest_median = 0.9F;
 
+/// The inverse of `unstretched` everywhere, for surfaces; not clipped.
+float stretched_open(const SkyStretch& stretch, float value);
 /// Of a pixel; clipped to [0, 1]. NaN stays.
 float stretched(const SkyStretch& stretch, float pixel);
 /// The inverse; outside [0, 1] it goes on straight, so that it has no poles.
