@@ -549,8 +549,11 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   AdamOptions stage = base;
   stage.reference = fitted.reference ? &*fitted.reference : nullptr;
   for (std::size_t i = 0; i < stages.size() && iterations > 0; ++i) {
-    if (i + 1 == stages.size() && first && options.validate &&
-        !explains_more(scene, *first, fitted.points, clear)) {
+    const bool judged = first && options.validate && i > 0;
+    // before the costly stages only what is clearly worse gives up; before the last one must be
+    // clearly better
+    if (judged && (i + 1 == stages.size() ? !explains_more(scene, *first, fitted.points, clear)
+                                          : explains_more(scene, fitted.points, *first, clear))) {
       fitted.points = *first;
       fitted.reference.emplace(*first);
       fitted.start = 0;

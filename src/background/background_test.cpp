@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <map>
 
 #include <gtest/gtest.h>
 
@@ -295,6 +296,47 @@ TEST(Dither, KeepsTheMeanOfASlowGradient) {
         sum += std::round(static_cast<double>(frame.view()(0, y, x) / step));
     }
     EXPECT_NEAR(sum / 4096, 127.5 + (left + 31.5) / 4096, 5 * 0.5 / 64);
+  }
+}
+
+TEST(Dither, LeavesNoBandsAndNoCombInSixteenBits) {
+  // a sky of 40 steps over the frame, twice rounded: as a camera's integers, then after half of its
+  // slope is taken out
+  const int width = 4000, height = 50;
+  const float step = 1.0F / 65535;
+  const auto slope = [=](int x) { return 40 * step * static_cast<float>(x) / width; };
+  Image frame(1, {width, height});
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      const float seen = std::round((0.1F + slope(x)) / step) * step;
+      frame.view()(0, y, x) = seen - 0.5F * slope(x);
+    }
+  }
+  const auto longest_run = [&] {
+    int longest = 0, run = 1;
+    for (int x = 1; x < width; ++x) {
+      const auto level = [&](int at) { return std::lround(frame.view()(0, 7, at) / step); };
+      run = level(x) == level(x - 1) ? run + 1 : 1;
+      longest = std::max(longest, run);
+    }
+    return longest;
+  };
+  EXPECT_GE(longest_run(), 50);  // the bands
+  dither(frame.view(), step, 3);
+  // the longest of 4000 tosses of a coin whose sides are at most nine times as likely
+  EXPECT_LT(longest_run(), 130);
+  std::map<long, int> counts;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      ++counts[std::lround(frame.view()(0, y, x) / step)];
+    }
+  }
+  // 20 steps are left, none of them empty or twice its neighbour as in a comb
+  ASSERT_GE(counts.size(), 20U);
+  const long first = counts.begin()->first, last = counts.rbegin()->first;
+  for (long level = first + 2; level < last - 2; ++level) {
+    EXPECT_GT(counts[level], 0.6 * counts[level + 1]) << level;
+    EXPECT_LT(counts[level], 1.6 * counts[level + 1]) << level;
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "core/parallel.h"
 
@@ -11,9 +12,9 @@ namespace limpid::background {
 namespace {
 
 constexpr std::size_t lanes = 8;
-constexpr std::size_t tile = 16;  // vectors whose phi stays in the first-level cache
-constexpr std::size_t block =
-    32 * tile;  // vectors per task; sums are kept in single precision there
+constexpr std::size_t tile = 16;          // vectors whose phi stays in the first-level cache
+constexpr std::size_t block = 32 * tile;  // vectors per task
+using Doubles = double __attribute__((vector_size(lanes * sizeof(double))));
 using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
 using Integers = std::int32_t __attribute__((vector_size(lanes * sizeof(float))));
 
@@ -26,7 +27,8 @@ Vector load(const float* from) {
 Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 Vector absolute(Vector v) { return v < 0 ? -v : v; }
 
-double sum(Vector v) {
+template <typename V>
+double sum(const V& v) {
   double total = 0;
   for (std::size_t i = 0; i < lanes; ++i) total += static_cast<double>(v[i]);
   return total;
@@ -56,30 +58,32 @@ Vector square_root(Vector value) {
   return value;
 }
 
-/// phi' by the squared distance; phi = square (scale phi' - offset).
+/// By the squared distance: phi' = factor * slope, phi = square (slope - offset). No constant that
+/// single precision rounds: that error, too, would be common to all pixels.
 template <int Order>
 struct Basis {
-  static constexpr float scale = Order == 2 ? 1.0F : 2.0F / 3.0F;
+  static constexpr float factor = Order == 2 ? 1.0F : 1.5F;
   static constexpr float offset = Order == 2 ? 0.5F : 0.0F;
   static Vector slope(Vector square) {
     if constexpr (Order == 2)
       return 0.5F * logarithm(square) + 0.5F;
     else
-      return 1.5F * square_root(square);
+      return square_root(square);
   }
-  static Vector value(Vector square, Vector slope) { return square * (scale * slope - offset); }
+  static Vector value(Vector square, Vector slope) { return square * (slope - offset); }
 };
 
-/// The surface in single precision, one row per point: x, y, w of each channel.
+/// The surface in single precision, one row per point: x, y, w of each channel, and what rounding
+/// took from each w. That is common to all pixels, and 1 / (0.001 + |r|) magnifies it.
 struct Coefficients {
-  std::vector<std::array<float, 2 + most_channels>> points;
-  std::array<std::array<float, most_channels>, 3> affine{};
+  std::vector<std::array<float, 2 + 2 * most_channels>> points;
+  std::array<std::array<float, most_channels>, 3> affine{}, affine_rest{};
 };
 
 /// Of one block: what the loss and each coefficient of the surface receive.
 struct Sums {
   double loss = 0;
-  std::vector<std::array<Vector, 2 + most_channels>> points;
+  std::vector<std::array<Doubles, 2 + most_channels>> points;
   std::array<std::array<double, most_channels>, 3> affine{};
 };
 
@@ -100,9 +104,11 @@ class Kernel {
     for (std::size_t v = 0; v < count; ++v) {
       const std::size_t at = v * lanes;
       const Vector px = load(x + at), py = load(y + at);
-      std::array<Vector, Surfaces> b;
+      std::array<Vector, Surfaces> b, rest;
       for (std::size_t s = 0; s < Surfaces; ++s) {
         b[s] = surface_.affine[0][s] + surface_.affine[1][s] * px + surface_.affine[2][s] * py;
+        rest[s] = surface_.affine_rest[0][s] + surface_.affine_rest[1][s] * px +
+                  surface_.affine_rest[2][s] * py;
       }
       Vector* slope = slopes_.data() + v;
       for (const auto& point : surface_.points) {
@@ -111,9 +117,13 @@ class Kernel {
             maximum(dx * dx + dy * dy, Vector{} + static_cast<float>(smallest_square));
         *slope = Basis<Order>::slope(square);
         const Vector phi = Basis<Order>::value(square, *slope);
-        for (std::size_t s = 0; s < Surfaces; ++s) b[s] += point[2 + s] * phi;
+        for (std::size_t s = 0; s < Surfaces; ++s) {
+          b[s] += point[2 + s] * phi;
+          rest[s] += point[2 + most_channels + s] * phi;
+        }
         slope += tile;
       }
+      for (std::size_t s = 0; s < Surfaces; ++s) b[s] += rest[s];
       std::array<Vector, most_channels> pixel;
       for (std::size_t c = 0; c < channels_; ++c) pixel[c] = load(values[c] + at);
       judge(b, pixel, load(mask + at), load(share + at), v);
@@ -127,7 +137,9 @@ class Kernel {
     const Vector* slope = slopes_.data();
     for (std::size_t k = 0; k < surface_.points.size(); ++k, slope += tile) {
       const auto& point = surface_.points[k];
-      std::array<Vector, 2 + Surfaces> total{};
+      // the weights of r^3 follow from small differences of large sums
+      using Total = std::conditional_t<Order == 3, Doubles, Vector>;
+      std::array<Total, 2 + Surfaces> total{};
       for (std::size_t v = 0; v < count; ++v) {
         const Vector dx = load(x + v * lanes) - point[0], dy = load(y + v * lanes) - point[1];
         const Vector square =
@@ -136,14 +148,17 @@ class Kernel {
         Vector pull{};
         for (std::size_t s = 0; s < Surfaces; ++s) {
           const Vector g = by_surface_[s][v];
-          total[2 + s] += g * phi;
+          total[2 + s] += __builtin_convertvector(g, Total) * __builtin_convertvector(phi, Total);
           pull += g * point[2 + s];
         }
-        pull *= slope[v];
-        total[0] -= pull * dx;
-        total[1] -= pull * dy;
+        pull *= Basis<Order>::factor * slope[v];
+        const Total wide = __builtin_convertvector(pull, Total);
+        total[0] -= wide * __builtin_convertvector(dx, Total);
+        total[1] -= wide * __builtin_convertvector(dy, Total);
       }
-      for (std::size_t i = 0; i < 2 + Surfaces; ++i) sums_.points[k][i] += total[i];
+      for (std::size_t i = 0; i < 2 + Surfaces; ++i) {
+        sums_.points[k][i] += __builtin_convertvector(total[i], Doubles);
+      }
     }
   }
 
@@ -248,13 +263,17 @@ LossValue Loss::operator()(const SplinePoints& points, const SplineWeights& weig
     const auto row = static_cast<Eigen::Index>(k);
     surface.points[k] = {static_cast<float>(points.x[row]), static_cast<float>(points.y[row])};
     for (std::size_t s = 0; s < surfaces; ++s) {
-      surface.points[k][2 + s] = static_cast<float>(weights.w(row, static_cast<Eigen::Index>(s)));
+      const double w = weights.w(row, static_cast<Eigen::Index>(s));
+      surface.points[k][2 + s] = static_cast<float>(w);
+      surface.points[k][2 + most_channels + s] =
+          static_cast<float>(w - static_cast<double>(surface.points[k][2 + s]));
     }
   }
   for (std::size_t i = 0; i < 3; ++i) {
     for (std::size_t s = 0; s < surfaces; ++s) {
-      surface.affine[i][s] =
-          static_cast<float>(weights.v(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(s)));
+      const double v = weights.v(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(s));
+      surface.affine[i][s] = static_cast<float>(v);
+      surface.affine_rest[i][s] = static_cast<float>(v - static_cast<double>(surface.affine[i][s]));
     }
   }
   const auto kernel = surfaces == 3 ? (points.order == 2 ? run_kernel<2, 3> : run_kernel<3, 3>)

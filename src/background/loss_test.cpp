@@ -16,10 +16,10 @@ struct Problem {
 };
 
 /// A bent spline, in one corner below zero, and pixels on both sides of it, so that every branch of
-/// the loss is taken. None is nearer than 0.02: at |r| = 0 the loss
+/// the loss is taken. None is nearer than 0.03: at |r| = 0 the loss
 /// has a kink, and beside it the derivative, 1 / (0.001 + |r|), magnifies single precision.
 Problem make_problem(int channels, int order, int surfaces) {
-  const Size size{120, 80};
+  const Size size{160, 120};
   Problem problem{Image(channels, size), Image(1, size, 1), {}};
   std::mt19937 random(3);
   std::normal_distribution<float> noise(0, 0.03F);
@@ -43,8 +43,8 @@ Problem make_problem(int channels, int order, int surfaces) {
       for (int x = 0; x < size.width; ++x) {
         const float away = noise(random);
         problem.frame.view()(c, y, x) =
-            static_cast<float>(spline.at(surfaces == 1 ? 0 : c, x / 120.0, y / 80.0)) + away +
-            std::copysign(0.02F, away);
+            static_cast<float>(spline.at(surfaces == 1 ? 0 : c, x / 160.0, y / 120.0)) + away +
+            std::copysign(0.03F, away);
       }
     }
   }
@@ -106,7 +106,7 @@ TEST_P(LossOf, AgreesWithTheFormulaAndItsFiniteDifferences) {
 
   const SplinePoints gradient = spline.gradient(value.gradient, complexity, &reference);
   const auto difference = [&](const auto& nudge) {
-    constexpr double step = 1e-7;
+    constexpr double step = 1e-6;
     SplinePoints up = p.points, down = p.points;
     nudge(up, step);
     nudge(down, -step);
@@ -127,8 +127,8 @@ TEST_P(LossOf, AgreesWithTheFormulaAndItsFiniteDifferences) {
               gradient.values(k, s));
     }
   }
-  // Rounding of the weights to single precision is common to all pixels; measured 0.5e-6 to 2.0e-6.
-  EXPECT_LT(std::sqrt(wrong / length), 2.5e-6);
+  // measured 0.15e-6 to 0.36e-6, with r^3 1.07e-6, whose weights are small differences
+  EXPECT_LT(std::sqrt(wrong / length), order == 2 ? 1e-6 : 1.2e-6);
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, LossOf,
                          testing::Values(std::array{1, 2, 1}, std::array{3, 2, 3},
@@ -150,8 +150,8 @@ TEST(Loss, IsTheSameToTheLastBitWithAnyNumberOfThreads) {
 
 TEST(Pixels, LeavesOutWhatIsMaskedOrMissing) {
   const Problem p = make_problem(3, 2, 3);
-  EXPECT_EQ(Pixels(p.frame.view(), p.mask.view(), 1).count(), 120U * 80U - 2U);
-  EXPECT_EQ(Pixels(p.frame.view(), p.mask.view(), 4).count(), 30U * 20U);
+  EXPECT_EQ(Pixels(p.frame.view(), p.mask.view(), 1).count(), 160U * 120U - 2U);
+  EXPECT_EQ(Pixels(p.frame.view(), p.mask.view(), 4).count(), 40U * 30U);
 }
 
 TEST(Spline, BendsAwayFromAReferenceByTheEnergyOfTheDifference) {
