@@ -605,7 +605,7 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
   report.sky_hidden = scene.hidden;
   if (scene.hidden) {
     report.notes.push_back(
-        "sky and nebula cannot be told apart in this frame: only a plane under its darkest parts "
+        "sky and nebula cannot be told apart in this frame: at most a plane under its darkest parts "
         "is taken out; mark the sky with --mask for more");
   }
   Fitted fitted = optimise(scene, options, progress.part(0.3, 0.9));
