@@ -209,6 +209,10 @@ void find_sky(Scene& scene, const BackgroundOptions& options) {
       scene.start = Image();
     }
   }
+  // a user who leaves out most of the frame has said where the sky is
+  const double marked = static_cast<double>(count_above_zero(given)) /
+                        (static_cast<double>(given.size().pixels()) * (1 - scene.missing_share));
+  if (!options.mask.empty() && marked < 0.5) return;
   scene.hidden = missed_share(scene) > most_missed || has_hump(scene.start, scene.noise);
   if (!scene.hidden) return;
   scene.bare = false;
@@ -605,7 +609,8 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
   report.sky_hidden = scene.hidden;
   if (scene.hidden) {
     report.notes.push_back(
-        "sky and nebula cannot be told apart in this frame: at most a plane under its darkest parts "
+        "sky and nebula cannot be told apart in this frame: at most a plane under its darkest "
+        "parts "
         "is taken out; mark the sky with --mask for more");
   }
   Fitted fitted = optimise(scene, options, progress.part(0.3, 0.9));
