@@ -156,6 +156,50 @@ if has_command measure; then
   expect 3 measure missing.fits
 fi
 
+make_slope() {  # make_slope FILE SIDE: 16-bit noise on a slope
+  local file=$1 side=$2
+  {
+    card "SIMPLE  =                    T"
+    card "BITPIX  =                   16"
+    card "NAXIS   =                    2"
+    card "NAXIS1  =                 $(printf '%4d' "$side")"
+    card "NAXIS2  =                 $(printf '%4d' "$side")"
+    card "BZERO   =                32768"
+    card "END"
+    printf '%*s' $((2880 - 7 * 80)) ''
+    LC_ALL=C awk -v side="$side" 'BEGIN {
+      srand(1)
+      for (y = 0; y < side; ++y) for (x = 0; x < side; ++x) {
+        value = 5000 + 20 * x + 10 * y + int(200 * (rand() + rand() + rand()))
+        printf "\\%03o\\%03o", int(value / 256) % 256, value % 256
+      }
+    }' | while read -r -n 40000 part || [ -n "$part" ]; do printf '%b' "$part"; done
+    head -c $(((2880 - 2 * side * side % 2880) % 2880)) /dev/zero
+  } >"$file"
+}
+
+if has_command background; then
+  make_slope slope.fits 120
+  expect 0 background --json slope.fits -o even.fits --preview sky.png --model sky-model.fits --points sky.json
+  check "background --json is one object" is_json_object out
+  check "background writes all it was asked for" test -s even.fits -a -s sky.png -a -s sky-model.fits -a -s sky.json
+  expect 0 background slope.fits -o again.fits --points sky.json
+  check "saved points are used again" grep -q 'used as they are' err
+  expect 0 background slope.fits -o divided.fits --mode divide --neutral --dither --max-iterations 20
+  expect 4 background slope.fits -o even.fits
+  check "an existing output is told of in one line" one_error_line
+  expect 3 background flat.fits -o none.fits
+  check "a constant frame has no sky" grep -q 'flat.fits: .*constant' err
+  expect 2 background slope.fits -o none.fits --mask flat.fits
+  check "a mask of another size is told of" grep -q 'flat.fits: a mask of 40 x 40 pixels; slope.fits has' err
+  expect 3 background slope.fits -o none.fits --points flat.fits
+  expect 2 background slope.fits -o none.fits --order 4
+  expect 3 background missing.fits -o none.fits
+  check "no output after an error" test ! -e none.fits
+  expect 3 background slope.fits missing.fits flat.fits -o evened/
+  check "the good frame of a batch is done" test -s evened/slope.fits
+fi
+
 if has_command deconvolve; then
   expect 6 deconvolve flat.fits -o sharp.fits --psf 3 --ai nonsense.fits
   check "bad weights are told of in one line" one_error_line

@@ -242,6 +242,7 @@ class CallForSchema : public CLI::Success {
       : CLI::Success("CallForSchema", schema, CLI::ExitCodes::Success) {}
 };
 
+void add_background(CLI::App& app, const Common& common);
 void add_convert(CLI::App& app, const Common& common);
 void add_corpus(CLI::App& app, const Common& common);
 void add_deconvolve(CLI::App& app, const Common& common);

@@ -1,0 +1,22 @@
+// A smooth surface known at few places, and at all others by cubic convolution.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include <limpid/image.h>
+
+namespace limpid::background {
+
+/// Pixels between nodes.
+inline constexpr int node_px = 8;
+
+/// Values of a surface at every node_px-th pixel of a frame, from one node before its first pixel
+/// to two behind its last; `at` fills the values of all channels at a place in pixels.
+Image make_nodes(int channels, Size frame,
+                 const std::function<void(double x, double y, std::span<float> values)>& at,
+                 int threads);
+/// One row of the surface: cubic convolution (Keys 1981, IEEE ASSP 29, 1153), exact for parabolas.
+void fill_from_nodes(ConstView nodes, int channel, int y, std::span<float> row);
+
+}  // namespace limpid::background
