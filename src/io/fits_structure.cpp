@@ -24,8 +24,23 @@ bool shapes_the_hdu(std::string_view keyword) {
          keyword.starts_with("ZTILE");
 }
 
+/// CFITSIO 4.2 reads these as whole numbers and, where they are none, copies thirty characters of the
+/// value behind a message that leaves room for 29: the program ends.
+bool breaks_cfitsio(const HeaderCard& parsed) {
+  constexpr std::size_t harmless = 25;
+  constexpr std::array<std::string_view, 5> words{"ZBITPIX", "ZBLANK", "BLANK", "ZDITHER0", "THEAP"};
+  constexpr std::array<std::string_view, 3> numbered{"ZVAL", "TNULL", "TBCOL"};
+  const std::string_view keyword = parsed.keyword;
+  const bool whole_number = std::ranges::find(words, keyword) != words.end() ||
+                            std::ranges::any_of(numbered, [&](std::string_view start) {
+                              return keyword.starts_with(start);
+                            });
+  return whole_number && parsed.value.size() > harmless;
+}
+
 /// The message when the value is none, else empty. The first of several cards counts.
 std::string take_number(const HeaderCard& parsed, Numbers& numbers) {
+  if (breaks_cfitsio(parsed)) return parsed.keyword + " is not a whole number";
   if (!shapes_the_hdu(parsed.keyword)) return {};
   long long value = 0;
   const char* end = parsed.value.data() + parsed.value.size();

@@ -235,6 +235,18 @@ TEST(Fits, TilesWithoutASideAreRefused) {
   refusal(folder / "b.fits");
 }
 
+// found by fuzzing: CFITSIO writes the value behind its message, one byte past the end
+TEST(Fits, LongWordsInPlaceOfNumbersAreRefused) {
+  const TemporaryFolder folder;
+  write_frame(folder / "a.fits", {ramp(1, {64, 64}), {}}, {.compression = Compression::zlib});
+  std::string bytes = read_text(folder / "a.fits");
+  const std::size_t place = bytes.find("ZBITPIX =");
+  ASSERT_NE(place, std::string::npos);
+  bytes.replace(place + 10, 70, std::string(70, 'x'));
+  write_text(folder / "b.fits", bytes);
+  refusal(folder / "b.fits");
+}
+
 TEST(Fits, RiceCodesThatRunOutAreRefused) {
   const TemporaryFolder folder;
   Frame frame{ramp(1, {64, 64}), {}};
