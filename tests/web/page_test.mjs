@@ -32,7 +32,16 @@ async function visit() {
   await page.goto(server.url);
   return page;
 }
-const api = async (path, body) => (await fetch(new URL(path, server.url), body === undefined ? {} : {
+/// Node 18 writes to kept connections that the server closed while this program waited for another.
+async function fetch_again(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch (error) {
+    if (error.cause?.code !== 'UND_ERR_SOCKET' && error.cause?.code !== 'ECONNRESET') throw error;
+    return fetch(url, options);
+  }
+}
+const api = async (path, body) => (await fetch_again(new URL(path, server.url), body === undefined ? {} : {
   method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })).json();
 
 /// Pixels of a picture: {width, height, data: [r, g, b, r, ...]}.
@@ -164,7 +173,7 @@ for (let i = 0; i < 400 * 360; i += 487) {
 checks.that('the preview has the pixels of limpid deconvolve --region', same === asked && asked > 800, `${same} of ${asked}`);
 // but for stars that are put back as recorded
 checks.that('which are not those of the frame', changed > 0.9 * asked, `${changed} of ${asked}`);
-const picture = async (layer, x, y) => decode(page, await (await fetch(new URL(
+const picture = async (layer, x, y) => decode(page, await (await fetch_again(new URL(
   `/api/picture.png?layer=${layer}&level=0&x=${x}&y=${y}&w=200&h=200`, server.url))).arrayBuffer());
 checks.that('nor is their picture', difference(await picture(answer.layer, 0, 0), await picture((await api('/api/state')).frame.id, own[0], own[1])) > 0.4);
 
