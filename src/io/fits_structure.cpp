@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include <limpid/error.h>
@@ -54,7 +55,8 @@ std::string take_number(const HeaderCard& parsed, Numbers& numbers) {
 
 struct Header {
   Numbers numbers;
-  std::string rice_block = "32";  ///< value of the packing parameter BLOCKSIZE
+  std::string rice_block = "32";  ///< ZVAL1, which CFITSIO takes for the pixels of a Rice block
+  bool rice = false;              ///< ZCMPTYPE is RICE_1 or its like
   bool extension = false;
   std::uint64_t data_start = 0;
   std::string fault;  ///< empty for a sound header
@@ -64,7 +66,7 @@ Header read_header(const InputFile& file, std::uint64_t position) {
   Header header;
   std::array<std::byte, block_bytes> block{};
   bool first = true;
-  std::string block_keyword;  // ZVALn, when ZNAMEn is BLOCKSIZE
+  std::set<std::string> parameters;
   while (position + block_bytes <= file.size()) {
     file.read_at(position, block);
     position += block_bytes;
@@ -78,12 +80,12 @@ Header read_header(const InputFile& file, std::uint64_t position) {
         return header;
       }
       const HeaderCard parsed = parse_card(card);
-      if (parsed.keyword.starts_with("ZNAME") && parsed.value == "BLOCKSIZE") {
-        block_keyword = "ZVAL" + parsed.keyword.substr(5);
-        header.rice_block.clear();
-      } else if (parsed.keyword == block_keyword && !block_keyword.empty()) {
-        header.rice_block = parsed.value;
+      if (parsed.keyword == "ZVAL1" || parsed.keyword == "ZVAL2") {
+        // which of two CFITSIO would take is not known
+        const bool twice = !parameters.insert(parsed.keyword).second;
+        if (twice || parsed.keyword == "ZVAL1") header.rice_block = twice ? "" : parsed.value;
       }
+      if (parsed.keyword == "ZCMPTYPE") header.rice = parsed.value.starts_with("RICE");
       header.fault = take_number(parsed, header.numbers);
       if (!header.fault.empty()) return header;
     }
@@ -100,8 +102,8 @@ long long number_or(const Header& header, std::string_view keyword, long long ot
 /// CFITSIO divides by the sides of the tiles and by the pixels of a Rice block.
 bool has_sound_tiles(const Header& header) {
   const std::string& block = header.rice_block;
-  if (block.empty() || block.size() > 4 || block.front() == '0' ||
-      block.find_first_not_of("0123456789") != std::string::npos) {
+  if (header.rice && (block.empty() || block.size() > 4 || block.front() == '0' ||
+                      block.find_first_not_of("0123456789") != std::string::npos)) {
     return false;
   }
   return std::ranges::all_of(header.numbers, [](const auto& entry) {

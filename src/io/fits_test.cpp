@@ -265,6 +265,35 @@ TEST(Fits, RiceCodesThatRunOutAreRefused) {
   }
 }
 
+// found by fuzzing: CFITSIO takes the second parameter for the bytes of a pixel whatever its name
+TEST(Fits, RiceParametersThatAreMisnamedAreRefused) {
+  const TemporaryFolder folder;
+  Frame frame{ramp(1, {64, 64}), {}};
+  frame.metadata.sample_type = SampleType::u16;
+  frame.metadata.scale = 65535.0;
+  write_frame(folder / "a.fits", frame, {.compression = Compression::rice});
+  const std::string bytes = read_text(folder / "a.fits");
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string changed = bytes;
+    const std::size_t place = changed.find(from);
+    EXPECT_NE(place, std::string::npos) << from;
+    changed.replace(place, from.size(), to);
+    return changed;
+  };
+  for (const std::string& damaged :
+       {with("ZNAME2  = 'BYTEPIX '", "ZNAME2  = 'BLOCKSIZE'"), with("ZVAL2 ", "ZVAL1 "),
+        with("ZVAL1   =                   32", "ZVAL1   =                    0")}) {
+    write_text(folder / "b.fits", damaged);
+    EXPECT_THROW(read_frame(folder / "b.fits"), Error);
+  }
+  // a tile of zeros, whose code does not end, under a parameter without its name
+  std::string endless = with("ZNAME2  = 'BYTEPIX '", "AMNZE2  = 'BYTEPIX '");
+  const std::size_t heap = endless.size() - 2880 + 64 * 8;  // behind where each of 64 tiles lies
+  std::fill(endless.begin() + static_cast<std::ptrdiff_t>(heap), endless.end(), '\0');
+  write_text(folder / "b.fits", endless);
+  EXPECT_NE(refusal(folder / "b.fits").find("packed tile"), std::string::npos);
+}
+
 TEST(Fits, PackedTilesThatEndEarlyAreRefused) {
   const TemporaryFolder folder;
   write_frame(folder / "a.fits", {ramp(1, {64, 64}), {}}, {.compression = Compression::zlib});

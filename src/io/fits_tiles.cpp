@@ -97,17 +97,21 @@ struct Rice {
   std::uint64_t block_pixels = 32, pixel_bytes = 4;
 };
 
+/// CFITSIO takes ZVAL1 and ZVAL2 for them, whatever ZNAMEn calls these; where a name says
+/// otherwise, the block comes out as one of zero pixels, which no code has.
 Rice rice_of(fitsfile* fits) {
   Rice rice;
+  rice.block_pixels = key_or(fits, "ZVAL1", rice.block_pixels);
+  rice.pixel_bytes = key_or(fits, "ZVAL2", rice.pixel_bytes);
   for (int i = 1; i <= 9; ++i) {
     std::array<char, FLEN_VALUE> name{};
     int status = 0;
-    const std::string number = std::to_string(i);
-    fits_read_key(fits, TSTRING, ("ZNAME" + number).c_str(), name.data(), nullptr, &status);
-    if (status != 0) break;
-    const std::uint64_t value = key_or(fits, "ZVAL" + number, 0);
-    if (std::string_view(name.data()) == "BLOCKSIZE") rice.block_pixels = value;
-    if (std::string_view(name.data()) == "BYTEPIX") rice.pixel_bytes = value;
+    fits_read_key(fits, TSTRING, ("ZNAME" + std::to_string(i)).c_str(), name.data(), nullptr,
+                  &status);
+    const std::string_view parameter = name.data();
+    const bool elsewhere =
+        (parameter == "BLOCKSIZE" && i != 1) || (parameter == "BYTEPIX" && i != 2);
+    if (status == 0 && elsewhere) rice.block_pixels = 0;
   }
   return rice;
 }
