@@ -286,10 +286,12 @@ TEST(Fits, RiceParametersThatAreMisnamedAreRefused) {
     write_text(folder / "b.fits", damaged);
     EXPECT_THROW(read_frame(folder / "b.fits"), Error);
   }
-  // a tile of zeros, whose code does not end, under a parameter without its name
+  // a code that asks for one more bit for ever, under a parameter without its name
   std::string endless = with("ZNAME2  = 'BYTEPIX '", "AMNZE2  = 'BYTEPIX '");
-  const std::size_t heap = endless.size() - 2880 + 64 * 8;  // behind where each of 64 tiles lies
+  const std::size_t end = endless.find("END     ", endless.find("COMPRESSED_DATA"));
+  const std::size_t heap = (end / 2880 + 1) * 2880 + 64 * 8;  // behind where each of 64 tiles lies
   std::fill(endless.begin() + static_cast<std::ptrdiff_t>(heap), endless.end(), '\0');
+  endless[heap + 2] = '\x10';  // behind the first pixel: no low bits, a one ends each difference
   write_text(folder / "b.fits", endless);
   EXPECT_NE(refusal(folder / "b.fits").find("packed tile"), std::string::npos);
 }
