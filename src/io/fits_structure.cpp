@@ -4,7 +4,7 @@
 #include <array>
 #include <charconv>
 #include <map>
-#include <set>
+#include <string>
 #include <string_view>
 
 #include <limpid/error.h>
@@ -39,7 +39,8 @@ bool breaks_cfitsio(const HeaderCard& parsed) {
   return whole_number && parsed.value.size() > harmless;
 }
 
-/// The message when the value is none, else empty. The first of several cards counts.
+/// The message when the value is none, or another than that of an earlier card (which of them
+/// CFITSIO takes depends on where it starts to look), else empty.
 std::string take_number(const HeaderCard& parsed, Numbers& numbers) {
   if (breaks_cfitsio(parsed)) return parsed.keyword + " is not a whole number";
   if (!shapes_the_hdu(parsed.keyword)) return {};
@@ -49,7 +50,8 @@ std::string take_number(const HeaderCard& parsed, Numbers& numbers) {
   if (parsed.is_string || result.ec != std::errc{} || result.ptr != end) {
     return parsed.keyword + " is not a whole number";
   }
-  numbers.emplace(parsed.keyword, value);
+  const auto [place, is_new] = numbers.emplace(parsed.keyword, value);
+  if (!is_new && place->second != value) return parsed.keyword + " is there with two values";
   return {};
 }
 
@@ -66,7 +68,7 @@ Header read_header(const InputFile& file, std::uint64_t position) {
   Header header;
   std::array<std::byte, block_bytes> block{};
   bool first = true;
-  std::set<std::string> parameters;
+  std::map<std::string, std::string> parameters;
   while (position + block_bytes <= file.size()) {
     file.read_at(position, block);
     position += block_bytes;
@@ -81,9 +83,9 @@ Header read_header(const InputFile& file, std::uint64_t position) {
       }
       const HeaderCard parsed = parse_card(card);
       if (parsed.keyword == "ZVAL1" || parsed.keyword == "ZVAL2") {
-        // which of two CFITSIO would take is not known
-        const bool twice = !parameters.insert(parsed.keyword).second;
-        if (twice || parsed.keyword == "ZVAL1") header.rice_block = twice ? "" : parsed.value;
+        const auto [place, is_new] = parameters.emplace(parsed.keyword, parsed.value);
+        if (!is_new && place->second != parsed.value) header.rice_block.clear();
+        else if (parsed.keyword == "ZVAL1") header.rice_block = parsed.value;
       }
       if (parsed.keyword == "ZCMPTYPE") header.rice = parsed.value.starts_with("RICE");
       header.fault = take_number(parsed, header.numbers);

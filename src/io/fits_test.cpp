@@ -247,6 +247,18 @@ TEST(Fits, LongWordsInPlaceOfNumbersAreRefused) {
   refusal(folder / "b.fits");
 }
 
+// found by fuzzing: CFITSIO took the second, and memory by it
+TEST(Fits, ShapesThatAreToldTwiceAreRefused) {
+  const TemporaryFolder folder;
+  write_frame(folder / "a.fits", {ramp(1, {64, 64}), {}}, {.compression = Compression::zlib});
+  std::string bytes = read_text(folder / "a.fits");
+  const std::size_t place = bytes.find("ROWORDER=");
+  ASSERT_NE(place, std::string::npos);
+  bytes.replace(place, 80, "ZTILE2  =                   64" + std::string(50, ' '));
+  write_text(folder / "b.fits", bytes);
+  refusal(folder / "b.fits");
+}
+
 TEST(Fits, RiceCodesThatRunOutAreRefused) {
   const TemporaryFolder folder;
   Frame frame{ramp(1, {64, 64}), {}};

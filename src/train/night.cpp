@@ -189,7 +189,8 @@ SimulatedNight simulate_night(const NightOptions& options, const Progress& progr
   float* r = recorded.data_ptr<float>();
   for (std::int64_t i = 0; i < recorded.numel(); ++i) {
     const double level = std::max(0.0F, r[i]);
-    const double noisy = static_cast<double>(r[i]) + std::sqrt(1 + shot * level) * random.normal();
+    const double noisy = static_cast<double>(r[i]) +
+                         options.noise * std::sqrt(1 + shot * level) * random.normal();
     r[i] = static_cast<float>(std::min(1.0, sky_level + sky_noise * noisy));
   }
   SimulatedNight night;
