@@ -145,7 +145,8 @@ struct NightOptions {
   double fwhm_px = 3.6;
   int stars = 5000;
   int threads = 0;
-  double noise = 1;  ///< factor on that of the sensor and the photons
+  double noise = 1;   ///< factor on that of the sensor and the photons
+  double nebula = 1;  ///< factor on the light that is no stars'
 };
 struct SimulatedNight {
   Image recorded;  ///< (3, height, width), in [0,1], with noise and clipped cores

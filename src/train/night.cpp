@@ -127,7 +127,8 @@ SimulatedNight simulate_night(const NightOptions& options, const Progress& progr
   Random random(options.seed);
   progress(0, "painting the sky");
   const auto light =
-      paint_sky(random, full_height, full_width) * 220.0;  // in units of the sky noise
+      paint_sky(random, full_height, full_width) *
+                     (220.0 * options.nebula);  // in units of the sky noise
 
   std::vector<torch::Tensor> psfs(node_columns * node_rows);
   parallel_for(node_columns * node_rows, threads, [&](int i) {
