@@ -95,7 +95,7 @@ inline float gradient_at(Gradient gradient, float u, float v, int channel) {
 
 /// In units of the noise.
 inline float object_at(Object object, float x, float y, Size size, int channel,
-                       std::uint32_t seed) {
+                       std::uint32_t seed, float cirrus_level) {
   constexpr std::array red{1.3F, 0.8F, 0.7F};
   const float height = static_cast<float>(size.height);
   if (object == Object::nebula) {
@@ -109,11 +109,25 @@ inline float object_at(Object object, float x, float y, Size size, int channel,
            std::pow(turbulence(x, y, height / 3, seed + 20), 2.0F);
   }
   if (object == Object::cirrus) {
-    // what of a turbulent field lies above its 67th percentile, from 1 to 3 sigma
-    const float t = turbulence(x, y, height / 2, seed + 40) - 0.555F;
+    // what of a turbulent field lies above `cirrus_level`, from 1 to 3 sigma
+    const float t = turbulence(x, y, height / 2, seed + 40) - cirrus_level;
     return t <= 0 ? 0 : std::min(3.0F, 1 + 12 * t) * std::min(1.0F, t / 0.01F);
   }
   return 0;
+}
+
+/// What a third of the turbulent field lies above.
+inline float cirrus_level(Size size, std::uint32_t seed) {
+  std::vector<float> values;
+  for (int y = 0; y < size.height; y += 8) {
+    for (int x = 0; x < size.width; x += 8) {
+      values.push_back(turbulence(static_cast<float>(x), static_cast<float>(y),
+                                  static_cast<float>(size.height) / 2, seed + 40));
+    }
+  }
+  const auto third = values.begin() + static_cast<std::ptrdiff_t>(values.size() * 2 / 3);
+  std::nth_element(values.begin(), third, values.end());
+  return *third;
 }
 
 inline SkyFrame make_sky(const SkySettings& s) {
@@ -138,11 +152,12 @@ inline SkyFrame make_sky(const SkySettings& s) {
   const float scale = high > low ? s.gradient_sigma * s.sigma / (high - low) : 0;
   for (float& value : result.sky.pixels())
     value = s.level + scale * (value - (high > low ? low : 0));
+  const float cirrus = s.object == Object::cirrus ? cirrus_level(s.size, s.seed) : 0;
   for (int c = 0; c < s.channels; ++c) {
     for (int y = 0; y < s.size.height; ++y) {
       for (int x = 0; x < s.size.width; ++x) {
         const float value = s.sigma * object_at(s.object, static_cast<float>(x),
-                                                static_cast<float>(y), s.size, c, s.seed);
+                                                static_cast<float>(y), s.size, c, s.seed, cirrus);
         result.object.view()(c, y, x) = value;
         result.frame.view()(c, y, x) = result.sky.view()(c, y, x) + value;
       }

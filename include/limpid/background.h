@@ -29,8 +29,9 @@ struct BackgroundOptions {
   Downscaling downscale_with = Downscaling::median;
   double stretch_quantile = 0.95;  ///< becomes white in the stretched frame, if the sky allows it
   float alpha = 5;                 ///< weight of overshoot and of a negative background
-  float complexity =
-      0.2F;  ///< weight of the bending away from the robust start; 0: as in the source
+  /// Weight of the bending away from the robust start, a hundredth of it where no object is found;
+  /// 0: as in the source.
+  float complexity = 0.2F;
   float learning_rate = 0.001F;
   int max_iterations = 1000;  ///< 0: the starting values are the model
   PointLayout layout = PointLayout::grid;

@@ -506,8 +506,9 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   // a sky that is not seen must not be bent towards what is
   const int most_iterations =
       scene.hidden && options.robust_start && !given ? 0 : options.max_iterations;
-  const AdamOptions base{static_cast<double>(options.learning_rate),
-                         static_cast<double>(options.complexity), most_iterations};
+  // a bare sky has nothing that could lead a bent spline astray
+  const double complexity = (scene.bare ? 0.01 : 1) * static_cast<double>(options.complexity);
+  const AdamOptions base{static_cast<double>(options.learning_rate), complexity, most_iterations};
   const auto told = [&](double from, double to, int iterations) {
     return [&progress, from, to, iterations](int iteration) {
       progress.throw_if_stopped();
@@ -521,7 +522,9 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   Descent best;
   std::optional<SplinePoints> first;
   // The start has seen all pixels, so that it must beat a constant by more.
-  constexpr double clear = 2, clear_of_flat = 4;
+  constexpr double clear_of_flat = 4;
+  // on a bare sky the better one counts
+  const double clear = scene.bare ? 0 : 2;
   const int starts = given || most_iterations == 0 ? 1 : std::max(1, options.starts);
   AdamOptions trial = base;
   // with one start there is nothing to choose between
