@@ -1,0 +1,46 @@
+// What the fit of the sky works on: the small frame, its stretch, its mask, a first sky.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <limpid/background.h>
+#include <limpid/image.h>
+
+#include "background/sky_stretch.h"
+
+namespace limpid::background {
+
+/// Place in the small frame's shares of width and height, and back. Blocks have their centre
+/// (factor - 1) / 2 pixels into them.
+struct Places {
+  double offset, width, height;
+  Places(int factor, Size small)
+      : offset(0.5 * (factor - 1)),
+        width(static_cast<double>(factor) * small.width),
+        height(static_cast<double>(factor) * small.height) {}
+  [[nodiscard]] double u(double x) const { return (x - offset) / width; }
+  [[nodiscard]] double v(double y) const { return (y - offset) / height; }
+  [[nodiscard]] float x(double u) const { return static_cast<float>(u * width + offset); }
+  [[nodiscard]] float y(double v) const { return static_cast<float>(v * height + offset); }
+};
+
+/// What the fit works on.
+struct Scene {
+  int factor = 0;
+  Image linear;     ///< downscaled
+  Image stretched;  ///< downscaled, what the loss sees
+  Image mask;       ///< (1, height, width)
+  Image start;      ///< the sky by its robust low-order fit, linear
+  std::vector<SkyStretch> stretch;
+  std::vector<float> noise;  ///< of one pixel of the frame
+  double missing_share = 0, masked_share = 0;
+  bool bare = false;    ///< nothing but sky and small objects
+  bool hidden = false;  ///< nebulae, or a galaxy, nearly everywhere
+};
+
+/// Finds sky and objects. Appends to `notes` what the user should know. Throws Error(bad_input) for
+/// constant channels, Error(failed) when masks leave too little.
+Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std::string>& notes);
+
+}  // namespace limpid::background

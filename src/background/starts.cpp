@@ -1,0 +1,133 @@
+#include "background/starts.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <Eigen/Dense>
+
+#include "core/random.h"
+
+namespace limpid::background {
+namespace {
+
+/// Values of control points from the frame itself, as the source does: under a mask the median.
+double pixel_start(const Scene& scene, int channel, double u, double v) {
+  const ConstView frame = scene.stretched.view().channel(channel);
+  const int x = std::clamp(static_cast<int>(u * frame.width()), 0, frame.width() - 1);
+  const int y = std::clamp(static_cast<int>(v * frame.height()), 0, frame.height() - 1);
+  const double median = 1.0 / static_cast<double>(stretch_ratio);
+  const double part = static_cast<double>(scene.mask.view()(0, y, x)),
+               pixel = static_cast<double>(frame(0, y, x));
+  return std::isnan(pixel) ? median : part * pixel + (1 - part) * median;
+}
+
+double start_value(const Scene& scene, bool robust, int channel, double u, double v) {
+  if (!robust) return pixel_start(scene, channel, u, v);
+  const ConstView sky = scene.start.view().channel(channel);
+  const int x = std::clamp(static_cast<int>(u * sky.width()), 0, sky.width() - 1);
+  const int y = std::clamp(static_cast<int>(v * sky.height()), 0, sky.height() - 1);
+  return static_cast<double>(
+      stretched(scene.stretch[static_cast<std::size_t>(channel)], sky(0, y, x)));
+}
+
+/// Values for which the spline is nearest, in units of the noise of the frame itself, to the
+/// starting sky all over the frame.
+void project(const Scene& scene, SplinePoints& points) {
+  constexpr int across = 48;
+  const Size size = scene.start.size();
+  const int step = std::max(1, std::max(size.width, size.height) / across);
+  const int wide = (size.width - 1) / step + 1, high = (size.height - 1) / step + 1;
+  const SplineBasis spline(points);
+  Eigen::MatrixXd design(static_cast<Eigen::Index>(wide) * high, points.count());
+  Eigen::MatrixXd sky(design.rows(), points.channels());
+  // how many sigma a change of the stretched sky is
+  Eigen::MatrixXd sigmas = Eigen::MatrixXd::Zero(design.rows(), points.channels());
+  Eigen::Index row = 0;
+  for (int y = 0; y < size.height; y += step) {
+    for (int x = 0; x < size.width; x += step, ++row) {
+      design.row(row) =
+          spline.at(static_cast<double>(x) / size.width, static_cast<double>(y) / size.height);
+      for (int c = 0; c < scene.start.channels(); ++c) {
+        const SkyStretch& stretch = scene.stretch[static_cast<std::size_t>(c)];
+        const float level = scene.start.view()(c, y, x);
+        const float noise = scene.noise[static_cast<std::size_t>(c)];
+        const double value = static_cast<double>(stretched(stretch, level));
+        const double change = static_cast<double>(stretched(stretch, level + 0.5F * noise)) -
+                              static_cast<double>(stretched(stretch, level - 0.5F * noise));
+        sigmas(row, points.channels() == 1 ? 0 : c) += 1 / std::max(1e-9, change);
+        // linked channels share the mean of their stretched skies
+        if (points.channels() == 1) {
+          sky(row, 0) = (c == 0 ? 0 : sky(row, 0)) + value / scene.start.channels();
+        } else {
+          sky(row, c) = value;
+        }
+      }
+    }
+  }
+  for (int c = 0; c < points.channels(); ++c) {
+    const Eigen::VectorXd weight = (sigmas.col(c) / sigmas.col(c).mean()).array().square();
+    const Eigen::MatrixXd weighted = weight.asDiagonal() * design;
+    Eigen::MatrixXd normal = design.transpose() * weighted;
+    normal.diagonal().array() += 1e-9 * normal.trace();
+    points.values.col(c) = normal.ldlt().solve(weighted.transpose() * sky.col(c));
+  }
+}
+
+}  // namespace
+
+SplinePoints lay_out(const Scene& scene, const BackgroundOptions& options, int index) {
+  Random random(options.seed, static_cast<std::uint64_t>(index));
+  const bool grid = options.layout == PointLayout::grid && index < 2;
+  const int side = std::max(2, static_cast<int>(std::lround(std::sqrt(options.control_points))));
+  const int count = grid ? side * side : options.control_points;
+  const int channels = options.link_channels ? 1 : scene.linear.channels();
+  SplinePoints points{Eigen::VectorXd(count), Eigen::VectorXd(count),
+                      Eigen::MatrixXd(count, channels), options.order};
+  const double shake = index == 0 ? 0 : 0.3 / (side - 1);
+  // A thin plate is flat at its outermost points, which a sky is not at the frame's edge: of 0 to
+  // 0.2 of the frame, 0.2 had the least errors on all simulated skies.
+  const double beyond = options.robust_start ? 0.2 : 0;
+  for (int k = 0; k < count; ++k) {
+    if (grid) {
+      const auto place = [&](int i) { return (1 + 2 * beyond) * i / (side - 1) - beyond; };
+      points.x[k] = place(k % side) + shake * random.uniform(-1, 1);
+      points.y[k] = place(k / side) + shake * random.uniform(-1, 1);
+    } else {
+      points.x[k] = random.uniform();
+      points.y[k] = random.uniform();
+    }
+    for (int c = 0; c < channels; ++c) {
+      double value = 0;
+      // linked channels share the mean of their stretched skies
+      const int first = options.link_channels ? 0 : c;
+      const int last = options.link_channels ? scene.linear.channels() - 1 : c;
+      for (int from = first; from <= last; ++from) {
+        value += start_value(scene, options.robust_start, from, points.x[k], points.y[k]);
+      }
+      points.values(k, c) = value / (last - first + 1);
+    }
+  }
+  if (options.robust_start) project(scene, points);
+  return points;
+}
+
+SplinePoints from_user(const Scene& scene, const BackgroundOptions& options) {
+  const Places places(scene.factor, scene.linear.size());
+  const auto count = static_cast<Eigen::Index>(options.points.size());
+  const int channels = options.link_channels ? 1 : scene.linear.channels();
+  SplinePoints points{Eigen::VectorXd(count), Eigen::VectorXd(count),
+                      Eigen::MatrixXd(count, channels), options.order};
+  for (Eigen::Index k = 0; k < count; ++k) {
+    const ControlPoint& point = options.points[static_cast<std::size_t>(k)];
+    points.x[k] = places.u(static_cast<double>(point.x));
+    points.y[k] = places.v(static_cast<double>(point.y));
+    for (int c = 0; c < channels; ++c) {
+      const auto at = static_cast<std::size_t>(c);
+      points.values(k, c) = static_cast<double>(
+          stretched_open(scene.stretch[at], point.values[std::min(at, point.values.size() - 1)]));
+    }
+  }
+  return points;
+}
+
+}  // namespace limpid::background

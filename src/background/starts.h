@@ -1,0 +1,15 @@
+// Where the control points of the sky's spline start, and with which values.
+#pragma once
+
+#include "background/scene.h"
+#include "background/spline.h"
+
+namespace limpid::background {
+
+/// The places of start number `index`: the asked layout, the grid shaken, then random.
+SplinePoints lay_out(const Scene& scene, const BackgroundOptions& options, int index);
+
+/// Those of `options.points`.
+SplinePoints from_user(const Scene& scene, const BackgroundOptions& options);
+
+}  // namespace limpid::background
