@@ -24,7 +24,10 @@ struct StarChange {
   double ellipticity_before = 0, ellipticity_after = 0;
 };
 
-/// Of isolated, unsaturated stars that could be fitted in both frames.
+/// Of isolated, unsaturated stars that could be fitted in both frames. The flux after is that before
+/// and what an aperture of five FWHM and more finds in the difference; of perfectly sharpened
+/// simulated nights (`simulate_night`) it still reads 1.3 to 1.5 % too much on a dark sky, for wings
+/// reach further, and 0.2 to 4 % over nebulae.
 struct TrustReport {
   int stars_compared = 0;
   MedianAndScatter flux_ratio, centroid_shift_px, fwhm_ratio, ellipticity_before, ellipticity_after;
