@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 
 #include <Eigen/Dense>
 
@@ -22,8 +23,10 @@ int border_run(const float* first, std::ptrdiff_t step, int count, float value) 
   int run = 0, equal = 0;
   for (; run < count; ++run) {
     const float pixel = first[run * step];
-    if (pixel == value) ++equal;
-    else if (!std::isnan(pixel)) break;
+    if (pixel == value)
+      ++equal;
+    else if (!std::isnan(pixel))
+      break;
   }
   return equal == 0 || run >= shortest_border_px ? run : 0;
 }
@@ -52,9 +55,8 @@ void Coverage::find_border(ConstView channel, float value) {
     const float* first = channel.row(0, 0).data() + x;
     const auto column = static_cast<std::size_t>(x);
     top_[column] = std::max(top_[column], border_run(first, stride, height, value));
-    bottom_[column] = std::min(
-        bottom_[column],
-        height - border_run(first + (height - 1) * stride, -stride, height, value));
+    bottom_[column] = std::min(bottom_[column], height - border_run(first + (height - 1) * stride,
+                                                                    -stride, height, value));
   }
   int inside = 0, equal = 0;
   for (int y = 0; y < height; y += 3) {
@@ -104,10 +106,11 @@ Rect cell_rect(Size frame, Size cells, int column, int row) {
 
 }  // namespace
 
-Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px,
-           CellStatistic statistic, int threads)
+Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatistic statistic,
+           int threads)
     : cells_{std::max(1, channel.width() / cell_px), std::max(1, channel.height() / cell_px)},
-      frame_(channel.size()), values_(cells_.pixels(), no_data) {
+      frame_(channel.size()),
+      values_(cells_.pixels(), no_data) {
   // 256 samples give the level to 8 % of the noise, which the smoothing halves.
   const int step = std::max(1, cell_px / 16);
   parallel_for(cells_.height, threads, [&](int row) {
@@ -166,15 +169,17 @@ void Mesh::smooth() {
       std::size_t count = 0;
       for (int v = std::max(0, y - 1); v <= std::min(cells_.height - 1, y + 1); ++v) {
         for (int u = std::max(0, x - 1); u <= std::min(cells_.width - 1, x + 1); ++u) {
-          around[count++] = raw[static_cast<std::size_t>(v) * static_cast<std::size_t>(cells_.width) +
-                                static_cast<std::size_t>(u)];
+          around[count++] =
+              raw[static_cast<std::size_t>(v) * static_cast<std::size_t>(cells_.width) +
+                  static_cast<std::size_t>(u)];
         }
       }
       const Spread spread = robust_spread(std::span(around.data(), count));
       const float reach = reach_sigma * spread.sigma;
       float& value = values_[static_cast<std::size_t>(y) * static_cast<std::size_t>(cells_.width) +
                              static_cast<std::size_t>(x)];
-      if (!std::isnan(value)) value = std::clamp(value, spread.median - reach, spread.median + reach);
+      if (!std::isnan(value))
+        value = std::clamp(value, spread.median - reach, spread.median + reach);
     }
   }
 }
@@ -187,7 +192,8 @@ struct Between {
   float part;
 };
 Between between_cells(float position, int length, int count) {
-  const float cell = (position + 0.5F) * static_cast<float>(count) / static_cast<float>(length) - 0.5F;
+  const float cell =
+      (position + 0.5F) * static_cast<float>(count) / static_cast<float>(length) - 0.5F;
   const float inside = std::clamp(cell, 0.0F, static_cast<float>(count - 1));
   const auto first = static_cast<std::size_t>(inside);
   return {first, std::min(first + 1, static_cast<std::size_t>(count - 1)),
@@ -231,55 +237,111 @@ struct CellNoise {
 /// Standard deviation of a normal distribution after cutting it at 3 sigma, in sigmas.
 constexpr double three_sigma_cut = 0.986578;
 
+/// The pixels of a cell less their median, row by row; NaN where there is none and behind each row,
+/// so that rows are whole numbers of `lanes`.
+struct CellPixels {
+  static constexpr std::size_t lanes = 8;
+  std::vector<float> values;
+  std::size_t width = 0, height = 0;
+};
+
+/// Sums over the pixels that lie within `reach` of a plane: 1, x, y, their products, and the same
+/// times the residual. x and y are counted from the cell's centre.
+struct PlaneSums {
+  double n = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0, r = 0, rx = 0, ry = 0, rr = 0;
+};
+PlaneSums sum_about(const CellPixels& cell, const Eigen::Vector3d& plane, double reach) {
+  constexpr std::size_t lanes = CellPixels::lanes;
+  const float x_middle = 0.5F * static_cast<float>(cell.width);
+  const auto limit = static_cast<float>(reach), slope = static_cast<float>(plane[1]);
+  PlaneSums sums;
+  for (std::size_t row = 0; row < cell.height; ++row) {
+    const double y = static_cast<double>(row) - 0.5 * static_cast<double>(cell.height);
+    const auto start = static_cast<float>(plane[0] + y * plane[2]);
+    const std::size_t stride = cell.values.size() / cell.height;
+    const float* values = cell.values.data() + row * stride;
+    // a lane holds a few pixels, so that single precision does
+    std::array<float, lanes> n{}, sx{}, sxx{}, sr{}, srx{}, srr{};
+    for (std::size_t first = 0; first < stride; first += lanes) {
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const float x = static_cast<float>(first + lane) - x_middle;
+        const float off = values[first + lane] - start - x * slope;
+        const bool inside = std::abs(off) <= limit;  // not for NaN
+        const float weight = inside ? 1.0F : 0.0F, r = inside ? off : 0.0F;
+        n[lane] += weight;
+        sx[lane] += weight * x;
+        sxx[lane] += weight * x * x;
+        sr[lane] += r;
+        srx[lane] += r * x;
+        srr[lane] += r * r;
+      }
+    }
+    const auto total = [](const std::array<float, lanes>& parts) {
+      return std::accumulate(parts.begin(), parts.end(), 0.0);
+    };
+    const double count = total(n), along = total(sx), off = total(sr);
+    sums.n += count;
+    sums.x += along;
+    sums.y += count * y;
+    sums.xx += total(sxx);
+    sums.xy += along * y;
+    sums.yy += count * y * y;
+    sums.r += off;
+    sums.rx += total(srx);
+    sums.ry += off * y;
+    sums.rr += total(srr);
+  }
+  return sums;
+}
+
 /// Scatter of the pixels about a plane, without what sticks out over 3 sigma. All scatter counts,
 /// also what neighbours share: differences of neighbours would miss that in resampled frames.
 CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
-  std::vector<float> xs, ys, values;
-  for (int y = cell.y; y < cell.y + cell.height; ++y) {
-    for (int x = cell.x; x < cell.x + cell.width; ++x) {
+  std::vector<float> known;
+  known.reserve(cell.size().pixels());
+  CellPixels pixels;
+  pixels.width = static_cast<std::size_t>(cell.width);
+  pixels.height = static_cast<std::size_t>(cell.height);
+  const std::size_t stride =
+      (pixels.width + CellPixels::lanes - 1) / CellPixels::lanes * CellPixels::lanes;
+  pixels.values.assign(stride * pixels.height, no_data);
+  for (std::size_t row = 0; row < pixels.height; ++row) {
+    const int y = cell.y + static_cast<int>(row);
+    for (std::size_t column = 0; column < pixels.width; ++column) {
+      const int x = cell.x + static_cast<int>(column);
       const float value = channel(0, y, x);
       if (!std::isfinite(value) || !coverage.covers(x, y)) continue;
-      xs.push_back(static_cast<float>(x - cell.x) - 0.5F * static_cast<float>(cell.width));
-      ys.push_back(static_cast<float>(y - cell.y) - 0.5F * static_cast<float>(cell.height));
-      values.push_back(value);
+      pixels.values[row * stride + column] = value;
+      known.push_back(value);
     }
   }
-  if (values.size() * 2 < cell.size().pixels() || values.size() < 8) return {no_data, no_data};
-  const Spread spread = robust_spread(values);
-  Eigen::Vector3d plane(spread.median, 0, 0);
-  double sigma = spread.sigma;
+  if (known.size() * 2 < cell.size().pixels() || known.size() < 8) return {no_data, no_data};
+  const auto [lowest, highest] = std::ranges::minmax(known);
+  const Spread spread = robust_spread(known);
+  for (float& value : pixels.values) value -= spread.median;
+  Eigen::Vector3d plane(0, 0, 0);
+  double sigma = static_cast<double>(spread.sigma);
   for (int round = 0; round < 8; ++round) {
     // A few levels only: the median deviation is 0 while the pixels do differ.
-    const double reach = sigma > 0 ? 3 * sigma : std::numeric_limits<double>::infinity();
-    Eigen::Matrix3d normal = Eigen::Matrix3d::Zero();
-    Eigen::Vector3d right = Eigen::Vector3d::Zero();
-    double squares = 0;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const double x = xs[i], y = ys[i], residual = values[i] - plane[0] - x * plane[1] - y * plane[2];
-      if (std::abs(residual) > reach) continue;
-      normal(0, 0) += 1;
-      normal(1, 0) += x;
-      normal(2, 0) += y;
-      normal(1, 1) += x * x;
-      normal(2, 1) += x * y;
-      normal(2, 2) += y * y;
-      right += residual * Eigen::Vector3d(1, x, y);
-      squares += residual * residual;
-    }
-    const double count = normal(0, 0);
-    if (count < 6) break;
-    const Eigen::Vector3d change = normal.selfadjointView<Eigen::Lower>().ldlt().solve(right);
-    const double left = std::max(squares - change.dot(right), 0.0);
-    const double next = std::sqrt(left / (count - 3)) / (sigma > 0 ? three_sigma_cut : 1.0);
+    const double reach = sigma > 0 ? 3 * sigma : double{std::numeric_limits<float>::max()};
+    const PlaneSums sums = sum_about(pixels, plane, reach);
+    if (sums.n < 6) break;
+    const Eigen::Matrix3d normal{
+        {sums.n, sums.x, sums.y}, {sums.x, sums.xx, sums.xy}, {sums.y, sums.xy, sums.yy}};
+    const Eigen::Vector3d right(sums.r, sums.rx, sums.ry);
+    const Eigen::Vector3d change = normal.ldlt().solve(right);
+    const double left = std::max(sums.rr - change.dot(right), 0.0);
+    const double next = std::sqrt(left / (sums.n - 3)) / (sigma > 0 ? three_sigma_cut : 1.0);
     plane += change;
     const bool settled = std::abs(next - sigma) <= 1e-3 * next;
     sigma = next;
     if (settled) break;
   }
   // Of equal values with a few outliers nothing but rounding is left.
-  const auto [lowest, highest] = std::ranges::minmax(values);
-  const double rounding = 1e-6 * std::max({std::abs(lowest), std::abs(highest), highest - lowest});
-  return {static_cast<float>(plane[0]), sigma > rounding ? static_cast<float>(sigma) : 0.0F};
+  const double rounding =
+      1e-6 * static_cast<double>(std::max({std::abs(lowest), std::abs(highest), highest - lowest}));
+  return {static_cast<float>(static_cast<double>(spread.median) + plane[0]),
+          sigma > rounding ? static_cast<float>(sigma) : 0.0F};
 }
 
 /// Where most of the sky has one value, the noise hides in the step to the next: a uniform error of
@@ -304,12 +366,12 @@ SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage) {
   std::vector<CellNoise> found;
   for (int i = 0; i < std::min(count, most_cells); ++i) {
     // Fibonacci hashing spreads the chosen cells over the frame without a pattern.
-    const int index = count <= most_cells
-                          ? i
-                          : static_cast<int>(static_cast<std::uint64_t>(
-                                std::fmod(i * 0.6180339887498949, 1.0) * count));
-    const CellNoise noise = cell_noise(
-        channel, coverage, cell_rect(channel.size(), cells, index % cells.width, index / cells.width));
+    const int index = count <= most_cells ? i
+                                          : static_cast<int>(static_cast<std::uint64_t>(
+                                                std::fmod(i * 0.6180339887498949, 1.0) * count));
+    const CellNoise noise =
+        cell_noise(channel, coverage,
+                   cell_rect(channel.size(), cells, index % cells.width, index / cells.width));
     if (!std::isnan(noise.sigma)) found.push_back(noise);
   }
   if (found.empty()) {
