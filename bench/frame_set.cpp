@@ -1,6 +1,6 @@
 // Simulated sets of frames as files, stacks to compare with, and the figures of docs/mfdeconv.md.
 //   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED]   frames, truth.fits, stars.csv
-//   limpid_frame_set stack mean|median OUT FRAME...
+//   limpid_frame_set stack mean|median|clipped OUT FRAME...
 //   limpid_frame_set judge FOLDER RESULT...                  error, widths, light, outliers
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
@@ -78,7 +78,10 @@ int stack(int argc, char** argv) {
     frame.unit = reader->info().metadata.scale / unit;
     frame.read = [reader](Rect rect) { return reader->read(rect); };
   }
-  Image image = stack_frames(frames, std::string(argv[2]) == "median");
+  const std::string kind = argv[2];
+  Image image = stack_frames(frames, kind == "median"    ? Stacking::median
+                                     : kind == "clipped" ? Stacking::clipped
+                                                         : Stacking::mean);
   for (float& value : image.pixels()) value *= static_cast<float>(unit);
   write(argv[3], std::move(image));
   return 0;
@@ -197,6 +200,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", error.what());
     return error.exit_code();
   }
-  std::fprintf(stderr, "limpid_frame_set make FOLDER | stack mean|median OUT FRAME... | judge FOLDER RESULT...\n");
+  std::fprintf(stderr, "limpid_frame_set make FOLDER | stack mean|median|clipped OUT FRAME... | judge FOLDER RESULT...\n");
   return 2;
 }

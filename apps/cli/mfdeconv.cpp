@@ -4,12 +4,14 @@
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
 
 #include "command.h"
 #include "frame_set.h"
+#include "ranks.h"
 
 namespace limpid::cli {
 namespace {
@@ -179,13 +181,25 @@ void write_report(const Options& o, const ordered_json& json, const MultiframeRe
                         picture.size(), o.overwrite);
 }
 
-Result run(Options& o, const Common& common) {
+/// All ranks must go on from the same iteration.
+void require_same(int iteration, const Hosts& hosts) {
+  if (hosts.count == 1) return;
+  std::vector<float> iterations(static_cast<std::size_t>(hosts.count));
+  iterations[static_cast<std::size_t>(hosts.rank)] = static_cast<float>(iteration);
+  hosts.sum(iterations);
+  if (std::ranges::adjacent_find(iterations, std::not_equal_to{}) == iterations.end()) return;
+  throw Error(ErrorKind::usage,
+              "the ranks of mpirun find different checkpoints: --checkpoint must lie on a disk they share");
+}
+
+Result run(Options& o, const Common& common, const Ranks& ranks) {
   const Progress progress = common.progress();
   WriteOptions writing;
   writing.overwrite = o.overwrite;
   writing.history = common.history();
-  check_places(o, writing);
+  if (ranks.first()) check_places(o, writing);
   MultiframeOptions& solver = o.solver;
+  solver.hosts = ranks.hosts();
   solver.loss = o.loss == "l2" ? Loss::l2 : Loss::huber;
   solver.luma = o.color == "luma";
   solver.star_masks = o.star_masks;
@@ -223,6 +237,7 @@ Result run(Options& o, const Common& common) {
     checkpoint.emplace(o.checkpoint, fingerprint_of(o.inputs, settings.data()));
     if (o.resume) {
       state = checkpoint->load();
+      require_same(state ? state->iteration : 0, solver.hosts);
       if (state) {
         solver.resume = &*state;
         progress.say("going on after iteration " + std::to_string(state->iteration));
@@ -239,6 +254,7 @@ Result run(Options& o, const Common& common) {
   }
   Multiframe result = deconvolve_frames(files.frames, solver, progress);
   Metadata metadata = files.metadata[static_cast<std::size_t>(result.report.reference)];
+  if (!ranks.first()) return {};
   add_cards(metadata, o, result.report);
   write_result(o.output, std::move(result.image), std::move(metadata), o, writing);
   const ordered_json json = to_json(o, result.report);
@@ -292,7 +308,12 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
       .flag("--resume", options->resume, "go on from the checkpoint, if there is one")
       .option("--report", options->report,
               "JSON file on frames and convergence; a picture (.svg) is put beside it");
-  command.run([options, common] { common.print(run(*options, common)); });
+  command.run([options, common] {
+    Ranks ranks;
+    Result result;
+    ranks.run([&] { result = run(*options, common, ranks); });
+    if (ranks.first()) common.print(result);
+  });
 }
 
 }  // namespace limpid::cli

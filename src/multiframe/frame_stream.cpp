@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/parallel.h"
+#include "multiframe/measure_frame.h"
 
 namespace limpid::multiframe {
 namespace {
@@ -86,6 +87,7 @@ Image FrameStream::load(int member, Rect rect, bool all) const {
     const float sky = m.sky[slot], factor = 1 / (m.scale[slot] * survey_->sigma[slot]);
     for (int y = 0; y < image.height(); ++y) {
       const auto row = image.view().row(c, y);
+      m.sky_surface[slot].add_to(row, rect.x, rect.y + y, survey_->size, -1);
       for (int x = 0; x < image.width(); ++x) {
         float& value = row[static_cast<std::size_t>(x)];
         value = (value - sky) * factor + pedestal_;
@@ -106,7 +108,7 @@ Image FrameStream::load(int member, Rect rect, bool all) const {
 void FrameStream::keep(const Hosts& hosts, int threads) {
   std::vector<Image> images(static_cast<std::size_t>(count()));
   parallel_for(count(), threads, [&](int i) {
-    if (i % hosts.count == hosts.rank)
+    if (belongs_to(hosts, i))
       images[static_cast<std::size_t>(i)] = load(i, {0, 0, size().width, size().height});
   });
   kept_ = std::move(images);

@@ -112,7 +112,7 @@ double largest(const Image& a) {
 struct Night {
   FrameSet set;
   Multiframe result;
-  Image mean, median_stack;
+  Image mean, median_stack, clipped_stack;
 };
 const Night& night() {
   static const Night made = [] {
@@ -126,7 +126,8 @@ const Night& night() {
     const auto inputs = n.set.inputs();
     n.result = deconvolve_frames(inputs);
     n.mean = stack_frames(inputs);
-    n.median_stack = stack_frames(inputs, true);
+    n.median_stack = stack_frames(inputs, Stacking::median);
+    n.clipped_stack = stack_frames(inputs, Stacking::clipped);
     return n;
   }();
   return made;
@@ -185,6 +186,7 @@ TEST(MultiFrame, ErrorIsFarBelowTheMedianStacksAndEveryFrames) {
   };
   const double result = error(night().result.image);
   EXPECT_LT(result, 0.5 * error(night().median_stack));
+  EXPECT_LT(result, 0.5 * error(night().clipped_stack));
   for (const Image& frame : night().set.frames) EXPECT_LT(result, 0.6 * error(frame));
 }
 
