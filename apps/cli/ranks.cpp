@@ -9,8 +9,6 @@
 #include <limpid/error.h>
 
 #ifdef LIMPID_MPI
-#define OMPI_SKIP_MPICXX
-#define MPICH_SKIP_MPICXX
 #include <mpi.h>
 #endif
 

@@ -43,9 +43,9 @@ struct MultiframeState {
 /// solves for it.
 struct Hosts {
   int rank = 0, count = 1;
-  int on_this_machine = 1;  ///< processes that share its cores and memory, this one included
   /// Replaces the values by their sum over all hosts.
   std::function<void(std::span<float>)> sum = {};
+  int on_this_machine = 1;  ///< processes that share its cores and memory, this one included
 
   [[nodiscard]] bool owns(int frame) const { return frame % count == rank; }
 };
