@@ -46,7 +46,7 @@ double aperture(ConstView image, float x, float y, float radius, int channel = 0
 }
 
 /// Light of a star within 12 px over its true light, both over a ring, from the difference to the
-/// truth: no step depends on the order of the pixels, so that a nebula drawn sharper than the
+/// truth (or to another image): no step depends on the order of the pixels, so that a nebula drawn sharper than the
 /// truth's 2 px counts for nothing. (The median of a ring falls when filaments become sharper: by
 /// that measure stars before a nebula came out 2 % too bright which are right within 0.2 %.)
 double light_against_truth(ConstView image, ConstView truth, const TrueStar& star) {
@@ -77,14 +77,15 @@ struct StarFigures {
 /// Medians over the true stars; `worst_shift` against `reference` (another image of the sky) is the
 /// 90 % quantile.
 StarFigures measure_stars(ConstView image, const std::vector<TrueStar>& stars, int factor = 1,
-                          const StarCatalogue* reference = nullptr, int channel = 0) {
+                          const StarCatalogue* reference = nullptr, int channel = 0,
+                          float least_snr = 100) {
   const StarCatalogue catalogue = detect_stars(image.channel(channel));
   const auto f = static_cast<float>(factor);
   std::vector<float> dx, dy, fwhm, flux, shift;
   for (const TrueStar& star : stars) {
     const float x = (star.x + 0.5F) * f - 0.5F, y = (star.y + 0.5F) * f - 0.5F;
     const Star* found = synthetic::find_star(catalogue, x, y, 2 * f);
-    if (found == nullptr || found->fits.empty() || found->snr < 100) continue;
+    if (found == nullptr || found->fits.empty() || found->snr < least_snr) continue;
     const StarFit& fit = found->fits[0];
     dx.push_back(fit.x - x);
     dy.push_back(fit.y - y);
@@ -185,8 +186,13 @@ TEST(MultiFrame, StarsStayWhereTheMeanStackHasThem) {
   // bounds of the issue: kernels that are a pixel off drift by half a pixel in four iterations
   EXPECT_LT(std::abs(stars.dx), 0.02);
   EXPECT_LT(std::abs(stars.dy), 0.02);
-  // single stars: the positions of S/N 100 in eight frames have errors of 0.02 px themselves
+  // Single stars: in the mean stack, 3.3 px wide and with trails, places of S/N 100 are off by some
+  // hundredths themselves (0.08 measured here); bright ones hold the bound.
   EXPECT_LT(stars.worst_shift, 0.1);
+  const StarFigures bright =
+      measure_stars(night().result.image.view(), night().set.stars, 1, &reference, 0, 1000);
+  ASSERT_GT(bright.stars, 5);
+  EXPECT_LT(bright.worst_shift, 0.02);
 }
 
 TEST(MultiFrame, StarLightIsRightWithinHalfAPerCentAfterTwentyIterations) {
@@ -312,13 +318,17 @@ TEST(MultiFrame, TheLevelOfTheSkyStays) {
 
 TEST(MultiFrame, GoodStarsAreNotDiscardedWhenPsfsAreMeasured) {
   const Night& n = night();
+  int taken = 0;
   for (std::size_t i = 0; i < n.set.psfs.size(); ++i) {
     const FrameSummary& frame = n.result.report.frames[i];
     EXPECT_TRUE(frame.used) << frame.reason;
-    // of 49; trails and cosmic rays spoil some, and the faintest say little
+    // Of 49. Of the frame of 5.1 px, which has a trail, 26 are taken: the faintest have S/N 45 there,
+    // and 30 cosmic rays and the trail spoil others.
     EXPECT_GE(frame.stars, 25) << frame.name;
+    taken += frame.stars;
     EXPECT_NEAR(frame.fwhm_px, n.set.psfs[i].fwhm_px, 0.03F * n.set.psfs[i].fwhm_px) << frame.name;
   }
+  EXPECT_GT(taken, 0.75 * 49 * static_cast<double>(n.set.psfs.size()));  // 314 of 392 measured
 }
 
 TEST(MultiFrame, SkyAndScaleOfEachFrameAreFound) {
@@ -353,8 +363,14 @@ TEST(MultiFrame, DoesNotStopBeforeTheStarsHaveConverged) {
     }
     return median(peaks);
   };
-  // a quarter more iterations change the peaks by some per cent; after 4 of 20 it would be 90
+  // Peaks of points rise without end, as the logarithm of the iterations: a quarter more than the 219
+  // that it takes here change them by 5.5 %; after 4 of 20 it would be 90.
   EXPECT_NEAR(peak(longer.image) / peak(stopped.image), 1, 0.07);
+  // what does converge, the light, has converged
+  std::vector<float> light;
+  for (const TrueStar& star : set.stars)
+    light.push_back(static_cast<float>(light_against_truth(longer.image.view(), stopped.image.view(), star)));
+  EXPECT_NEAR(median(light), 1, 0.001);
 }
 
 /// A blob and a fainter one beside it: no symmetry.
@@ -688,9 +704,9 @@ TEST(MultiFrame, PsfsThatChangeOverTheFrameNeedAGridAndShowNoSeam) {
     }
     return median(right) - median(left);
   };
-  // stars that are not yet points keep some of their PSF's elongation; one kernel for all adds the
-  // opposite of what the left half lacks
-  EXPECT_LT(spread(4), 0.75F * spread(1));
+  // Stars that are not yet points keep some of their PSF's elongation (0.29 here after 30 iterations);
+  // one kernel for all adds the opposite of what the left half lacks (0.48).
+  EXPECT_LT(spread(4), 0.7F * spread(1));
 }
 
 TEST(MultiFrame, VarianceMapsFavourTheQuietPartsOfAFrame) {
@@ -744,8 +760,9 @@ TEST(MultiFrame, StarMasksMakeTheDarkRingsAroundClippedStarsShallower) {
     EXPECT_GE(depths.size(), 4U);
     return median(depths);
   };
-  // cores taken for what they are not leave a dark ring of 1.9 sigmas of a frame here
-  EXPECT_LT(ring_depth(true), 0.85F * ring_depth(false));
+  // Cores taken for what they are not leave a dark ring of 1.93 sigmas of a frame here, with masks it
+  // is 1.48: the pedestal bounds both, and the wings alone tell less of a star's place.
+  EXPECT_LT(ring_depth(true), 0.8F * ring_depth(false));
 }
 
 TEST(MultiFrame, SaysWhatOptionsMakeNoSense) {
