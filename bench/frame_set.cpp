@@ -89,7 +89,8 @@ int stack(int argc, char** argv) {
 
 /// Light within 12 px over the true light, both over a ring, from the difference to the truth: a
 /// ring's median would fall with every filament that is sharper than the truth's.
-double light_against_truth(ConstView image, ConstView truth, double x, double y, double flux, int factor) {
+double light_against_truth(ConstView image, ConstView truth, double x, double y, double flux,
+                           int factor) {
   double inside = 0, ring = 0;
   int inside_count = 0, ring_count = 0;
   const int reach = 22 * factor;
@@ -122,11 +123,13 @@ double error_against(ConstView image, ConstView truth, int factor) {
   std::vector<double> differences;
   for (int y = 12 * factor; y < image.height() - 12 * factor; ++y) {
     for (int x = 12 * factor; x < image.width() - 12 * factor; ++x)
-      differences.push_back((image(0, y, x) - truth(0, y, x)) * static_cast<double>(factor * factor));
+      differences.push_back((image(0, y, x) - truth(0, y, x)) *
+                            static_cast<double>(factor * factor));
   }
   const double level = middle(differences);
   double squares = 0;
-  for (const double difference : differences) squares += (difference - level) * (difference - level);
+  for (const double difference : differences)
+    squares += (difference - level) * (difference - level);
   return std::sqrt(squares / static_cast<double>(differences.size()));
 }
 
@@ -135,11 +138,14 @@ int judge(int argc, char** argv) {
   std::FILE* file = std::fopen((folder / "set.txt").c_str(), "r");
   int frames = 0, side = 0, seed = 0;
   double nebula = 0;
-  if (file == nullptr || std::fscanf(file, "%d %d %lf %d", &frames, &side, &nebula, &seed) != 4) return 1;
+  if (file == nullptr || std::fscanf(file, "%d %d %lf %d", &frames, &side, &nebula, &seed) != 4)
+    return 1;
   std::fclose(file);
   const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed));
-  std::printf("| image | error at 2 px | at 1.5 px | star FWHM (px) | light | shift (px) | noise | outliers (sigma) |\n"
-              "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+  std::printf(
+      "| image | error at 2 px | at 1.5 px | star FWHM (px) | light | shift (px) | noise | "
+      "outliers (sigma) |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
   for (int i = 3; i < argc; ++i) {
     const Frame frame = read_frame(argv[i]);
     Image image = frame.image.clone();
@@ -174,18 +180,21 @@ int judge(int argc, char** argv) {
     std::vector<double> fwhm, light, dx, dy;
     for (const auto& star : set.stars) {
       const double x = (star.x + 0.5) * f - 0.5, y = (star.y + 0.5) * f - 0.5;
-      const Star* found = synthetic::find_star(catalogue, static_cast<float>(x), static_cast<float>(y),
-                                               static_cast<float>(2 * f));
+      const Star* found = synthetic::find_star(catalogue, static_cast<float>(x),
+                                               static_cast<float>(y), static_cast<float>(2 * f));
       if (found == nullptr || found->fits.empty() || found->snr < 50) continue;
       fwhm.push_back(found->fits[0].psf.fwhm_px / f);
       dx.push_back((found->fits[0].x - x) / f);
       dy.push_back((found->fits[0].y - y) / f);
-      if (star.flux > 2000) light.push_back(light_against_truth(image.view(), truth.view(), x, y, star.flux, factor));
+      if (star.flux > 2000)
+        light.push_back(light_against_truth(image.view(), truth.view(), x, y, star.flux, factor));
     }
-    std::printf("| %s | %.2f | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n", fs::path(argv[i]).stem().c_str(),
+    std::printf("| %s | %.2f | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n",
+                fs::path(argv[i]).stem().c_str(),
                 std::sqrt(squares / static_cast<double>(differences.size())),
-                error_against(image.view(), set.ideal(1.5F, factor).view(), factor), middle(fwhm), middle(light),
-                std::hypot(middle(dx), middle(dy)), 1.4826 * middle(quiet), count > 0 ? outliers / count : 0.0);
+                error_against(image.view(), set.ideal(1.5F, factor).view(), factor), middle(fwhm),
+                middle(light), std::hypot(middle(dx), middle(dy)), 1.4826 * middle(quiet),
+                count > 0 ? outliers / count : 0.0);
   }
   return 0;
 }
@@ -202,6 +211,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", error.what());
     return error.exit_code();
   }
-  std::fprintf(stderr, "limpid_frame_set make FOLDER | stack mean|median|clipped OUT FRAME... | judge FOLDER RESULT...\n");
+  std::fprintf(stderr,
+               "limpid_frame_set make FOLDER | stack mean|median|clipped OUT FRAME... | judge "
+               "FOLDER RESULT...\n");
   return 2;
 }

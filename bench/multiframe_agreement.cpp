@@ -24,7 +24,8 @@ using namespace limpid;
 
 void write(const fs::path& path, std::span<const float> values) {
   std::FILE* file = std::fopen(path.c_str(), "wb");
-  if (file == nullptr || std::fwrite(values.data(), sizeof(float), values.size(), file) != values.size())
+  if (file == nullptr ||
+      std::fwrite(values.data(), sizeof(float), values.size(), file) != values.size())
     std::exit(1);
   std::fclose(file);
 }
@@ -53,7 +54,8 @@ int main(int argc, char** argv) {
   options.memory_bytes = std::size_t{1} << 30;
   const multiframe::Survey survey = multiframe::survey(inputs, options, true, {});
   multiframe::FrameStream stream(inputs, survey, options);
-  Image seed = multiframe::stack(stream, multiframe::Stack::robust, std::size_t{64} << 20, {}, 0, {});
+  Image seed =
+      multiframe::stack(stream, multiframe::Stack::robust, std::size_t{64} << 20, {}, 0, {});
   const float pedestal = 7 / std::sqrt(static_cast<float>(frames));
   stream.set_pedestal(pedestal);
   for (float& value : seed.pixels()) value += pedestal;
@@ -77,7 +79,8 @@ int main(int argc, char** argv) {
   }
   std::FILE* file = std::fopen((folder / "set.txt").c_str(), "w");
   if (file == nullptr) return 1;
-  std::fprintf(file, "%d %d %d %d %.9g\n", side, frames, iterations, reach, static_cast<double>(pedestal));
+  std::fprintf(file, "%d %d %d %d %.9g\n", side, frames, iterations, reach,
+               static_cast<double>(pedestal));
   std::fclose(file);
   return 0;
 }

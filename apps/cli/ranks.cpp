@@ -28,6 +28,15 @@ int announced_count() {
 class Told : public Error {
   using Error::Error;
 };
+
+/// MPI's own waiting keeps the processor busy, to the harm of ranks that share it.
+void wait_for(MPI_Request request, const std::function<void()>& pause) {
+  for (int over = 0;;) {
+    MPI_Test(&request, &over, MPI_STATUS_IGNORE);
+    if (over != 0) return;
+    pause();
+  }
+}
 #endif
 
 }  // namespace
@@ -45,7 +54,6 @@ void Ranks::run(const std::function<void()>& body) { body(); }
 
 Ranks::Ranks() {
   if (announced_count() == 1) return;
-  // without the program's signal handlers mpirun's own way to end a rank would leave files behind
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level);
   started_ = true;
@@ -85,11 +93,8 @@ void Ranks::exchange(int code, const std::string& text) const {
   } own{code != 0 ? 1 : 0, hosts_.rank}, worst{};
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Iallreduce(&own, &worst, 1, MPI_2INT, MPI_MAXLOC, MPI_COMM_WORLD, &request);
-  // here a rank waits for slower ones: without sleep it would take a core from them
-  for (int over = 0; over == 0;) {
-    MPI_Test(&request, &over, MPI_STATUS_IGNORE);
-    if (over == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
-  }
+  // here a rank waits for slower ones, which may need its core
+  wait_for(request, [] { std::this_thread::sleep_for(std::chrono::microseconds(200)); });
   if (worst.failed == 0) return;
   int told[2] = {code, static_cast<int>(text.size())};
   MPI_Bcast(told, 2, MPI_INT, worst.rank, MPI_COMM_WORLD);
@@ -104,8 +109,10 @@ void Ranks::sum(std::span<float> values) const {
   constexpr std::size_t at_once = std::size_t{4} << 20;  // MPI takes as much memory again
   while (!values.empty()) {
     const auto part = values.first(std::min(values.size(), at_once));
-    MPI_Allreduce(MPI_IN_PLACE, part.data(), static_cast<int>(part.size()), MPI_FLOAT, MPI_SUM,
-                  MPI_COMM_WORLD);
+    MPI_Request request = MPI_REQUEST_NULL;
+    MPI_Iallreduce(MPI_IN_PLACE, part.data(), static_cast<int>(part.size()), MPI_FLOAT, MPI_SUM,
+                   MPI_COMM_WORLD, &request);
+    wait_for(request, [] { std::this_thread::yield(); });
     values = values.subspan(part.size());
   }
 }

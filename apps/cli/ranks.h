@@ -9,8 +9,8 @@
 
 namespace limpid::cli {
 
-/// The processes of mpirun, or this one alone. Exists once; every process makes the same calls in the
-/// same order.
+/// The processes of mpirun, or this one alone. Exists once; every process makes the same calls in
+/// the same order.
 class Ranks {
  public:
   /// Throws Error(usage) when mpirun started several and this program was built without MPI.
@@ -22,7 +22,8 @@ class Ranks {
   [[nodiscard]] bool first() const { return hosts_.rank == 0; }
   [[nodiscard]] const Hosts& hosts() const { return hosts_; }
 
-  /// Does the work of all ranks. An error of any rank ends it in all of them, with that rank's error.
+  /// Does the work of all ranks. An error of any rank ends it in all of them, with that rank's
+  /// error.
   void run(const std::function<void()>& body);
 
  private:

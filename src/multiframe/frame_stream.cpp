@@ -29,8 +29,9 @@ void mask_cores(MutableView image, ConstView wide, Rect rect, Rect wide_rect, fl
     for (int y = 0; y < image.height(); ++y) {
       const auto row = image.row(c, y);
       for (int x = 0; x < image.width(); ++x) {
-        const Rect near = intersect({rect.x + x - 1 - wide_rect.x, rect.y + y - 1 - wide_rect.y, 3, 3},
-                                    {0, 0, wide_rect.width, wide_rect.height});
+        const Rect near =
+            intersect({rect.x + x - 1 - wide_rect.x, rect.y + y - 1 - wide_rect.y, 3, 3},
+                      {0, 0, wide_rect.width, wide_rect.height});
         for (int v = near.y; v < near.y + near.height; ++v) {
           for (int u = near.x; u < near.x + near.width; ++u) {
             if (wide(c, v, u) >= level) row[static_cast<std::size_t>(x)] = no_data;
@@ -76,8 +77,8 @@ Image FrameStream::load(int member, Rect rect, bool all) const {
   const Rect wide_rect =
       cores ? intersect({rect.x - 1, rect.y - 1, rect.width + 2, rect.height + 2}, whole) : rect;
   const Image wide = read_working(frame, wide_rect, luma_);
-  Image image = copy(wide.view().crop(
-      {rect.x - wide_rect.x, rect.y - wide_rect.y, rect.width, rect.height}));
+  Image image =
+      copy(wide.view().crop({rect.x - wide_rect.x, rect.y - wide_rect.y, rect.width, rect.height}));
   // a tenth below: stacking and interpolation blur the level of the clipping
   if (cores) mask_cores(image.view(), wide.view(), rect, wide_rect, 0.9F * *m.saturation);
   Image rejected;

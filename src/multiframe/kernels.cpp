@@ -74,8 +74,7 @@ Image kernel_at(const Member& member, const InputFrame& frame, float x, float y,
       beyond = effective->residual(x, y, channel, side, psf.dx, psf.dy);
     kernel = psf.kernel(side, beyond);
   } else {
-    const ConstView given =
-        frame.psf.view().channel(std::min(channel, frame.psf.channels() - 1));
+    const ConstView given = frame.psf.view().channel(std::min(channel, frame.psf.channels() - 1));
     for (int v = 0; v < side; ++v) {
       const int from_v = v - side / 2 + given.height() / 2;
       for (int u = 0; u < side; ++u) {

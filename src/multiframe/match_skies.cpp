@@ -34,8 +34,8 @@ struct Fit {
   double score = 0;  ///< Bayesian information criterion
 };
 
-/// Least squares with Tukey's biweight (Beaton & Tukey 1974, Technometrics 16, 147) at 4.685 sigmas:
-/// a cell with a bright star depends on the seeing.
+/// Least squares with Tukey's biweight (Beaton & Tukey 1974, Technometrics 16, 147) at 4.685
+/// sigmas: a cell with a bright star depends on the seeing.
 Fit fit_surface(const std::vector<float>& values, int terms) {
   std::vector<double> weights(values.size(), 1);
   Fit fit;
@@ -83,7 +83,8 @@ SkySurface surface_of(const std::vector<float>& difference) {
     // ten is very strong evidence (Kass & Raftery 1995, J. Am. Stat. Assoc. 90, 773)
     if (fit.score < best.score - 10) best = fit;
   }
-  for (int i = 0; i < 6; ++i) surface.coefficients[static_cast<std::size_t>(i)] = static_cast<float>(best.coefficients[i]);
+  for (int i = 0; i < 6; ++i)
+    surface.coefficients[static_cast<std::size_t>(i)] = static_cast<float>(best.coefficients[i]);
   return surface;
 }
 
@@ -93,10 +94,12 @@ void SkySurface::add_to(std::span<float> row, int x, int y, Size size, float fac
   if (flat()) return;
   const auto& c = coefficients;
   const auto v = static_cast<float>(along(y, size.height));
-  const float constant = factor * (c[0] + v * (c[2] + v * c[5])), slope = factor * (c[1] + v * c[4]);
+  const float constant = factor * (c[0] + v * (c[2] + v * c[5])),
+              slope = factor * (c[1] + v * c[4]);
   const float curve = factor * c[3];
   for (std::size_t i = 0; i < row.size(); ++i) {
-    const auto u = static_cast<float>(along(static_cast<double>(x) + static_cast<double>(i), size.width));
+    const auto u =
+        static_cast<float>(along(static_cast<double>(x) + static_cast<double>(i), size.width));
     row[i] += constant + u * (slope + u * curve);
   }
 }
@@ -105,8 +108,10 @@ std::vector<float> sky_cells(ConstView channel, const Coverage& coverage) {
   std::vector<float> cells(cell_count, no_data), samples;
   for (int cell = 0; cell < cell_count; ++cell) {
     const int column = cell % cells_per_side, line = cell / cells_per_side;
-    const int x0 = channel.width() * column / cells_per_side, x1 = channel.width() * (column + 1) / cells_per_side;
-    const int y0 = channel.height() * line / cells_per_side, y1 = channel.height() * (line + 1) / cells_per_side;
+    const int x0 = channel.width() * column / cells_per_side,
+              x1 = channel.width() * (column + 1) / cells_per_side;
+    const int y0 = channel.height() * line / cells_per_side,
+              y1 = channel.height() * (line + 1) / cells_per_side;
     const double pixels = static_cast<double>(x1 - x0) * (y1 - y0);
     const int step = std::max(1, static_cast<int>(std::sqrt(pixels / most_samples)));
     samples.clear();
@@ -116,7 +121,8 @@ std::vector<float> sky_cells(ConstView channel, const Coverage& coverage) {
         if (std::isfinite(value) && coverage.covers(x, y)) samples.push_back(value);
       }
     }
-    if (samples.size() >= fewest_samples) cells[static_cast<std::size_t>(cell)] = sky_level(samples);
+    if (samples.size() >= fewest_samples)
+      cells[static_cast<std::size_t>(cell)] = sky_level(samples);
   }
   return cells;
 }

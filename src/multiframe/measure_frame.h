@@ -24,10 +24,11 @@ struct Measured {
   int stars = 0;  ///< that the PSF comes from
   float fwhm_px = 0, ellipticity = 0, beta = 0;
   float widest_px = 0;  ///< FWHM that the kernel must have room for
-  std::string fault;  ///< why it cannot take part
+  std::string fault;    ///< why it cannot take part
 };
 
-/// Reads a frame once. Faults of its pixels are told in `fault`; what its reader throws is not caught.
+/// Reads a frame once. Faults of its pixels are told in `fault`; what its reader throws is not
+/// caught.
 Measured measure(const InputFrame& frame, int index, Size size, const MultiframeOptions& options,
                  bool psf_needed);
 

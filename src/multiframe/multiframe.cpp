@@ -83,8 +83,8 @@ int own_threads(const MultiframeOptions& options) {
 
 /// Level under the light that keeps nearly all pixels positive: seven sigmas of the stack, and more
 /// where parts of the picture are darker than what was taken for the sky. No pixel can fall below
-/// it, so that it also is the depth of the darkest ring: with five sigmas of a frame there were some
-/// around all bright stars.
+/// it, so that it also is the depth of the darkest ring: with five sigmas of a frame there were
+/// some around all bright stars.
 float choose_pedestal(const Image& seed, std::size_t frames) {
   std::vector<float> sample;
   const auto pixels = seed.pixels();
@@ -108,7 +108,8 @@ Image matched_seed(ConstView given, const Survey& survey, bool luma) {
   for (int c = 0; c < seed.channels(); ++c) {
     const auto at = static_cast<std::size_t>(c);
     for (int y = 0; y < seed.height(); ++y) {
-      for (float& value : seed.view().row(c, y)) value = (value - survey.sky[at]) / survey.sigma[at];
+      for (float& value : seed.view().row(c, y))
+        value = (value - survey.sky[at]) / survey.sigma[at];
     }
   }
   return seed;
@@ -244,12 +245,12 @@ Image stack_frames(std::span<const InputFrame> frames, Stacking stacking,
   const Stack kind = stacking == Stacking::median    ? Stack::median
                      : stacking == Stacking::clipped ? Stack::clipped
                                                      : Stack::mean;
-  const Image image = stack(stream, kind, std::size_t{256} << 20, {}, options.threads,
-                            progress.part(0.7, 1));
+  const Image image =
+      stack(stream, kind, std::size_t{256} << 20, {}, options.threads, progress.part(0.7, 1));
   std::vector<bool> known(image.pixels().size());
   for (std::size_t i = 0; i < known.size(); ++i) known[i] = !std::isnan(image.pixels()[i]);
-  return finished(image.view(), survey, frames[static_cast<std::size_t>(survey.reference)].unit, 0, 1,
-                  known);
+  return finished(image.view(), survey, frames[static_cast<std::size_t>(survey.reference)].unit, 0,
+                  1, known);
 }
 
 }  // namespace limpid

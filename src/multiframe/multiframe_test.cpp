@@ -46,9 +46,10 @@ double aperture(ConstView image, float x, float y, float radius, int channel = 0
 }
 
 /// Light of a star within 12 px over its true light, both over a ring, from the difference to the
-/// truth (or to another image): no step depends on the order of the pixels, so that a nebula drawn sharper than the
-/// truth's 2 px counts for nothing. (The median of a ring falls when filaments become sharper: by
-/// that measure stars before a nebula came out 2 % too bright which are right within 0.2 %.)
+/// truth (or to another image): no step depends on the order of the pixels, so that a nebula drawn
+/// sharper than the truth's 2 px counts for nothing. (The median of a ring falls when filaments
+/// become sharper: by that measure stars before a nebula came out 2 % too bright which are right
+/// within 0.2 %.)
 double light_against_truth(ConstView image, ConstView truth, const TrueStar& star) {
   double inside = 0, ring = 0;
   int inside_count = 0, ring_count = 0;
@@ -209,14 +210,17 @@ TEST(MultiFrame, StarLightIsRightBeforeANebulaToo) {
   settings.scale_step = 0.1F;
   settings.seed = 21;
   const FrameSet set = synthetic::make_frame_set(settings);
-  // Given PSFs: measured ones take some of so fine and bright a nebula for wings of the stars (docs/mfdeconv.md).
+  // Given PSFs: measured ones take some of so fine and bright a nebula for wings of the stars
+  // (docs/mfdeconv.md).
   auto inputs = set.inputs();
   for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].psf = set.psfs[i].kernel(73);
   const Multiframe result = deconvolve_frames(inputs, few_iterations(20));
   const Image truth = set.ideal(2.0F);
   std::vector<float> light;
   for (const TrueStar& star : set.stars) {
-    if (star.flux > 2000) light.push_back(static_cast<float>(light_against_truth(result.image.view(), truth.view(), star)));
+    if (star.flux > 2000)
+      light.push_back(
+          static_cast<float>(light_against_truth(result.image.view(), truth.view(), star)));
   }
   ASSERT_GT(light.size(), 15U);
   EXPECT_NEAR(median(light), 1, 0.005);
@@ -227,8 +231,8 @@ TEST(MultiFrame, GradientsThatMoveInANightAreMatched) {
   settings.size = {256, 256};
   const FrameSet even = synthetic::make_frame_set(settings);
   FrameSet set = synthetic::make_frame_set(settings);
-  // the Moon goes round: a slope and a bulge, six sigmas from one corner to the other, other in each
-  // frame; what all have in common, twenty sigmas across, is the sky's own and stays
+  // the Moon goes round: a slope and a bulge, six sigmas from one corner to the other, other in
+  // each frame; what all have in common, twenty sigmas across, is the sky's own and stays
   const auto u = [](int x) { return static_cast<float>(2 * x - 255) / 256; };
   const auto common = [&](int x, int y) { return 10 * u(x) + 3 * u(y) * u(y); };
   for (std::size_t i = 0; i < set.frames.size(); ++i) {
@@ -236,14 +240,16 @@ TEST(MultiFrame, GradientsThatMoveInANightAreMatched) {
     for (int y = 0; y < 256; ++y) {
       for (int x = 0; x < 256; ++x) {
         const float along = u(x) * std::cos(angle) + u(y) * std::sin(angle);
-        set.frames[i].view()(0, y, x) += common(x, y) + 3 * along + 1.5F * std::sin(angle) * along * along;
+        set.frames[i].view()(0, y, x) +=
+            common(x, y) + 3 * along + 1.5F * std::sin(angle) * along * along;
       }
     }
   }
   const auto inputs = with_true_psfs(set);
   const MultiframeOptions options = few_iterations(15);
   const multiframe::Survey survey = multiframe::survey(inputs, options, true, {});
-  for (const multiframe::Member& member : survey.members) EXPECT_FALSE(member.sky_surface[0].flat());
+  for (const multiframe::Member& member : survey.members)
+    EXPECT_FALSE(member.sky_surface[0].flat());
   const Multiframe result = deconvolve_frames(inputs, options);
   const Multiframe plain = deconvolve_frames(with_true_psfs(even), options);
   // the difference to the set without gradients is what all frames have in common
@@ -322,8 +328,8 @@ TEST(MultiFrame, GoodStarsAreNotDiscardedWhenPsfsAreMeasured) {
   for (std::size_t i = 0; i < n.set.psfs.size(); ++i) {
     const FrameSummary& frame = n.result.report.frames[i];
     EXPECT_TRUE(frame.used) << frame.reason;
-    // Of 49. Of the frame of 5.1 px, which has a trail, 26 are taken: the faintest have S/N 45 there,
-    // and 30 cosmic rays and the trail spoil others.
+    // Of 49. Of the frame of 5.1 px, which has a trail, 26 are taken: the faintest have S/N 45
+    // there, and 30 cosmic rays and the trail spoil others.
     EXPECT_GE(frame.stars, 25) << frame.name;
     taken += frame.stars;
     EXPECT_NEAR(frame.fwhm_px, n.set.psfs[i].fwhm_px, 0.03F * n.set.psfs[i].fwhm_px) << frame.name;
@@ -363,13 +369,14 @@ TEST(MultiFrame, DoesNotStopBeforeTheStarsHaveConverged) {
     }
     return median(peaks);
   };
-  // Peaks of points rise without end, as the logarithm of the iterations: a quarter more than the 219
-  // that it takes here change them by 5.5 %; after 4 of 20 it would be 90.
+  // Peaks of points rise without end, as the logarithm of the iterations: a quarter more than the
+  // 219 that it takes here change them by 5.5 %; after 4 of 20 it would be 90.
   EXPECT_NEAR(peak(longer.image) / peak(stopped.image), 1, 0.07);
   // what does converge, the light, has converged
   std::vector<float> light;
   for (const TrueStar& star : set.stars)
-    light.push_back(static_cast<float>(light_against_truth(longer.image.view(), stopped.image.view(), star)));
+    light.push_back(
+        static_cast<float>(light_against_truth(longer.image.view(), stopped.image.view(), star)));
   EXPECT_NEAR(median(light), 1, 0.001);
 }
 
@@ -394,7 +401,8 @@ TEST(MultiFrame, LopsidedPsfsAreConvolvedAndNotCorrelated) {
     Image frame(1, settings.size, 50);
     for (const TrueStar& star : set.stars) {
       synthetic::add_star(frame.view(), {2.6F, 3, 0, 0, 0, 0}, {star.x, star.y, 0.7F * star.flux});
-      synthetic::add_star(frame.view(), {2.6F, 3, 0, 0, dx, dy}, {star.x, star.y, 0.3F * star.flux});
+      synthetic::add_star(frame.view(), {2.6F, 3, 0, 0, dx, dy},
+                          {star.x, star.y, 0.3F * star.flux});
     }
     synthetic::add_noise(frame.view(), 1, 0, 50, static_cast<std::uint32_t>(i) + 5);
     set.frames.push_back(std::move(frame));
@@ -469,7 +477,8 @@ TEST(MultiFrame, RejectedPixelsWeighNothingAndOthersDo) {
     Image marks(1, rect.size());
     const Rect part = intersect(rect, square);
     for (int y = part.y; y < part.y + part.height; ++y) {
-      for (int x = part.x; x < part.x + part.width; ++x) marks.view()(0, y - rect.y, x - rect.x) = 1;
+      for (int x = part.x; x < part.x + part.width; ++x)
+        marks.view()(0, y - rect.y, x - rect.x) = 1;
     }
     return marks;
   };
@@ -618,9 +627,8 @@ TEST(MultiFrame, BadFramesAreNamedAndTheRestGoOn) {
   const auto showing = [](const Image& image) {
     return [&image](Rect rect) { return copy(image.view().crop(rect)); };
   };
-  add("broken.fits", [](Rect) -> Image {
-    throw Error(ErrorKind::bad_input, "broken.fits: cut short");
-  });
+  add("broken.fits",
+      [](Rect) -> Image { throw Error(ErrorKind::bad_input, "broken.fits: cut short"); });
   const Image constant(1, set.settings.size, 7);
   add("empty.fits", showing(constant));
   add("elsewhere.fits", showing(elsewhere.frames[0]));
@@ -691,7 +699,8 @@ TEST(MultiFrame, PsfsThatChangeOverTheFrameNeedAGridAndShowNoSeam) {
     const SkyLevel sky = measure_sky(result.image.view())[0];
     for (const int x : {75, 100, 125, 150, 175, 200}) {
       std::vector<float> column(300);
-      for (int y = 0; y < 300; ++y) column[static_cast<std::size_t>(y)] = result.image.view()(0, y, x);
+      for (int y = 0; y < 300; ++y)
+        column[static_cast<std::size_t>(y)] = result.image.view()(0, y, x);
       EXPECT_NEAR(median(column), sky.sky, 0.3F * sky.sigma) << x;
     }
     const StarCatalogue catalogue = detect_stars(result.image.view());
@@ -704,8 +713,8 @@ TEST(MultiFrame, PsfsThatChangeOverTheFrameNeedAGridAndShowNoSeam) {
     }
     return median(right) - median(left);
   };
-  // Stars that are not yet points keep some of their PSF's elongation (0.29 here after 30 iterations);
-  // one kernel for all adds the opposite of what the left half lacks (0.48).
+  // Stars that are not yet points keep some of their PSF's elongation (0.29 here after 30
+  // iterations); one kernel for all adds the opposite of what the left half lacks (0.48).
   EXPECT_LT(spread(4), 0.7F * spread(1));
 }
 
@@ -749,7 +758,8 @@ TEST(MultiFrame, StarMasksMakeTheDarkRingsAroundClippedStarsShallower) {
     std::vector<float> depths;
     for (const TrueStar& star : set.stars) {
       if (star.flux < 20000) continue;  // the others are not clipped in every frame
-      const int x0 = static_cast<int>(std::lround(star.x)), y0 = static_cast<int>(std::lround(star.y));
+      const int x0 = static_cast<int>(std::lround(star.x)),
+                y0 = static_cast<int>(std::lround(star.y));
       float lowest = settings.sky;
       for (int y = -14; y <= 14; ++y) {
         for (int x = -14; x <= 14; ++x)
@@ -760,8 +770,8 @@ TEST(MultiFrame, StarMasksMakeTheDarkRingsAroundClippedStarsShallower) {
     EXPECT_GE(depths.size(), 4U);
     return median(depths);
   };
-  // Cores taken for what they are not leave a dark ring of 1.93 sigmas of a frame here, with masks it
-  // is 1.48: the pedestal bounds both, and the wings alone tell less of a star's place.
+  // Cores taken for what they are not leave a dark ring of 1.93 sigmas of a frame here, with masks
+  // it is 1.48: the pedestal bounds both, and the wings alone tell less of a star's place.
   EXPECT_LT(ring_depth(true), 0.8F * ring_depth(false));
 }
 

@@ -55,7 +55,8 @@ float clipped_mean(std::vector<float>& values) {
     }
     const auto count = static_cast<double>(values.size());
     const double limit = clip_sigma * std::sqrt(squares / std::max(count - 1, 1.0));
-    const auto dropped = std::erase_if(values, [=](float value) { return std::abs(value - centre) > limit; });
+    const auto dropped =
+        std::erase_if(values, [=](float value) { return std::abs(value - centre) > limit; });
     if (dropped == 0 || values.size() < 3) return static_cast<float>(sum / count);
   }
 }
@@ -97,7 +98,8 @@ Image stack(const FrameStream& stream, Stack kind, std::size_t band_bytes, const
   const int channels = stream.channels(), count = stream.count();
   Image result(channels, size);
   const std::size_t row_bytes = sizeof(float) * static_cast<std::size_t>(size.width) *
-                                static_cast<std::size_t>(channels) * static_cast<std::size_t>(count);
+                                static_cast<std::size_t>(channels) *
+                                static_cast<std::size_t>(count);
   const int rows = static_cast<int>(
       std::clamp<std::size_t>(band_bytes / row_bytes, 1, static_cast<std::size_t>(size.height)));
   const int bands = (size.height + rows - 1) / rows;

@@ -7,8 +7,8 @@
 
 namespace limpid::multiframe {
 
-/// Before: every host has what it measured of its own frames. After: all have all, but for PSF fields
-/// and noise maps, which only the owner of a frame needs. With one host nothing is done.
+/// Before: every host has what it measured of its own frames. After: all have all, but for PSF
+/// fields and noise maps, which only the owner of a frame needs. With one host nothing is done.
 void share_measurements(std::vector<Measured>& measured, Size size, const Hosts& hosts);
 
 }  // namespace limpid::multiframe

@@ -136,11 +136,11 @@ void Solver::predict_and_weigh(const Tile& tile, Task& task) {
     }
     if (options_.variance_maps) {
       stream_.fill_sigma(task.member, task.channel, frame_y, sigmas);
-      input.sigma = std::span<const float>(sigmas).subspan(static_cast<std::size_t>(tile.data.x), width);
+      input.sigma =
+          std::span<const float>(sigmas).subspan(static_cast<std::size_t>(tile.data.x), width);
     }
     // a quarter of the rows tells enough, and always the same ones
-    if (frame_y % 4 == 0)
-      observe_row(input, weighting_, predicted, task.statistics, task.counts);
+    if (frame_y % 4 == 0) observe_row(input, weighting_, predicted, task.statistics, task.counts);
     weigh_row(input, weighting_, predicted, observed);
     for (int v = 0; v < factor_; ++v) {
       for (const auto& [values, spectrum] :
@@ -151,9 +151,11 @@ void Solver::predict_and_weigh(const Tile& tile, Task& task) {
           std::ranges::copy(*values, to.begin() + static_cast<std::ptrdiff_t>(margin));
         } else {
           for (std::size_t x = 0; x < width; ++x)
-            std::fill_n(to.begin() + static_cast<std::ptrdiff_t>(margin + x * factor), factor, (*values)[x]);
+            std::fill_n(to.begin() + static_cast<std::ptrdiff_t>(margin + x * factor), factor,
+                        (*values)[x]);
         }
-        std::fill(to.begin() + static_cast<std::ptrdiff_t>(margin + width * factor), to.end(), 0.0F);
+        std::fill(to.begin() + static_cast<std::ptrdiff_t>(margin + width * factor), to.end(),
+                  0.0F);
       }
     }
   }
@@ -174,7 +176,8 @@ void Solver::add_products(std::span<const Task> tasks, std::span<Spectrum> numer
       const auto c = static_cast<std::size_t>(task.channel);
       const auto kernel = task.transfer->plane(0);
       const std::size_t first = kernel.size() * static_cast<std::size_t>(piece) / pieces;
-      const std::size_t count = kernel.size() * static_cast<std::size_t>(piece + 1) / pieces - first;
+      const std::size_t count =
+          kernel.size() * static_cast<std::size_t>(piece + 1) / pieces - first;
       const auto part = [=](auto plane) { return plane.subspan(first, count); };
       add_correlations(part(task.observed.plane(0)), part(task.predicted.plane(0)), part(kernel),
                        part(numerators[c].plane(0)), part(denominators[c].plane(0)));
@@ -193,9 +196,11 @@ void Solver::add_back(const Tile& tile, int channel, Spectrum numerator, Spectru
   const float scale = 1.0F / static_cast<float>(plan_.transform.pixels());
   const auto width = static_cast<std::size_t>(tile.data.width * factor_ + 2 * reach_);
   for (int y = 0; y < tile.data.height * factor_ + 2 * reach_; ++y) {
-    for (const auto& [from, image] : {std::pair{&numerator, &numerator_}, {&denominator, &denominator_}}) {
+    for (const auto& [from, image] :
+         {std::pair{&numerator, &numerator_}, {&denominator, &denominator_}}) {
       const float* values = from->samples(0, y).data();
-      float* to = image->view().row(channel, tile.data.y * factor_ + y).data() + tile.data.x * factor_;
+      float* to =
+          image->view().row(channel, tile.data.y * factor_ + y).data() + tile.data.x * factor_;
       for (std::size_t x = 0; x < width; ++x) to[x] += scale * values[x];
     }
   }
@@ -217,8 +222,8 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
   }
   const auto at_once = static_cast<std::size_t>(plan_.frames_at_once);
   const auto batch_of = [&](std::size_t first) {
-    return std::span<const int>(own).subspan(std::min(first, own.size()),
-                                             std::min(at_once, own.size() - std::min(first, own.size())));
+    return std::span<const int>(own).subspan(
+        std::min(first, own.size()), std::min(at_once, own.size() - std::min(first, own.size())));
   };
   const auto load = [&](std::span<const int> members) {
     std::vector<Image> images;
@@ -234,13 +239,14 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
     const auto members = batch_of(first);
     while (tasks.size() < members.size() * static_cast<std::size_t>(channels_))
       tasks.emplace_back(0, 0, plan_.transform);
-    tasks.erase(tasks.begin() + static_cast<std::ptrdiff_t>(members.size()) * channels_, tasks.end());
+    tasks.erase(tasks.begin() + static_cast<std::ptrdiff_t>(members.size()) * channels_,
+                tasks.end());
     for (std::size_t t = 0; t < tasks.size(); ++t) {
       const auto in_batch = t / static_cast<std::size_t>(channels_);
       tasks[t].member = members[in_batch];
       tasks[t].channel = static_cast<int>(t) % channels_;
-      tasks[t].light = plan_.keep_frames ? stream_.view(members[in_batch], tile.data)
-                                         : images[in_batch].view();
+      tasks[t].light =
+          plan_.keep_frames ? stream_.view(members[in_batch], tile.data) : images[in_batch].view();
       tasks[t].estimate = &estimates[static_cast<std::size_t>(tasks[t].channel)];
       tasks[t].statistics = {};
       tasks[t].counts = {};
@@ -266,8 +272,8 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
     const double done = static_cast<double>(std::min(first + at_once, own.size())) /
                         static_cast<double>(own.size());
     progress((static_cast<double>(index) + done) / static_cast<double>(plan_.tiles.size()),
-             "iteration " + std::to_string(done_ + 1) + ", tile " + std::to_string(index + 1) + " of " +
-                 std::to_string(plan_.tiles.size()) + ", frame " +
+             "iteration " + std::to_string(done_ + 1) + ", tile " + std::to_string(index + 1) +
+                 " of " + std::to_string(plan_.tiles.size()) + ", frame " +
                  std::to_string(std::min(first + at_once, own.size())) + " of " +
                  std::to_string(own.size()));
   }

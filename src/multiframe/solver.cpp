@@ -70,13 +70,13 @@ bool Solver::make_smaller() {
     return false;
   }
   notes_.push_back("memory ran out: going on with " + std::to_string(plan_.frames_at_once) +
-                   " frames at a time in tiles of " + std::to_string(plan_.transform.width) + " px");
+                   " frames at a time in tiles of " + std::to_string(plan_.transform.width) +
+                   " px");
   return true;
 }
 
 void Solver::take_memory() {
-  if (options_.on_memory)
-    options_.on_memory(plan_.frames_at_once, plan_.transform.width);
+  if (options_.on_memory) options_.on_memory(plan_.frames_at_once, plan_.transform.width);
   if (memory_taken_) return;
   if (numerator_.empty()) {
     numerator_ = Image(channels_, canvas_);
@@ -108,8 +108,9 @@ void Solver::begin(const Image& seed) {
   constexpr float seen_sigma = 5;
   const float seen = level + seen_sigma * stack_sigma() / static_cast<float>(factor_ * factor_);
   bright_.resize(estimate_.pixels().size());
-  std::ranges::transform(estimate_.pixels(), bright_.begin(),
-                         [=](float value) { return static_cast<std::uint8_t>(value > seen ? 1 : 0); });
+  std::ranges::transform(estimate_.pixels(), bright_.begin(), [=](float value) {
+    return static_cast<std::uint8_t>(value > seen ? 1 : 0);
+  });
 }
 
 float Solver::stack_sigma() const { return 1 / std::sqrt(static_cast<float>(stream_.count())); }
@@ -239,8 +240,9 @@ IterationSummary Solver::update() {
       const bool inside_y = y >= reach_ && y < reach_ + fine_.height;
       Sums sums;
       for (std::size_t x = 0; x < x_row.size(); ++x) {
-        const float ratio = std::clamp((numerator[x] + epsilon) / (std::max(denominator[x], 0.0F) + epsilon),
-                                       1 / options_.kappa, options_.kappa);
+        const float ratio =
+            std::clamp((numerator[x] + epsilon) / (std::max(denominator[x], 0.0F) + epsilon),
+                       1 / options_.kappa, options_.kappa);
         const float old = x_row[x], factor = 1 + options_.relax * (ratio - 1);
         x_row[x] = bright[x] != 0 ? std::max(old * factor, darkest) : old * factor;
         const int column = static_cast<int>(x);
@@ -261,7 +263,8 @@ IterationSummary Solver::update() {
       sky_updates += sums.sky_updates;
     }
   }
-  summary.update = signal > 0 ? updates / signal : sky_updates / (static_cast<double>(fine_.pixels()) * channels_);
+  summary.update = signal > 0 ? updates / signal
+                              : sky_updates / (static_cast<double>(fine_.pixels()) * channels_);
   summary.change = signal > 0 ? changes / signal : summary.update;
   std::vector<float> chi(2);
   for (int m = 0; m < stream_.count(); ++m) {

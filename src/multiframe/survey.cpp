@@ -40,17 +40,17 @@ std::vector<Pair> match(const std::vector<Point>& a, const std::vector<Point>& b
 /// Registered frames of one field share most of their brightest stars.
 bool share_stars(const Measured& a, const Measured& b) {
   constexpr std::size_t compared = 60;
-  const std::vector<Point> few_a(a.points.begin(),
-                                 a.points.begin() + static_cast<std::ptrdiff_t>(
-                                                        std::min(compared, a.points.size())));
-  const std::vector<Point> few_b(b.points.begin(),
-                                 b.points.begin() + static_cast<std::ptrdiff_t>(
-                                                        std::min(compared, b.points.size())));
+  const std::vector<Point> few_a(
+      a.points.begin(),
+      a.points.begin() + static_cast<std::ptrdiff_t>(std::min(compared, a.points.size())));
+  const std::vector<Point> few_b(
+      b.points.begin(),
+      b.points.begin() + static_cast<std::ptrdiff_t>(std::min(compared, b.points.size())));
   const std::size_t fewer = std::min(few_a.size(), few_b.size());
   if (fewer < 3) return true;  // cannot be told
   // the brightest of the one among all of the other: depth and blending differ
-  const auto pairs = few_a.size() <= few_b.size() ? match(few_a, b.points, 3.0F)
-                                                  : match(few_b, a.points, 3.0F);
+  const auto pairs =
+      few_a.size() <= few_b.size() ? match(few_a, b.points, 3.0F) : match(few_b, a.points, 3.0F);
   return 10 * pairs.size() >= 4 * fewer;
 }
 
@@ -182,8 +182,8 @@ void set_levels(Survey& result) {
 
 }  // namespace
 
-Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options,
-              bool psf_needed, const Progress& progress) {
+Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options, bool psf_needed,
+              const Progress& progress) {
   Survey result;
   const int file_channels = usual_channels(frames);
   result.channels = options.luma ? 1 : file_channels;
@@ -198,7 +198,8 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
   std::vector<Measured> measured(frames.size());
   for (std::size_t i = 0; i < frames.size(); ++i) {
     progress.throw_if_stopped();
-    progress(static_cast<double>(i) / static_cast<double>(frames.size()), "measuring " + frames[i].name);
+    progress(static_cast<double>(i) / static_cast<double>(frames.size()),
+             "measuring " + frames[i].name);
     if (!options.hosts.owns(static_cast<int>(i))) continue;
     if (faults[i].empty()) {
       try {

@@ -1,5 +1,5 @@
-// What the set tells before it is solved: sky, scale, place and PSF of every frame, and which frames
-// do not belong to it.
+// What the set tells before it is solved: sky, scale, place and PSF of every frame, and which
+// frames do not belong to it.
 #pragma once
 
 #include <algorithm>
@@ -36,8 +36,9 @@ struct Member {
   std::shared_ptr<const PsfField> field;  ///< null when the frame came with its PSF
   std::vector<Coverage> coverage;         ///< where it has data
   std::vector<std::vector<float>> cells;  ///< sky in coarse cells, see sky_cells()
-  std::vector<SkySurface> sky_surface;    ///< of its sky over the set's, in shared units; without the level
-  std::vector<Mesh> noise;                ///< local sigma of the sky; empty without variance maps
+  std::vector<SkySurface>
+      sky_surface;          ///< of its sky over the set's, in shared units; without the level
+  std::vector<Mesh> noise;  ///< local sigma of the sky; empty without variance maps
 };
 
 struct Survey {
@@ -53,7 +54,7 @@ struct Survey {
 
 /// Reads every frame once. Throws as deconvolve_frames; without `psf_needed` frames without a PSF
 /// stay.
-Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options,
-              bool psf_needed, const Progress& progress);
+Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options, bool psf_needed,
+              const Progress& progress);
 
 }  // namespace limpid::multiframe

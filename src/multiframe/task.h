@@ -12,11 +12,14 @@ namespace limpid::multiframe {
 
 struct Task {
   Task(int in_member, int in_channel, Size size)
-      : member(in_member), channel(in_channel), predicted(1, size), observed(1, size) {}
+      : member(in_member),
+        channel(in_channel),
+        predicted(1, size),
+        observed(1, size) {}
   int member, channel;
   ConstView light;
   const Spectrum* estimate = nullptr;
-  Spectrum predicted, observed;        ///< weighed, after predict_and_weigh
+  Spectrum predicted, observed;  ///< weighed, after predict_and_weigh
   std::optional<Spectrum> own_transfer;
   const Spectrum* transfer = nullptr;
   ResidualStatistics statistics;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <complex>
+#include <cstdio>
 #include <limits>
 #include <string>
 #include <utility>
@@ -15,9 +15,7 @@ namespace limpid::multiframe {
 namespace {
 
 /// Share of a cell's fade that has come at t in 0..1: a raised cosine.
-float fade(float t) {
-  return 0.5F - 0.5F * std::cos(3.14159265F * std::clamp(t, 0.0F, 1.0F));
-}
+float fade(float t) { return 0.5F - 0.5F * std::cos(3.14159265F * std::clamp(t, 0.0F, 1.0F)); }
 
 /// The cells of one axis: where each has weight, and how much. Sums to one everywhere.
 struct AxisCell {
@@ -102,7 +100,8 @@ WorkPlan plan_work(const WorkRequest& request) {
   const auto channels = static_cast<std::size_t>(request.channels);
   const std::size_t fixed = (4 * sizeof(float) + 1) * channels * request.canvas.pixels();
   const std::size_t frames = sizeof(float) * channels * members * request.frame.pixels();
-  const auto cells = static_cast<std::size_t>(request.psf_grid) * static_cast<std::size_t>(request.psf_grid);
+  const auto cells =
+      static_cast<std::size_t>(request.psf_grid) * static_cast<std::size_t>(request.psf_grid);
   const int most = request.batch_limit > 0 ? request.batch_limit : most_frames_at_once;
   std::size_t needed = 0;
   constexpr double infinite = std::numeric_limits<double>::infinity();
@@ -122,15 +121,17 @@ WorkPlan plan_work(const WorkRequest& request) {
     }
     plan.transform = {fast_length(largest.width * request.factor + 2 * request.reach),
                       fast_length(largest.height * request.factor + 2 * request.reach)};
-    const bool smallest = largest.width * request.factor <= 2 * request.reach || largest.width <= 32;
-    const int limit = request.tile_limit > 0 ? request.tile_limit : std::max(preferred_transform, 8 * request.reach);
+    const bool smallest =
+        largest.width * request.factor <= 2 * request.reach || largest.width <= 32;
+    const int limit = request.tile_limit > 0 ? request.tile_limit
+                                             : std::max(preferred_transform, 8 * request.reach);
     const std::size_t spectrum = sizeof(std::complex<float>) *
                                  static_cast<std::size_t>(plan.transform.width / 2 + 1) *
                                  static_cast<std::size_t>(plan.transform.height);
     for (int batch = std::min(most, static_cast<int>(members)); batch >= 1; batch /= 2) {
       const auto b = static_cast<std::size_t>(batch);
-      const std::size_t work =
-          spectrum * channels * (3 + 2 * b + 2) + 4 * b * channels * sizeof(float) * largest.width * largest.height;
+      const std::size_t work = spectrum * channels * (3 + 2 * b + 2) +
+                               4 * b * channels * sizeof(float) * largest.width * largest.height;
       const std::size_t all_transfers = spectrum * channels * members * cells;
       const std::size_t few_transfers = 2 * spectrum * channels * b;
       plan.frames_at_once = batch;
@@ -160,9 +161,9 @@ WorkPlan plan_work(const WorkRequest& request) {
     if (smallest || (least_cost < infinite && plan.transform.width <= 384)) break;
   }
   if (least_cost < infinite) return best;
-  throw Error(ErrorKind::exhausted,
-              "the set needs " + in_gigabytes(needed) + " beside the program; --memory allows " +
-                  in_gigabytes(request.budget));
+  throw Error(ErrorKind::exhausted, "the set needs " + in_gigabytes(needed) +
+                                        " beside the program; --memory allows " +
+                                        in_gigabytes(request.budget));
 }
 
 }  // namespace limpid::multiframe

@@ -10,14 +10,14 @@ namespace limpid::multiframe {
 
 /// A part of the set's pixels that is worked on at once, and which PSFs hold there.
 struct Tile {
-  Rect data;     ///< frame pixels
-  int cell = 0;  ///< of the grid of PSFs
+  Rect data;                              ///< frame pixels
+  int cell = 0;                           ///< of the grid of PSFs
   std::vector<float> window_x, window_y;  ///< weight of its columns and rows; empty: 1
 };
 
 struct WorkPlan {
   std::vector<Tile> tiles;
-  Size transform;          ///< of all Fourier transforms, fine pixels
+  Size transform;  ///< of all Fourier transforms, fine pixels
   int frames_at_once = 1;
   bool keep_frames = false, keep_transfers = false;
   std::size_t bytes = 0;  ///< estimated peak
