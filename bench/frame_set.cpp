@@ -1,6 +1,6 @@
 // Simulated sets of frames as files, stacks to compare with, and the figures of docs/mfdeconv.md.
 //   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED]   frames, truth.fits, stars.csv
-//   limpid_frame_set stack mean|median OUT FRAME...
+//   limpid_frame_set stack mean|median|clipped OUT FRAME...
 //   limpid_frame_set judge FOLDER RESULT...                  error, widths, light, outliers
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
@@ -78,31 +78,37 @@ int stack(int argc, char** argv) {
     frame.unit = reader->info().metadata.scale / unit;
     frame.read = [reader](Rect rect) { return reader->read(rect); };
   }
-  Image image = stack_frames(frames, std::string(argv[2]) == "median");
+  const std::string kind = argv[2];
+  Image image = stack_frames(frames, kind == "median"    ? Stacking::median
+                                     : kind == "clipped" ? Stacking::clipped
+                                                         : Stacking::mean);
   for (float& value : image.pixels()) value *= static_cast<float>(unit);
   write(argv[3], std::move(image));
   return 0;
 }
 
-double aperture(ConstView image, double x, double y, double radius) {
-  std::vector<float> ring;
-  double sum = 0;
-  int inside = 0;
-  const int reach = static_cast<int>(std::ceil(1.8 * radius));
+/// Light within 12 px over the true light, both over a ring, from the difference to the truth: a
+/// ring's median would fall with every filament that is sharper than the truth's.
+double light_against_truth(ConstView image, ConstView truth, double x, double y, double flux,
+                           int factor) {
+  double inside = 0, ring = 0;
+  int inside_count = 0, ring_count = 0;
+  const int reach = 22 * factor;
   for (int v = static_cast<int>(y) - reach; v <= y + reach; ++v) {
     for (int u = static_cast<int>(x) - reach; u <= x + reach; ++u) {
       if (u < 0 || v < 0 || u >= image.width() || v >= image.height()) continue;
-      const double away = std::hypot(u - x, v - y);
-      if (away <= radius) {
-        sum += image(0, v, u);
-        ++inside;
-      } else if (away > 1.4 * radius) {
-        ring.push_back(image(0, v, u));
+      const double away = std::hypot(u - x, v - y) / factor;
+      const double difference = static_cast<double>(image(0, v, u)) - truth(0, v, u);
+      if (away <= 12) {
+        inside += difference;
+        ++inside_count;
+      } else if (away > 17 && away <= 22) {
+        ring += difference;
+        ++ring_count;
       }
     }
   }
-  std::nth_element(ring.begin(), ring.begin() + static_cast<std::ptrdiff_t>(ring.size() / 2), ring.end());
-  return sum - inside * static_cast<double>(ring[ring.size() / 2]);
+  return 1 + (inside - ring / ring_count * inside_count) / flux;
 }
 
 double middle(std::vector<double> values) {
@@ -117,11 +123,13 @@ double error_against(ConstView image, ConstView truth, int factor) {
   std::vector<double> differences;
   for (int y = 12 * factor; y < image.height() - 12 * factor; ++y) {
     for (int x = 12 * factor; x < image.width() - 12 * factor; ++x)
-      differences.push_back((image(0, y, x) - truth(0, y, x)) * static_cast<double>(factor * factor));
+      differences.push_back((image(0, y, x) - truth(0, y, x)) *
+                            static_cast<double>(factor * factor));
   }
   const double level = middle(differences);
   double squares = 0;
-  for (const double difference : differences) squares += (difference - level) * (difference - level);
+  for (const double difference : differences)
+    squares += (difference - level) * (difference - level);
   return std::sqrt(squares / static_cast<double>(differences.size()));
 }
 
@@ -130,11 +138,14 @@ int judge(int argc, char** argv) {
   std::FILE* file = std::fopen((folder / "set.txt").c_str(), "r");
   int frames = 0, side = 0, seed = 0;
   double nebula = 0;
-  if (file == nullptr || std::fscanf(file, "%d %d %lf %d", &frames, &side, &nebula, &seed) != 4) return 1;
+  if (file == nullptr || std::fscanf(file, "%d %d %lf %d", &frames, &side, &nebula, &seed) != 4)
+    return 1;
   std::fclose(file);
   const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed));
-  std::printf("| image | error at 2 px | at 1.5 px | star FWHM (px) | light | shift (px) | noise | outliers (sigma) |\n"
-              "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+  std::printf(
+      "| image | error at 2 px | at 1.5 px | star FWHM (px) | light | shift (px) | noise | "
+      "outliers (sigma) |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
   for (int i = 3; i < argc; ++i) {
     const Frame frame = read_frame(argv[i]);
     Image image = frame.image.clone();
@@ -169,18 +180,21 @@ int judge(int argc, char** argv) {
     std::vector<double> fwhm, light, dx, dy;
     for (const auto& star : set.stars) {
       const double x = (star.x + 0.5) * f - 0.5, y = (star.y + 0.5) * f - 0.5;
-      const Star* found = synthetic::find_star(catalogue, static_cast<float>(x), static_cast<float>(y),
-                                               static_cast<float>(2 * f));
+      const Star* found = synthetic::find_star(catalogue, static_cast<float>(x),
+                                               static_cast<float>(y), static_cast<float>(2 * f));
       if (found == nullptr || found->fits.empty() || found->snr < 50) continue;
       fwhm.push_back(found->fits[0].psf.fwhm_px / f);
       dx.push_back((found->fits[0].x - x) / f);
       dy.push_back((found->fits[0].y - y) / f);
-      light.push_back((aperture(image.view(), x, y, 12 * f)) / aperture(truth.view(), x, y, 12 * f));
+      if (star.flux > 2000)
+        light.push_back(light_against_truth(image.view(), truth.view(), x, y, star.flux, factor));
     }
-    std::printf("| %s | %.2f | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n", fs::path(argv[i]).stem().c_str(),
+    std::printf("| %s | %.2f | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n",
+                fs::path(argv[i]).stem().c_str(),
                 std::sqrt(squares / static_cast<double>(differences.size())),
-                error_against(image.view(), set.ideal(1.5F, factor).view(), factor), middle(fwhm), middle(light),
-                std::hypot(middle(dx), middle(dy)), 1.4826 * middle(quiet), count > 0 ? outliers / count : 0.0);
+                error_against(image.view(), set.ideal(1.5F, factor).view(), factor), middle(fwhm),
+                middle(light), std::hypot(middle(dx), middle(dy)), 1.4826 * middle(quiet),
+                count > 0 ? outliers / count : 0.0);
   }
   return 0;
 }
@@ -197,6 +211,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", error.what());
     return error.exit_code();
   }
-  std::fprintf(stderr, "limpid_frame_set make FOLDER | stack mean|median OUT FRAME... | judge FOLDER RESULT...\n");
+  std::fprintf(stderr,
+               "limpid_frame_set make FOLDER | stack mean|median|clipped OUT FRAME... | judge "
+               "FOLDER RESULT...\n");
   return 2;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 
 #include "state.h"
@@ -19,6 +20,14 @@ std::string dump(const nlohmann::ordered_json& object, int indent) {
 void write_out(std::string_view text) {
   std::cout << text << (text.ends_with('\n') ? "" : "\n") << std::flush;
   if (!std::cout) throw Error(ErrorKind::cannot_write, "standard output cannot be written");
+}
+
+/// Which of the processes of mpirun, mpiexec or srun this is.
+int announced_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"}) {
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  }
+  return 0;
 }
 
 std::string clock(double seconds) {
@@ -37,6 +46,7 @@ std::string clock(double seconds) {
 // ---- the display -------------------------------------------------------------------------------
 
 void Common::State::event(const nlohmann::ordered_json& object) const {
+  if (mute) return;
   // with --json standard output belongs to the one object
   if (json) {
     std::cerr << dump(object, -1) << '\n';
@@ -74,7 +84,7 @@ void Common::State::show_bar(double fraction) {
 }
 
 void Common::State::report(double fraction, std::string_view new_stage) {
-  if (quiet && progress == "auto") return;
+  if (mute || (quiet && progress == "auto")) return;
   fraction = std::clamp(fraction, 0.0, 1.0);
   const bool stage_is_new = stage != new_stage;
   stage = new_stage;
@@ -114,7 +124,7 @@ void Common::State::report(double fraction, std::string_view new_stage) {
 }
 
 void Common::State::say(std::string_view kind, std::string_view text) {
-  if (quiet) return;
+  if (mute || quiet) return;
   clear_bar();
   if (events()) {
     event({{"event", kind}, {"text", text}});
@@ -128,6 +138,7 @@ void Common::State::say(std::string_view kind, std::string_view text) {
 Common::Common(std::string command_line, std::stop_token stop) : state_(std::make_shared<State>()) {
   state_->command_line = std::move(command_line);
   state_->stop = std::move(stop);
+  state_->mute = announced_rank() > 0;
 }
 
 bool Common::json() const { return state_->json; }
@@ -161,6 +172,7 @@ void Common::detail(std::string_view text) const {
 }
 
 void Common::error(std::string_view text, int exit_code) const {
+  if (state_->mute) return;
   state_->clear_bar();
   std::cerr << "limpid: " << text << '\n';
   if (state_->events()) {
@@ -169,6 +181,7 @@ void Common::error(std::string_view text, int exit_code) const {
 }
 
 void Common::print(const Result& result) const {
+  if (state_->mute) return;
   state_->clear_bar();
   if (state_->json) {
     write_out(dump(result.json, 2));

@@ -4,12 +4,14 @@
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
 
 #include "command.h"
 #include "frame_set.h"
+#include "ranks.h"
 
 namespace limpid::cli {
 namespace {
@@ -49,16 +51,19 @@ ordered_json to_json(const Options& o, const MultiframeReport& r) {
     ordered_json frame{{"name", f.name}, {"used", f.used}};
     if (!f.used) frame["reason"] = f.reason;
     if (f.used) {
-      frame.update(ordered_json{
-          {"psf", {{"stars", f.stars}, {"fwhm_px", f.fwhm_px}, {"ellipticity", f.ellipticity}, {"beta", f.beta}}},
-          {"sky", f.sky},
-          {"sigma", f.sigma},
-          {"scale", f.scale},
-          {"shift_px", {f.shift_x_px, f.shift_y_px}},
-          {"weight", f.weight},
-          {"rejected", f.rejected},
-          {"softened", f.softened},
-          {"misfit", f.misfit}});
+      frame.update(ordered_json{{"psf",
+                                 {{"stars", f.stars},
+                                  {"fwhm_px", f.fwhm_px},
+                                  {"ellipticity", f.ellipticity},
+                                  {"beta", f.beta}}},
+                                {"sky", f.sky},
+                                {"sigma", f.sigma},
+                                {"scale", f.scale},
+                                {"shift_px", {f.shift_x_px, f.shift_y_px}},
+                                {"weight", f.weight},
+                                {"rejected", f.rejected},
+                                {"softened", f.softened},
+                                {"misfit", f.misfit}});
     }
     frames.push_back(std::move(frame));
   }
@@ -99,19 +104,21 @@ std::string in_words(const Options& o, const MultiframeReport& r) {
     softest = std::max(softest, frame.fwhm_px);
   }
   std::array<char, 400> text{};
-  std::snprintf(text.data(), text.size(),
-                "%s\n  %d of %zu frames, FWHM %.2f to %.2f px\n  %zu iterations%s, last change %.2f %% of "
-                "the light, %.1f s\n",
-                o.output.string().c_str(), r.frames_used, r.frames.size(), softest > 0 ? sharpest : 0.0,
-                softest, r.iterations.size(), r.stopped_early ? " (settled)" : "",
-                r.iterations.empty() ? 0.0 : 100 * r.iterations.back().change,
-                r.measure_seconds + r.seed_seconds + r.solve_seconds);
+  std::snprintf(
+      text.data(), text.size(),
+      "%s\n  %d of %zu frames, FWHM %.2f to %.2f px\n  %zu iterations%s, last change %.2f %% of "
+      "the light, %.1f s\n",
+      o.output.string().c_str(), r.frames_used, r.frames.size(), softest > 0 ? sharpest : 0.0,
+      softest, r.iterations.size(), r.stopped_early ? " (settled)" : "",
+      r.iterations.empty() ? 0.0 : 100 * r.iterations.back().change,
+      r.measure_seconds + r.seed_seconds + r.solve_seconds);
   return text.data();
 }
 
 /// What the seed's own program writes, so that its viewers know how the image was made.
 void add_cards(Metadata& metadata, const Options& o, const MultiframeReport& r) {
-  const auto add = [&](const char* key, const std::string& value, const char* comment, bool is_string = false) {
+  const auto add = [&](const char* key, const std::string& value, const char* comment,
+                       bool is_string = false) {
     std::erase_if(metadata.cards, [&](const HeaderCard& card) { return card.keyword == key; });
     metadata.cards.push_back({key, value, comment, is_string});
   };
@@ -149,8 +156,8 @@ void add_cards(Metadata& metadata, const Options& o, const MultiframeReport& r) 
   }
 }
 
-void write_result(const std::filesystem::path& path, Image image, Metadata metadata, const Options& o,
-                  WriteOptions writing) {
+void write_result(const std::filesystem::path& path, Image image, Metadata metadata,
+                  const Options& o, WriteOptions writing) {
   if (o.solver.super_resolution > 1) refine_grid(metadata, o.solver.super_resolution);
   metadata.thumbnail = {};
   metadata.others = {};
@@ -164,12 +171,14 @@ void check_places(const Options& o, const WriteOptions& writing) {
     throw Error(ErrorKind::usage, "--resume needs the folder of --checkpoint");
   for (const auto& path : {o.report, std::filesystem::path(o.report).replace_extension(".svg")}) {
     if (!o.report.empty() && !o.overwrite && std::filesystem::exists(path))
-      throw Error(ErrorKind::cannot_write, path.string() + ": exists; add --overwrite to replace it");
+      throw Error(ErrorKind::cannot_write,
+                  path.string() + ": exists; add --overwrite to replace it");
   }
   if (o.save_iterations.empty()) return;
   std::error_code error;
   std::filesystem::create_directories(o.save_iterations, error);
-  if (error) throw Error(ErrorKind::cannot_write, o.save_iterations.string() + ": " + error.message());
+  if (error)
+    throw Error(ErrorKind::cannot_write, o.save_iterations.string() + ": " + error.message());
 }
 
 void write_report(const Options& o, const ordered_json& json, const MultiframeReport& report) {
@@ -179,13 +188,26 @@ void write_report(const Options& o, const ordered_json& json, const MultiframeRe
                         picture.size(), o.overwrite);
 }
 
-Result run(Options& o, const Common& common) {
+/// All ranks must go on from the same iteration.
+void require_same(int iteration, const Hosts& hosts) {
+  if (hosts.count == 1) return;
+  std::vector<float> iterations(static_cast<std::size_t>(hosts.count));
+  iterations[static_cast<std::size_t>(hosts.rank)] = static_cast<float>(iteration);
+  hosts.sum(iterations);
+  if (std::ranges::adjacent_find(iterations, std::not_equal_to{}) == iterations.end()) return;
+  throw Error(
+      ErrorKind::usage,
+      "the ranks of mpirun find different checkpoints: --checkpoint must lie on a disk they share");
+}
+
+Result run(Options& o, const Common& common, const Ranks& ranks) {
   const Progress progress = common.progress();
   WriteOptions writing;
   writing.overwrite = o.overwrite;
   writing.history = common.history();
-  check_places(o, writing);
+  if (ranks.first()) check_places(o, writing);
   MultiframeOptions& solver = o.solver;
+  solver.hosts = ranks.hosts();
   solver.loss = o.loss == "l2" ? Loss::l2 : Loss::huber;
   solver.luma = o.color == "luma";
   solver.star_masks = o.star_masks;
@@ -210,8 +232,9 @@ Result run(Options& o, const Common& common) {
   }
   // what decides the result; the number of iterations may grow
   std::array<char, 300> settings{};
-  std::snprintf(settings.data(), settings.size(), "%s %s %s %.6g %.6g %.6g %.6g %d %.6g %d %d %d %d %s %s",
-                o.loss.c_str(), o.color.c_str(), o.seed.c_str(), static_cast<double>(solver.huber_delta),
+  std::snprintf(settings.data(), settings.size(),
+                "%s %s %s %.6g %.6g %.6g %.6g %d %.6g %d %d %d %d %s %s", o.loss.c_str(),
+                o.color.c_str(), o.seed.c_str(), static_cast<double>(solver.huber_delta),
                 static_cast<double>(solver.reject_sigma), static_cast<double>(solver.kappa),
                 static_cast<double>(solver.relax), solver.super_resolution,
                 static_cast<double>(solver.sr_sigma), solver.sr_psf_iterations, solver.psf_grid,
@@ -223,6 +246,7 @@ Result run(Options& o, const Common& common) {
     checkpoint.emplace(o.checkpoint, fingerprint_of(o.inputs, settings.data()));
     if (o.resume) {
       state = checkpoint->load();
+      require_same(state ? state->iteration : 0, solver.hosts);
       if (state) {
         solver.resume = &*state;
         progress.say("going on after iteration " + std::to_string(state->iteration));
@@ -234,11 +258,13 @@ Result run(Options& o, const Common& common) {
     solver.save_iteration = [&](int iteration, const Image& image) {
       std::array<char, 40> name{};
       std::snprintf(name.data(), name.size(), "iteration-%03d.fits", iteration);
-      write_result(o.save_iterations / name.data(), image.clone(), files.metadata.front(), o, writing);
+      write_result(o.save_iterations / name.data(), image.clone(), files.metadata.front(), o,
+                   writing);
     };
   }
   Multiframe result = deconvolve_frames(files.frames, solver, progress);
   Metadata metadata = files.metadata[static_cast<std::size_t>(result.report.reference)];
+  if (!ranks.first()) return {};
   add_cards(metadata, o, result.report);
   write_result(o.output, std::move(result.image), std::move(metadata), o, writing);
   const ordered_json json = to_json(o, result.report);
@@ -265,7 +291,8 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
               "residual at which huber turns linear; below 0: in robust sigmas of the frame")
       .option("--reject-sigma", solver.reject_sigma, {0, 1000},
               "huber: residuals over this many sigmas weigh nothing; 0: all count")
-      .option("--kappa", solver.kappa, {1.01, 100}, "an iteration changes no pixel by more than this factor")
+      .option("--kappa", solver.kappa, {1.01, 100},
+              "an iteration changes no pixel by more than this factor")
       .option("--relax", solver.relax, {0.01, 1}, "share of each update that is taken")
       .option("--seed", options->seed,
               "where to begin: robust (clipped running mean), median, or a file with a stack")
@@ -284,15 +311,22 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
               "folder with a file named like each frame: pixels over 0.5 are rejected")
       .option("--psf-dir", options->psf_dir,
               "folder with a kernel named like each frame; others are measured")
-      .option("--psf-grid", solver.psf_grid, {1, 32}, "let PSFs change over this many cells per side")
+      .option("--psf-grid", solver.psf_grid, {1, 32},
+              "let PSFs change over this many cells per side")
       .option("--memory", options->memory,
               "most memory to use, such as 800M or 4G; auto is half of what is free")
-      .option("--save-iterations", options->save_iterations, "folder for the image after each iteration")
+      .option("--save-iterations", options->save_iterations,
+              "folder for the image after each iteration")
       .option("--checkpoint", options->checkpoint, "folder that keeps the run after each iteration")
       .flag("--resume", options->resume, "go on from the checkpoint, if there is one")
       .option("--report", options->report,
               "JSON file on frames and convergence; a picture (.svg) is put beside it");
-  command.run([options, common] { common.print(run(*options, common)); });
+  command.run([options, common] {
+    Ranks ranks;
+    Result result;
+    ranks.run([&] { result = run(*options, common, ranks); });
+    if (ranks.first()) common.print(result);
+  });
 }
 
 }  // namespace limpid::cli

@@ -17,6 +17,7 @@ struct Common::State {
   int threads = 0;
   bool quiet = false, verbose = false, json = false;
   std::string progress = "auto";
+  bool mute = false;  ///< not the first of the processes that mpirun started
 
   using Clock = std::chrono::steady_clock;
   Clock::time_point start = Clock::now(), shown_at = start;

@@ -39,11 +39,15 @@ struct MultiframeState {
   std::vector<float> history;  ///< update, change and smoothed values of each iteration
 };
 
-/// How several processes work on one set. Default: alone.
+/// How several processes work on one set. Default: alone. Each frame has one that measures it and
+/// solves for it.
 struct Hosts {
   int rank = 0, count = 1;
   /// Replaces the values by their sum over all hosts.
   std::function<void(std::span<float>)> sum = {};
+  int on_this_machine = 1;  ///< processes that share its cores and memory, this one included
+
+  [[nodiscard]] bool owns(int frame) const { return frame % count == rank; }
 };
 
 struct MultiframeOptions {
@@ -132,9 +136,10 @@ struct Multiframe {
 Multiframe deconvolve_frames(std::span<const InputFrame> frames,
                              const MultiframeOptions& options = {}, const Progress& progress = {});
 
-/// The mean of the frames' matched pixels, on one grid: what the result is compared with.
-/// Median instead of mean: `median`.
-Image stack_frames(std::span<const InputFrame> frames, bool median = false,
+/// clipped: the mean without values over 3 standard deviations from the median, until none is left.
+enum class Stacking { mean, median, clipped };
+/// The stack of the frames' matched pixels, on one grid: what the result is compared with.
+Image stack_frames(std::span<const InputFrame> frames, Stacking stacking = Stacking::mean,
                    const MultiframeOptions& options = {}, const Progress& progress = {});
 
 }  // namespace limpid

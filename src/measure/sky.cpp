@@ -41,6 +41,24 @@ Coverage::Coverage(ConstView channel)
   for (const float value : {0.0F, 1.0F}) find_border(channel, value);
 }
 
+Coverage::Coverage(Size size, std::span<const int> edges) {
+  const auto width = static_cast<std::size_t>(size.width), height = static_cast<std::size_t>(size.height);
+  const auto take = [&](std::vector<int>& to, std::size_t count) {
+    to.assign(edges.begin(), edges.begin() + static_cast<std::ptrdiff_t>(count));
+    edges = edges.subspan(count);
+  };
+  take(left_, height);
+  take(right_, height);
+  take(top_, width);
+  take(bottom_, width);
+}
+
+std::vector<int> Coverage::edges() const {
+  std::vector<int> all = left_;
+  for (const auto* part : {&right_, &top_, &bottom_}) all.insert(all.end(), part->begin(), part->end());
+  return all;
+}
+
 void Coverage::find_border(ConstView channel, float value) {
   const int width = channel.width(), height = channel.height();
   const std::ptrdiff_t stride = channel.row_stride();

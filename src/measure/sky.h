@@ -15,6 +15,10 @@ namespace limpid {
 class Coverage {
  public:
   explicit Coverage(ConstView channel);
+  /// From its edges(); `size` is the frame's.
+  Coverage(Size size, std::span<const int> edges);
+  /// First and end column of all rows, then first and end row of all columns.
+  [[nodiscard]] std::vector<int> edges() const;
   /// Inside the border; a NaN further in is the caller's to see.
   [[nodiscard]] bool covers(int x, int y) const {
     const auto column = static_cast<std::size_t>(x), line = static_cast<std::size_t>(y);

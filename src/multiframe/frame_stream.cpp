@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/parallel.h"
+#include "multiframe/measure_frame.h"
 
 namespace limpid::multiframe {
 namespace {
@@ -28,8 +29,9 @@ void mask_cores(MutableView image, ConstView wide, Rect rect, Rect wide_rect, fl
     for (int y = 0; y < image.height(); ++y) {
       const auto row = image.row(c, y);
       for (int x = 0; x < image.width(); ++x) {
-        const Rect near = intersect({rect.x + x - 1 - wide_rect.x, rect.y + y - 1 - wide_rect.y, 3, 3},
-                                    {0, 0, wide_rect.width, wide_rect.height});
+        const Rect near =
+            intersect({rect.x + x - 1 - wide_rect.x, rect.y + y - 1 - wide_rect.y, 3, 3},
+                      {0, 0, wide_rect.width, wide_rect.height});
         for (int v = near.y; v < near.y + near.height; ++v) {
           for (int u = near.x; u < near.x + near.width; ++u) {
             if (wide(c, v, u) >= level) row[static_cast<std::size_t>(x)] = no_data;
@@ -75,8 +77,8 @@ Image FrameStream::load(int member, Rect rect, bool all) const {
   const Rect wide_rect =
       cores ? intersect({rect.x - 1, rect.y - 1, rect.width + 2, rect.height + 2}, whole) : rect;
   const Image wide = read_working(frame, wide_rect, luma_);
-  Image image = copy(wide.view().crop(
-      {rect.x - wide_rect.x, rect.y - wide_rect.y, rect.width, rect.height}));
+  Image image =
+      copy(wide.view().crop({rect.x - wide_rect.x, rect.y - wide_rect.y, rect.width, rect.height}));
   // a tenth below: stacking and interpolation blur the level of the clipping
   if (cores) mask_cores(image.view(), wide.view(), rect, wide_rect, 0.9F * *m.saturation);
   Image rejected;
@@ -86,6 +88,7 @@ Image FrameStream::load(int member, Rect rect, bool all) const {
     const float sky = m.sky[slot], factor = 1 / (m.scale[slot] * survey_->sigma[slot]);
     for (int y = 0; y < image.height(); ++y) {
       const auto row = image.view().row(c, y);
+      m.sky_surface[slot].add_to(row, rect.x, rect.y + y, survey_->size, -1);
       for (int x = 0; x < image.width(); ++x) {
         float& value = row[static_cast<std::size_t>(x)];
         value = (value - sky) * factor + pedestal_;
@@ -106,7 +109,7 @@ Image FrameStream::load(int member, Rect rect, bool all) const {
 void FrameStream::keep(const Hosts& hosts, int threads) {
   std::vector<Image> images(static_cast<std::size_t>(count()));
   parallel_for(count(), threads, [&](int i) {
-    if (i % hosts.count == hosts.rank)
+    if (belongs_to(hosts, i))
       images[static_cast<std::size_t>(i)] = load(i, {0, 0, size().width, size().height});
   });
   kept_ = std::move(images);

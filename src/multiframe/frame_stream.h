@@ -21,6 +21,10 @@ class FrameStream {
   [[nodiscard]] int count() const { return static_cast<int>(survey_->members.size()); }
   [[nodiscard]] int channels() const { return survey_->channels; }
   [[nodiscard]] Size size() const { return survey_->size; }
+  /// Each input frame has one host that measures it and solves for it.
+  [[nodiscard]] bool belongs_to(const Hosts& hosts, int member) const {
+    return hosts.owns(survey_->members[static_cast<std::size_t>(member)].index);
+  }
   [[nodiscard]] float pedestal() const { return pedestal_; }
   void set_pedestal(float pedestal) { pedestal_ = pedestal; }
   /// One sigma of the member's sky in matched units.

@@ -14,6 +14,8 @@
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "multiframe/frame_stream.h"
+#include "multiframe/kernels.h"
+#include "multiframe/measure_frame.h"
 #include "multiframe/seed.h"
 #include "multiframe/solver.h"
 #include "multiframe/super_resolution.h"
@@ -53,69 +55,36 @@ std::size_t resident_bytes() {
 }
 
 /// What may be taken beside what is held.
-std::size_t memory_left(std::size_t bound) {
+std::size_t memory_left(std::size_t bound, const Hosts& hosts) {
   if (bound == 0) {
     return static_cast<std::size_t>(sysconf(_SC_AVPHYS_PAGES)) / 2 *
-           static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+           static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) /
+           static_cast<std::size_t>(hosts.on_this_machine);
   }
   const std::size_t held = resident_bytes();
   return bound > held ? bound - held : 0;
 }
 
-/// Kernels reach this many FWHM from their centre: beyond lies under half a per cent of the light
-/// of a Moffat with beta 2.5.
-constexpr float reach_fwhm = 6;
-
-int native_reach(std::span<const InputFrame> frames, const Survey& survey) {
-  int reach = static_cast<int>(std::ceil(reach_fwhm * survey.widest_fwhm_px));
-  for (const Member& member : survey.members) {
-    const Image& psf = frames[static_cast<std::size_t>(member.index)].psf;
-    if (!psf.empty()) reach = std::max(reach, std::max(psf.width(), psf.height()) / 2);
-  }
-  const int shorter = std::min(survey.size.width, survey.size.height);
-  return std::clamp(reach, 8, std::max(8, std::min(64, shorter / 2)));
+/// The least of what the hosts have.
+std::size_t least_of_all(std::size_t value, const Hosts& hosts) {
+  if (hosts.count == 1) return value;
+  std::vector<float> values(static_cast<std::size_t>(hosts.count));
+  values[static_cast<std::size_t>(hosts.rank)] = static_cast<float>(value);
+  hosts.sum(values);
+  return static_cast<std::size_t>(*std::ranges::min_element(values));
 }
 
-/// Per cell of the grid: kernels of all members and channels, on the fine grid.
-std::vector<std::vector<Image>> make_kernels(std::span<const InputFrame> frames,
-                                             const Survey& survey, const MultiframeOptions& options,
-                                             int reach, const Progress& progress) {
-  const int grid = options.psf_grid, side = 2 * reach + 1;
-  const int members = static_cast<int>(survey.members.size());
-  std::vector<std::vector<Image>> kernels(static_cast<std::size_t>(grid * grid));
-  for (int cell = 0; cell < grid * grid; ++cell) {
-    progress.throw_if_stopped();
-    progress(static_cast<double>(cell) / (grid * grid), "PSFs");
-    const float x = (static_cast<float>(cell % grid) + 0.5F) *
-                        static_cast<float>(survey.size.width) / static_cast<float>(grid) -
-                    0.5F;
-    const float y = (static_cast<float>(cell / grid) + 0.5F) *
-                        static_cast<float>(survey.size.height) / static_cast<float>(grid) -
-                    0.5F;
-    auto& row = kernels[static_cast<std::size_t>(cell)];
-    row.resize(static_cast<std::size_t>(members * survey.channels));
-    parallel_for(static_cast<int>(row.size()), options.threads, [&](int i) {
-      const int member_index = i / survey.channels, channel = i % survey.channels;
-      if (member_index % options.hosts.count != options.hosts.rank) return;
-      const Member& member = survey.members[static_cast<std::size_t>(member_index)];
-      const InputFrame& frame = frames[static_cast<std::size_t>(member.index)];
-      const auto native = [&](float u, float v) {
-        return kernel_at(member, frame, x, y, channel, side, u, v);
-      };
-      row[static_cast<std::size_t>(i)] =
-          options.super_resolution == 1
-              ? native(0, 0)
-              : lift_kernel(native, {options.super_resolution, options.sr_sigma,
-                                     options.sr_psf_iterations});
-    });
-  }
-  return kernels;
+/// Cores that this process may use, shared with others of the set unless it is bound to its own.
+int own_threads(const MultiframeOptions& options) {
+  if (options.threads != 0 || options.hosts.on_this_machine == 1) return options.threads;
+  const int allowed = thread_count(0), all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  return allowed < all ? allowed : std::max(1, all / options.hosts.on_this_machine);
 }
 
 /// Level under the light that keeps nearly all pixels positive: seven sigmas of the stack, and more
 /// where parts of the picture are darker than what was taken for the sky. No pixel can fall below
-/// it, so that it also is the depth of the darkest ring: with five sigmas of a frame there were some
-/// around all bright stars.
+/// it, so that it also is the depth of the darkest ring: with five sigmas of a frame there were
+/// some around all bright stars.
 float choose_pedestal(const Image& seed, std::size_t frames) {
   std::vector<float> sample;
   const auto pixels = seed.pixels();
@@ -139,7 +108,8 @@ Image matched_seed(ConstView given, const Survey& survey, bool luma) {
   for (int c = 0; c < seed.channels(); ++c) {
     const auto at = static_cast<std::size_t>(c);
     for (int y = 0; y < seed.height(); ++y) {
-      for (float& value : seed.view().row(c, y)) value = (value - survey.sky[at]) / survey.sigma[at];
+      for (float& value : seed.view().row(c, y))
+        value = (value - survey.sky[at]) / survey.sigma[at];
     }
   }
   return seed;
@@ -182,6 +152,7 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
                              const Progress& progress) {
   check(given);
   MultiframeOptions options = given;
+  options.threads = own_threads(given);
   Multiframe result;
   MultiframeReport& report = result.report;
 
@@ -196,8 +167,10 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
 
   start = Clock::now();
   FrameStream stream(frames, survey, options);
-  const std::size_t band_bytes = std::min<std::size_t>(memory_left(options.memory_bytes) / 4,
-                                                       std::size_t{256} << 20);
+  // every host must cut the same bands
+  const std::size_t band_bytes =
+      std::min(least_of_all(memory_left(options.memory_bytes, options.hosts) / 4, options.hosts),
+               std::size_t{256} << 20);
   Image seed = options.seed_image.empty()
                    ? stack(stream, options.seed == Seed::median ? Stack::median : Stack::robust,
                            band_bytes, options.hosts, options.threads, progress.part(0.15, 0.2))
@@ -216,7 +189,7 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
   auto kernels = make_kernels(frames, survey, options, reach, progress.part(0.2, 0.22));
   const int fine_reach = kernels[0].empty() ? reach : reach * options.super_resolution;
   report.kernel_px = 2 * fine_reach + 1;
-  options.memory_bytes = memory_left(options.memory_bytes);
+  options.memory_bytes = memory_left(options.memory_bytes, options.hosts);
   Solver solver(stream, options, std::move(kernels), fine_reach, options.hosts);
   {
     const Image beginning = refine(seed.view(), options.super_resolution);
@@ -264,17 +237,20 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
   return result;
 }
 
-Image stack_frames(std::span<const InputFrame> frames, bool median, const MultiframeOptions& options,
-                   const Progress& progress) {
+Image stack_frames(std::span<const InputFrame> frames, Stacking stacking,
+                   const MultiframeOptions& options, const Progress& progress) {
   check(options);
   const Survey survey = multiframe::survey(frames, options, false, progress.part(0, 0.7));
   const FrameStream stream(frames, survey, options);
-  const Image image = stack(stream, median ? Stack::median : Stack::mean, std::size_t{256} << 20,
-                            {}, options.threads, progress.part(0.7, 1));
+  const Stack kind = stacking == Stacking::median    ? Stack::median
+                     : stacking == Stacking::clipped ? Stack::clipped
+                                                     : Stack::mean;
+  const Image image =
+      stack(stream, kind, std::size_t{256} << 20, {}, options.threads, progress.part(0.7, 1));
   std::vector<bool> known(image.pixels().size());
   for (std::size_t i = 0; i < known.size(); ++i) known[i] = !std::isnan(image.pixels()[i]);
-  return finished(image.view(), survey, frames[static_cast<std::size_t>(survey.reference)].unit, 0, 1,
-                  known);
+  return finished(image.view(), survey, frames[static_cast<std::size_t>(survey.reference)].unit, 0,
+                  1, known);
 }
 
 }  // namespace limpid

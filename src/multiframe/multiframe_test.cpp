@@ -45,6 +45,31 @@ double aperture(ConstView image, float x, float y, float radius, int channel = 0
   return sum - inside * static_cast<double>(median(ring));
 }
 
+/// Light of a star within 12 px over its true light, both over a ring, from the difference to the
+/// truth (or to another image): no step depends on the order of the pixels, so that a nebula drawn
+/// sharper than the truth's 2 px counts for nothing. (The median of a ring falls when filaments
+/// become sharper: by that measure stars before a nebula came out 2 % too bright which are right
+/// within 0.2 %.)
+double light_against_truth(ConstView image, ConstView truth, const TrueStar& star) {
+  double inside = 0, ring = 0;
+  int inside_count = 0, ring_count = 0;
+  const int x0 = static_cast<int>(std::lround(star.x)), y0 = static_cast<int>(std::lround(star.y));
+  for (int y = std::max(0, y0 - 22); y <= std::min(image.height() - 1, y0 + 22); ++y) {
+    for (int x = std::max(0, x0 - 22); x <= std::min(image.width() - 1, x0 + 22); ++x) {
+      const float away = std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
+      const double difference = static_cast<double>(image(0, y, x)) - truth(0, y, x);
+      if (away <= 12) {
+        inside += difference;
+        ++inside_count;
+      } else if (away > 17 && away <= 22) {
+        ring += difference;
+        ++ring_count;
+      }
+    }
+  }
+  return 1 + (inside - ring / ring_count * inside_count) / star.flux;
+}
+
 struct StarFigures {
   int stars = 0;
   double dx = 0, dy = 0, worst_shift = 0, fwhm_px = 0, flux_ratio = 0;
@@ -53,14 +78,15 @@ struct StarFigures {
 /// Medians over the true stars; `worst_shift` against `reference` (another image of the sky) is the
 /// 90 % quantile.
 StarFigures measure_stars(ConstView image, const std::vector<TrueStar>& stars, int factor = 1,
-                          const StarCatalogue* reference = nullptr, int channel = 0) {
+                          const StarCatalogue* reference = nullptr, int channel = 0,
+                          float least_snr = 100) {
   const StarCatalogue catalogue = detect_stars(image.channel(channel));
   const auto f = static_cast<float>(factor);
   std::vector<float> dx, dy, fwhm, flux, shift;
   for (const TrueStar& star : stars) {
     const float x = (star.x + 0.5F) * f - 0.5F, y = (star.y + 0.5F) * f - 0.5F;
     const Star* found = synthetic::find_star(catalogue, x, y, 2 * f);
-    if (found == nullptr || found->fits.empty() || found->snr < 100) continue;
+    if (found == nullptr || found->fits.empty() || found->snr < least_snr) continue;
     const StarFit& fit = found->fits[0];
     dx.push_back(fit.x - x);
     dy.push_back(fit.y - y);
@@ -112,7 +138,7 @@ double largest(const Image& a) {
 struct Night {
   FrameSet set;
   Multiframe result;
-  Image mean, median_stack;
+  Image mean, median_stack, clipped_stack;
 };
 const Night& night() {
   static const Night made = [] {
@@ -126,7 +152,8 @@ const Night& night() {
     const auto inputs = n.set.inputs();
     n.result = deconvolve_frames(inputs);
     n.mean = stack_frames(inputs);
-    n.median_stack = stack_frames(inputs, true);
+    n.median_stack = stack_frames(inputs, Stacking::median);
+    n.clipped_stack = stack_frames(inputs, Stacking::clipped);
     return n;
   }();
   return made;
@@ -160,14 +187,92 @@ TEST(MultiFrame, StarsStayWhereTheMeanStackHasThem) {
   // bounds of the issue: kernels that are a pixel off drift by half a pixel in four iterations
   EXPECT_LT(std::abs(stars.dx), 0.02);
   EXPECT_LT(std::abs(stars.dy), 0.02);
-  // single stars: the positions of S/N 100 in eight frames have errors of 0.02 px themselves
+  // Single stars: in the mean stack, 3.3 px wide and with trails, places of S/N 100 are off by some
+  // hundredths themselves (0.08 measured here); bright ones hold the bound.
   EXPECT_LT(stars.worst_shift, 0.1);
+  const StarFigures bright =
+      measure_stars(night().result.image.view(), night().set.stars, 1, &reference, 0, 1000);
+  ASSERT_GT(bright.stars, 5);
+  EXPECT_LT(bright.worst_shift, 0.02);
 }
 
 TEST(MultiFrame, StarLightIsRightWithinHalfAPerCentAfterTwentyIterations) {
   ASSERT_EQ(night().result.report.iterations.size(), 20U);
   const StarFigures stars = measure_stars(night().result.image.view(), night().set.stars);
   EXPECT_NEAR(stars.flux_ratio, 1, 0.005);
+}
+
+TEST(MultiFrame, StarLightIsRightBeforeANebulaToo) {
+  FrameSetSettings settings;
+  settings.nebula_sigma = 30;
+  settings.gain = 2;
+  settings.sky_step = 2;
+  settings.scale_step = 0.1F;
+  settings.seed = 21;
+  const FrameSet set = synthetic::make_frame_set(settings);
+  // Given PSFs: measured ones take some of so fine and bright a nebula for wings of the stars
+  // (docs/mfdeconv.md).
+  auto inputs = set.inputs();
+  for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].psf = set.psfs[i].kernel(73);
+  const Multiframe result = deconvolve_frames(inputs, few_iterations(20));
+  const Image truth = set.ideal(2.0F);
+  std::vector<float> light;
+  for (const TrueStar& star : set.stars) {
+    if (star.flux > 2000)
+      light.push_back(
+          static_cast<float>(light_against_truth(result.image.view(), truth.view(), star)));
+  }
+  ASSERT_GT(light.size(), 15U);
+  EXPECT_NEAR(median(light), 1, 0.005);
+}
+
+TEST(MultiFrame, GradientsThatMoveInANightAreMatched) {
+  FrameSetSettings settings = small_settings();
+  settings.size = {256, 256};
+  const FrameSet even = synthetic::make_frame_set(settings);
+  FrameSet set = synthetic::make_frame_set(settings);
+  // the Moon goes round: a slope and a bulge, six sigmas from one corner to the other, other in
+  // each frame; what all have in common, twenty sigmas across, is the sky's own and stays
+  const auto u = [](int x) { return static_cast<float>(2 * x - 255) / 256; };
+  const auto common = [&](int x, int y) { return 10 * u(x) + 3 * u(y) * u(y); };
+  for (std::size_t i = 0; i < set.frames.size(); ++i) {
+    const float angle = 6.2832F * static_cast<float>(i) / static_cast<float>(set.frames.size());
+    for (int y = 0; y < 256; ++y) {
+      for (int x = 0; x < 256; ++x) {
+        const float along = u(x) * std::cos(angle) + u(y) * std::sin(angle);
+        set.frames[i].view()(0, y, x) +=
+            common(x, y) + 3 * along + 1.5F * std::sin(angle) * along * along;
+      }
+    }
+  }
+  const auto inputs = with_true_psfs(set);
+  const MultiframeOptions options = few_iterations(15);
+  const multiframe::Survey survey = multiframe::survey(inputs, options, true, {});
+  for (const multiframe::Member& member : survey.members)
+    EXPECT_FALSE(member.sky_surface[0].flat());
+  const Multiframe result = deconvolve_frames(inputs, options);
+  const Multiframe plain = deconvolve_frames(with_true_psfs(even), options);
+  // the difference to the set without gradients is what all frames have in common
+  std::vector<float> rest;
+  for (int y = 8; y < 248; ++y) {
+    for (int x = 8; x < 248; ++x)
+      rest.push_back(result.image.view()(0, y, x) - plain.image.view()(0, y, x) - common(x, y));
+  }
+  // the sky of the set without gradients is noisy by half a sigma; the same noise, drawn again, is
+  // not subtracted exactly where weights differ
+  EXPECT_LT(robust_spread(rest).sigma, 0.15F);
+  // residuals say that nothing is left: with levels alone they are 1.9 times as large as the noise
+  EXPECT_NEAR(result.report.iterations.back().chi, plain.report.iterations.back().chi, 0.03);
+}
+
+TEST(MultiFrame, AnEvenSkyIsMatchedByItsLevelAlone) {
+  const FrameSet set = synthetic::make_frame_set(small_settings());
+  const auto inputs = with_true_psfs(set);
+  const multiframe::Survey survey = multiframe::survey(inputs, {}, true, {});
+  for (const multiframe::Member& member : survey.members) {
+    for (std::size_t i = 1; i < 6; ++i) EXPECT_EQ(member.sky_surface[0].coefficients[i], 0);
+    EXPECT_NEAR(member.sky_surface[0].coefficients[0], 0, 0.3);
+  }
 }
 
 TEST(MultiFrame, StarsAreNoWiderThanTheSharpestFrames) {
@@ -185,6 +290,7 @@ TEST(MultiFrame, ErrorIsFarBelowTheMedianStacksAndEveryFrames) {
   };
   const double result = error(night().result.image);
   EXPECT_LT(result, 0.5 * error(night().median_stack));
+  EXPECT_LT(result, 0.5 * error(night().clipped_stack));
   for (const Image& frame : night().set.frames) EXPECT_LT(result, 0.6 * error(frame));
 }
 
@@ -218,13 +324,17 @@ TEST(MultiFrame, TheLevelOfTheSkyStays) {
 
 TEST(MultiFrame, GoodStarsAreNotDiscardedWhenPsfsAreMeasured) {
   const Night& n = night();
+  int taken = 0;
   for (std::size_t i = 0; i < n.set.psfs.size(); ++i) {
     const FrameSummary& frame = n.result.report.frames[i];
     EXPECT_TRUE(frame.used) << frame.reason;
-    // of 49; trails and cosmic rays spoil some, and the faintest say little
+    // Of 49. Of the frame of 5.1 px, which has a trail, 26 are taken: the faintest have S/N 45
+    // there, and 30 cosmic rays and the trail spoil others.
     EXPECT_GE(frame.stars, 25) << frame.name;
+    taken += frame.stars;
     EXPECT_NEAR(frame.fwhm_px, n.set.psfs[i].fwhm_px, 0.03F * n.set.psfs[i].fwhm_px) << frame.name;
   }
+  EXPECT_GT(taken, 0.75 * 49 * static_cast<double>(n.set.psfs.size()));  // 314 of 392 measured
 }
 
 TEST(MultiFrame, SkyAndScaleOfEachFrameAreFound) {
@@ -259,8 +369,15 @@ TEST(MultiFrame, DoesNotStopBeforeTheStarsHaveConverged) {
     }
     return median(peaks);
   };
-  // a quarter more iterations change the peaks by some per cent; after 4 of 20 it would be 90
+  // Peaks of points rise without end, as the logarithm of the iterations: a quarter more than the
+  // 219 that it takes here change them by 5.5 %; after 4 of 20 it would be 90.
   EXPECT_NEAR(peak(longer.image) / peak(stopped.image), 1, 0.07);
+  // what does converge, the light, has converged
+  std::vector<float> light;
+  for (const TrueStar& star : set.stars)
+    light.push_back(
+        static_cast<float>(light_against_truth(longer.image.view(), stopped.image.view(), star)));
+  EXPECT_NEAR(median(light), 1, 0.001);
 }
 
 /// A blob and a fainter one beside it: no symmetry.
@@ -284,7 +401,8 @@ TEST(MultiFrame, LopsidedPsfsAreConvolvedAndNotCorrelated) {
     Image frame(1, settings.size, 50);
     for (const TrueStar& star : set.stars) {
       synthetic::add_star(frame.view(), {2.6F, 3, 0, 0, 0, 0}, {star.x, star.y, 0.7F * star.flux});
-      synthetic::add_star(frame.view(), {2.6F, 3, 0, 0, dx, dy}, {star.x, star.y, 0.3F * star.flux});
+      synthetic::add_star(frame.view(), {2.6F, 3, 0, 0, dx, dy},
+                          {star.x, star.y, 0.3F * star.flux});
     }
     synthetic::add_noise(frame.view(), 1, 0, 50, static_cast<std::uint32_t>(i) + 5);
     set.frames.push_back(std::move(frame));
@@ -359,7 +477,8 @@ TEST(MultiFrame, RejectedPixelsWeighNothingAndOthersDo) {
     Image marks(1, rect.size());
     const Rect part = intersect(rect, square);
     for (int y = part.y; y < part.y + part.height; ++y) {
-      for (int x = part.x; x < part.x + part.width; ++x) marks.view()(0, y - rect.y, x - rect.x) = 1;
+      for (int x = part.x; x < part.x + part.width; ++x)
+        marks.view()(0, y - rect.y, x - rect.x) = 1;
     }
     return marks;
   };
@@ -508,9 +627,8 @@ TEST(MultiFrame, BadFramesAreNamedAndTheRestGoOn) {
   const auto showing = [](const Image& image) {
     return [&image](Rect rect) { return copy(image.view().crop(rect)); };
   };
-  add("broken.fits", [](Rect) -> Image {
-    throw Error(ErrorKind::bad_input, "broken.fits: cut short");
-  });
+  add("broken.fits",
+      [](Rect) -> Image { throw Error(ErrorKind::bad_input, "broken.fits: cut short"); });
   const Image constant(1, set.settings.size, 7);
   add("empty.fits", showing(constant));
   add("elsewhere.fits", showing(elsewhere.frames[0]));
@@ -581,7 +699,8 @@ TEST(MultiFrame, PsfsThatChangeOverTheFrameNeedAGridAndShowNoSeam) {
     const SkyLevel sky = measure_sky(result.image.view())[0];
     for (const int x : {75, 100, 125, 150, 175, 200}) {
       std::vector<float> column(300);
-      for (int y = 0; y < 300; ++y) column[static_cast<std::size_t>(y)] = result.image.view()(0, y, x);
+      for (int y = 0; y < 300; ++y)
+        column[static_cast<std::size_t>(y)] = result.image.view()(0, y, x);
       EXPECT_NEAR(median(column), sky.sky, 0.3F * sky.sigma) << x;
     }
     const StarCatalogue catalogue = detect_stars(result.image.view());
@@ -594,9 +713,9 @@ TEST(MultiFrame, PsfsThatChangeOverTheFrameNeedAGridAndShowNoSeam) {
     }
     return median(right) - median(left);
   };
-  // stars that are not yet points keep some of their PSF's elongation; one kernel for all adds the
-  // opposite of what the left half lacks
-  EXPECT_LT(spread(4), 0.75F * spread(1));
+  // Stars that are not yet points keep some of their PSF's elongation (0.29 here after 30
+  // iterations); one kernel for all adds the opposite of what the left half lacks (0.48).
+  EXPECT_LT(spread(4), 0.7F * spread(1));
 }
 
 TEST(MultiFrame, VarianceMapsFavourTheQuietPartsOfAFrame) {
@@ -639,7 +758,8 @@ TEST(MultiFrame, StarMasksMakeTheDarkRingsAroundClippedStarsShallower) {
     std::vector<float> depths;
     for (const TrueStar& star : set.stars) {
       if (star.flux < 20000) continue;  // the others are not clipped in every frame
-      const int x0 = static_cast<int>(std::lround(star.x)), y0 = static_cast<int>(std::lround(star.y));
+      const int x0 = static_cast<int>(std::lround(star.x)),
+                y0 = static_cast<int>(std::lround(star.y));
       float lowest = settings.sky;
       for (int y = -14; y <= 14; ++y) {
         for (int x = -14; x <= 14; ++x)
@@ -650,8 +770,9 @@ TEST(MultiFrame, StarMasksMakeTheDarkRingsAroundClippedStarsShallower) {
     EXPECT_GE(depths.size(), 4U);
     return median(depths);
   };
-  // cores taken for what they are not leave a dark ring of 1.9 sigmas of a frame here
-  EXPECT_LT(ring_depth(true), 0.85F * ring_depth(false));
+  // Cores taken for what they are not leave a dark ring of 1.93 sigmas of a frame here, with masks
+  // it is 1.48: the pedestal bounds both, and the wings alone tell less of a star's place.
+  EXPECT_LT(ring_depth(true), 0.8F * ring_depth(false));
 }
 
 TEST(MultiFrame, SaysWhatOptionsMakeNoSense) {

@@ -44,6 +44,23 @@ float robust_mean(std::span<const float> values, std::span<const float> sigma, f
   return static_cast<float>(count == 0 ? start : mean);
 }
 
+/// Mean of the values within 3 standard deviations of their median, repeated until all are.
+float clipped_mean(std::vector<float>& values) {
+  for (;;) {
+    const float centre = median_in_place(values);
+    double sum = 0, squares = 0;
+    for (const float value : values) {
+      sum += value;
+      squares += static_cast<double>(value - centre) * (value - centre);
+    }
+    const auto count = static_cast<double>(values.size());
+    const double limit = clip_sigma * std::sqrt(squares / std::max(count - 1, 1.0));
+    const auto dropped =
+        std::erase_if(values, [=](float value) { return std::abs(value - centre) > limit; });
+    if (dropped == 0 || values.size() < 3) return static_cast<float>(sum / count);
+  }
+}
+
 /// One row of the stack, from the same row of all members.
 void stack_row(const std::vector<Image>& rows, std::span<const float> sigmas, int channel, int y,
                Stack kind, float pedestal, std::span<float> out) {
@@ -65,6 +82,8 @@ void stack_row(const std::vector<Image>& rows, std::span<const float> sigmas, in
       double sum = 0;
       for (const float value : values) sum += value;
       out[x] = static_cast<float>(sum / static_cast<double>(values.size()));
+    } else if (kind == Stack::clipped) {
+      out[x] = clipped_mean(values);
     } else {
       out[x] = robust_mean(values, sigma, pedestal, scratch);
     }
@@ -79,7 +98,8 @@ Image stack(const FrameStream& stream, Stack kind, std::size_t band_bytes, const
   const int channels = stream.channels(), count = stream.count();
   Image result(channels, size);
   const std::size_t row_bytes = sizeof(float) * static_cast<std::size_t>(size.width) *
-                                static_cast<std::size_t>(channels) * static_cast<std::size_t>(count);
+                                static_cast<std::size_t>(channels) *
+                                static_cast<std::size_t>(count);
   const int rows = static_cast<int>(
       std::clamp<std::size_t>(band_bytes / row_bytes, 1, static_cast<std::size_t>(size.height)));
   const int bands = (size.height + rows - 1) / rows;

@@ -10,7 +10,7 @@
 
 namespace limpid::multiframe {
 
-enum class Stack { robust, median, mean };
+enum class Stack { robust, median, mean, clipped };
 
 /// Matched pixels of all members in one frame; NaN where none has data. Holds `band_bytes` of
 /// pixels at a time.

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <limpid/multiframe.h>
@@ -12,24 +13,12 @@
 #include "core/fft.h"
 #include "multiframe/frame_stream.h"
 #include "multiframe/noise_model.h"
+#include "multiframe/work_plan.h"
 
 namespace limpid::multiframe {
 
-/// A part of the set's pixels that is worked on at once, and which PSFs hold there.
-struct Tile {
-  Rect data;     ///< frame pixels
-  int cell = 0;  ///< of the grid of PSFs
-  std::vector<float> window_x, window_y;  ///< weight of its columns and rows; empty: 1
-};
-
-/// How the work is cut up.
-struct WorkPlan {
-  std::vector<Tile> tiles;
-  Size transform;          ///< of all Fourier transforms, fine pixels
-  int frames_at_once = 1;
-  bool keep_frames = false, keep_transfers = false;
-  std::size_t bytes = 0;  ///< estimated peak
-};
+/// One channel of one frame in one tile.
+struct Task;
 
 class Solver {
  public:
@@ -58,10 +47,7 @@ class Solver {
   [[nodiscard]] double transforms_per_frame() const;
 
  private:
-  struct Task;
-  void plan_work();
-  void choose_tiles(std::size_t budget);
-  [[nodiscard]] std::vector<Tile> cut(int parts_x, int parts_y) const;
+  void make_plan();
   [[nodiscard]] bool make_smaller();
   void take_memory();
   void accumulate(const Progress& progress);
@@ -79,7 +65,7 @@ class Solver {
     return static_cast<std::size_t>(member) * static_cast<std::size_t>(channels_) +
            static_cast<std::size_t>(channel);
   }
-  [[nodiscard]] bool mine(int member) const { return member % hosts_.count == hosts_.rank; }
+  [[nodiscard]] bool mine(int member) const { return stream_.belongs_to(hosts_, member); }
 
   FrameStream& stream_;
   const MultiframeOptions& options_;

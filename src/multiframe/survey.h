@@ -1,7 +1,9 @@
-// What the set tells before it is solved: sky, scale, place and PSF of every frame, and which frames
-// do not belong to it.
+// What the set tells before it is solved: sky, scale, place and PSF of every frame, and which
+// frames do not belong to it.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -15,6 +17,16 @@
 
 namespace limpid::multiframe {
 
+/// A polynomial of second order in x and y, both -1..1 over the frame.
+struct SkySurface {
+  std::array<float, 6> coefficients{};  ///< of 1, x, y, x^2, x y, y^2
+  [[nodiscard]] bool flat() const {
+    return std::ranges::all_of(coefficients, [](float c) { return c == 0; });
+  }
+  /// Adds `factor` times its values along row y of a frame of `size`, from column x on.
+  void add_to(std::span<float> row, int x, int y, Size size, float factor) const;
+};
+
 /// A frame that takes part. Per working channel (one with MultiframeOptions::luma).
 struct Member {
   int index = 0;                          ///< into the input frames
@@ -23,7 +35,10 @@ struct Member {
   std::optional<float> saturation;        ///< level of clipped cores, in shared units
   std::shared_ptr<const PsfField> field;  ///< null when the frame came with its PSF
   std::vector<Coverage> coverage;         ///< where it has data
-  std::vector<Mesh> noise;                ///< local sigma of the sky; empty without variance maps
+  std::vector<std::vector<float>> cells;  ///< sky in coarse cells, see sky_cells()
+  std::vector<SkySurface>
+      sky_surface;          ///< of its sky over the set's, in shared units; without the level
+  std::vector<Mesh> noise;  ///< local sigma of the sky; empty without variance maps
 };
 
 struct Survey {
@@ -39,15 +54,7 @@ struct Survey {
 
 /// Reads every frame once. Throws as deconvolve_frames; without `psf_needed` frames without a PSF
 /// stay.
-Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options,
-              bool psf_needed, const Progress& progress);
-
-/// Pixels of a part of a frame in shared units, one channel if `luma`.
-Image read_working(const InputFrame& frame, Rect rect, bool luma);
-
-/// The PSF of a member around a place: (1, side, side), not negative, sums to 1, centred on
-/// (side / 2, side / 2) plus the member's shift plus (shift_u, shift_v).
-Image kernel_at(const Member& member, const InputFrame& frame, float x, float y, int channel,
-                int side, float shift_u = 0, float shift_v = 0);
+Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options, bool psf_needed,
+              const Progress& progress);
 
 }  // namespace limpid::multiframe
