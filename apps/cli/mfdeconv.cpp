@@ -8,21 +8,13 @@
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
 
-#include "command.h"
 #include "frame_set.h"
+#include "mfdeconv.h"
 
 namespace limpid::cli {
 namespace {
 
 using nlohmann::ordered_json;
-
-struct Options {
-  std::vector<std::filesystem::path> inputs;
-  std::filesystem::path output, report, rejection_masks, psf_dir, save_iterations, checkpoint;
-  bool overwrite = false, star_masks = false, variance_maps = false, resume = false;
-  std::string loss = "huber", seed = "robust", color = "perchannel", memory = "auto";
-  MultiframeOptions solver;
-};
 
 /// "4G", "500M", "1500000000"; 0 for auto.
 std::size_t parse_memory(const std::string& text) {
@@ -43,7 +35,7 @@ std::size_t parse_memory(const std::string& text) {
   return static_cast<std::size_t>(value);
 }
 
-ordered_json to_json(const Options& o, const MultiframeReport& r) {
+ordered_json to_json(const MultiframeArguments& o, const MultiframeReport& r) {
   auto frames = ordered_json::array();
   for (const FrameSummary& f : r.frames) {
     ordered_json frame{{"name", f.name}, {"used", f.used}};
@@ -91,7 +83,7 @@ ordered_json to_json(const Options& o, const MultiframeReport& r) {
           {"notes", r.notes}};
 }
 
-std::string in_words(const Options& o, const MultiframeReport& r) {
+std::string in_words(const MultiframeArguments& o, const MultiframeReport& r) {
   double sharpest = 1e9, softest = 0;
   for (const FrameSummary& frame : r.frames) {
     if (!frame.used || frame.fwhm_px <= 0) continue;
@@ -110,7 +102,7 @@ std::string in_words(const Options& o, const MultiframeReport& r) {
 }
 
 /// What the seed's own program writes, so that its viewers know how the image was made.
-void add_cards(Metadata& metadata, const Options& o, const MultiframeReport& r) {
+void add_cards(Metadata& metadata, const MultiframeArguments& o, const MultiframeReport& r) {
   const auto add = [&](const char* key, const std::string& value, const char* comment, bool is_string = false) {
     std::erase_if(metadata.cards, [&](const HeaderCard& card) { return card.keyword == key; });
     metadata.cards.push_back({key, value, comment, is_string});
@@ -149,7 +141,7 @@ void add_cards(Metadata& metadata, const Options& o, const MultiframeReport& r) 
   }
 }
 
-void write_result(const std::filesystem::path& path, Image image, Metadata metadata, const Options& o,
+void write_result(const std::filesystem::path& path, Image image, Metadata metadata, const MultiframeArguments& o,
                   WriteOptions writing) {
   if (o.solver.super_resolution > 1) refine_grid(metadata, o.solver.super_resolution);
   metadata.thumbnail = {};
@@ -158,7 +150,7 @@ void write_result(const std::filesystem::path& path, Image image, Metadata metad
   write_frame(path, {std::move(image), std::move(metadata)}, writing);
 }
 
-void check_places(const Options& o, const WriteOptions& writing) {
+void check_places(const MultiframeArguments& o, const WriteOptions& writing) {
   check_writable(o.output, writing);
   if (o.resume && o.checkpoint.empty())
     throw Error(ErrorKind::usage, "--resume needs the folder of --checkpoint");
@@ -172,26 +164,28 @@ void check_places(const Options& o, const WriteOptions& writing) {
   if (error) throw Error(ErrorKind::cannot_write, o.save_iterations.string() + ": " + error.message());
 }
 
-void write_report(const Options& o, const ordered_json& json, const MultiframeReport& report) {
+void write_report(const MultiframeArguments& o, const ordered_json& json, const MultiframeReport& report) {
   const std::string text = json.dump(2) + "\n", picture = convergence_svg(report);
   write_file_atomically(o.report, text.data(), text.size(), o.overwrite);
   write_file_atomically(std::filesystem::path(o.report).replace_extension(".svg"), picture.data(),
                         picture.size(), o.overwrite);
 }
 
-Result run(Options& o, const Common& common) {
-  const Progress progress = common.progress();
+}  // namespace
+
+Result run_multiframe(const MultiframeArguments& o, int threads, const std::string& history,
+                      const Progress& progress) {
   WriteOptions writing;
   writing.overwrite = o.overwrite;
-  writing.history = common.history();
+  writing.history = history;
   check_places(o, writing);
-  MultiframeOptions& solver = o.solver;
+  MultiframeOptions solver = o.solver;
   solver.loss = o.loss == "l2" ? Loss::l2 : Loss::huber;
   solver.luma = o.color == "luma";
   solver.star_masks = o.star_masks;
   solver.variance_maps = o.variance_maps;
   solver.memory_bytes = parse_memory(o.memory);
-  solver.threads = common.threads();
+  solver.threads = threads;
   FrameFiles files = open_frames(o.inputs, o.rejection_masks, o.psf_dir);
   Image seed;
   if (o.seed == "median" || o.seed == "robust") {
@@ -247,19 +241,16 @@ Result run(Options& o, const Common& common) {
   return {json, in_words(o, result.report)};
 }
 
-}  // namespace
-
-void add_mfdeconv(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  MultiframeOptions& solver = options->solver;
+Command mfdeconv_command(CLI::App& app, const Common& common, MultiframeArguments& o) {
+  MultiframeOptions& solver = o.solver;
   Command command(app, common, "mfdeconv",
                   "Deconvolves many registered frames, each with its own PSF, into one image.",
                   "limpid mfdeconv lights/*.fits -o m31.fits --iterations 30 --report m31.json");
-  command.inputs(options->inputs, "registered linear frames: FITS, XISF or TIFF")
-      .output(options->output, options->overwrite, "the result, as 32-bit floats")
+  command.inputs(o.inputs, "registered linear frames: FITS, XISF or TIFF")
+      .output(o.output, o.overwrite, "the result, as 32-bit floats")
       .option("--iterations", solver.iterations, {1, 1000}, "at most this many")
       .option("--min-iterations", solver.min_iterations, {0, 1000}, "before it may stop as settled")
-      .choice("--loss", options->loss, {"huber", "l2"},
+      .choice("--loss", o.loss, {"huber", "l2"},
               "huber weighs outliers down; l2 is least squares and trusts every pixel")
       .option("--huber-delta", solver.huber_delta,
               "residual at which huber turns linear; below 0: in robust sigmas of the frame")
@@ -267,9 +258,9 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
               "huber: residuals over this many sigmas weigh nothing; 0: all count")
       .option("--kappa", solver.kappa, {1.01, 100}, "an iteration changes no pixel by more than this factor")
       .option("--relax", solver.relax, {0.01, 1}, "share of each update that is taken")
-      .option("--seed", options->seed,
+      .option("--seed", o.seed,
               "where to begin: robust (clipped running mean), median, or a file with a stack")
-      .choice("--color", options->color, {"perchannel", "luma"},
+      .choice("--color", o.color, {"perchannel", "luma"},
               "each channel by itself, or the mean of the channels as one")
       .option("--super-resolution", solver.super_resolution, {1, 4},
               "solve on a grid with this many times the pixels per side")
@@ -277,22 +268,30 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
               "Gaussian that stars of the fine grid approach, in its px")
       .option("--sr-psf-iterations", solver.sr_psf_iterations, {1, 5000},
               "iterations that lift the PSFs to the fine grid")
-      .flag("--star-masks", options->star_masks, "clipped cores of stars weigh nothing")
-      .flag("--variance-maps", options->variance_maps,
+      .flag("--star-masks", o.star_masks, "clipped cores of stars weigh nothing")
+      .flag("--variance-maps", o.variance_maps,
             "local sky noise and measured photon noise in place of one sigma per frame")
-      .option("--rejection-masks", options->rejection_masks,
+      .option("--rejection-masks", o.rejection_masks,
               "folder with a file named like each frame: pixels over 0.5 are rejected")
-      .option("--psf-dir", options->psf_dir,
+      .option("--psf-dir", o.psf_dir,
               "folder with a kernel named like each frame; others are measured")
       .option("--psf-grid", solver.psf_grid, {1, 32}, "let PSFs change over this many cells per side")
-      .option("--memory", options->memory,
+      .option("--memory", o.memory,
               "most memory to use, such as 800M or 4G; auto is half of what is free")
-      .option("--save-iterations", options->save_iterations, "folder for the image after each iteration")
-      .option("--checkpoint", options->checkpoint, "folder that keeps the run after each iteration")
-      .flag("--resume", options->resume, "go on from the checkpoint, if there is one")
-      .option("--report", options->report,
+      .option("--save-iterations", o.save_iterations, "folder for the image after each iteration")
+      .option("--checkpoint", o.checkpoint, "folder that keeps the run after each iteration")
+      .flag("--resume", o.resume, "go on from the checkpoint, if there is one")
+      .option("--report", o.report,
               "JSON file on frames and convergence; a picture (.svg) is put beside it");
-  command.run([options, common] { common.print(run(*options, common)); });
+  return command;
+}
+
+void add_mfdeconv(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<MultiframeArguments>();
+  Command command = mfdeconv_command(app, common, *options);
+  command.run([options, common] {
+    common.print(run_multiframe(*options, common.threads(), common.history(), common.progress()));
+  });
 }
 
 }  // namespace limpid::cli
