@@ -21,19 +21,6 @@ ordered_json shortest_all(const std::vector<float>& values) {
   return list;
 }
 
-ordered_json points_json(const Background& background) {
-  auto points = ordered_json::array();
-  for (const ControlPoint& point : background.points()) {
-    points.push_back({{"x", shortest(point.x)},
-                      {"y", shortest(point.y)},
-                      {"values", shortest_all(point.values)}});
-  }
-  return {{"width", background.size().width},
-          {"height", background.size().height},
-          {"order", background.order()},
-          {"points", std::move(points)}};
-}
-
 /// Places are scaled when the points come from a frame of another size.
 std::vector<ControlPoint> read_points(const std::filesystem::path& path, Size frame, int& order) {
   const auto bad = [&path](const std::string& what) {
@@ -166,6 +153,19 @@ Result remove_sky(const Job& job, const BackgroundArguments& options, const std:
 }
 
 }  // namespace
+
+ordered_json points_json(const Background& background) {
+  auto points = ordered_json::array();
+  for (const ControlPoint& point : background.points()) {
+    points.push_back({{"x", shortest(point.x)},
+                      {"y", shortest(point.y)},
+                      {"values", shortest_all(point.values)}});
+  }
+  return {{"width", background.size().width},
+          {"height", background.size().height},
+          {"order", background.order()},
+          {"points", std::move(points)}};
+}
 
 ordered_json to_json(const Job& job, const Background& background, const RemoveReport& removed) {
   const BackgroundReport& fit = background.report();

@@ -31,6 +31,8 @@ Depth depth_of(const BackgroundArguments& arguments);
 /// For the depth of the output; false when that has no steps.
 bool dither_as_asked(Frame& frame, const BackgroundArguments& arguments, int threads);
 
+/// As --points takes them.
+nlohmann::ordered_json points_json(const Background& background);
 nlohmann::ordered_json to_json(const Job& job, const Background& background,
                                const RemoveReport& removed);
 

@@ -16,25 +16,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// "4G", "500M", "1500000000"; 0 for auto.
-std::size_t parse_memory(const std::string& text) {
-  if (text == "auto") return 0;
-  char* end = nullptr;
-  double value = std::strtod(text.c_str(), &end);
-  std::string unit = end;
-  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::toupper(c); });
-  if (!unit.empty() && unit.back() == 'B') unit.pop_back();
-  const std::string units = "KMGT";
-  if (unit.size() == 1 && units.find(unit) != std::string::npos) {
-    for (std::size_t i = 0; i <= units.find(unit); ++i) value *= 1000;
-  } else if (!unit.empty()) {
-    value = 0;
-  }
-  if (end == text.c_str() || !(value >= 1e6 && value < 1e15))
-    throw Error(ErrorKind::usage, "--memory " + text + ": give auto, or bytes such as 800M or 4G");
-  return static_cast<std::size_t>(value);
-}
-
 ordered_json to_json(const MultiframeArguments& o, const MultiframeReport& r) {
   auto frames = ordered_json::array();
   for (const FrameSummary& f : r.frames) {
@@ -173,6 +154,26 @@ void write_report(const MultiframeArguments& o, const ordered_json& json, const 
 
 }  // namespace
 
+/// "4G", "500M", "1500000000"; 0 for auto.
+std::size_t memory_bytes(const MultiframeArguments& o) {
+  const std::string& text = o.memory;
+  if (text == "auto") return 0;
+  char* end = nullptr;
+  double value = std::strtod(text.c_str(), &end);
+  std::string unit = end;
+  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::toupper(c); });
+  if (!unit.empty() && unit.back() == 'B') unit.pop_back();
+  const std::string units = "KMGT";
+  if (unit.size() == 1 && units.find(unit) != std::string::npos) {
+    for (std::size_t i = 0; i <= units.find(unit); ++i) value *= 1000;
+  } else if (!unit.empty()) {
+    value = 0;
+  }
+  if (end == text.c_str() || !(value >= 1e6 && value < 1e15))
+    throw Error(ErrorKind::usage, "--memory " + text + ": give auto, or bytes such as 800M or 4G");
+  return static_cast<std::size_t>(value);
+}
+
 Result run_multiframe(const MultiframeArguments& o, int threads, const std::string& history,
                       const Progress& progress) {
   WriteOptions writing;
@@ -184,7 +185,7 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
   solver.luma = o.color == "luma";
   solver.star_masks = o.star_masks;
   solver.variance_maps = o.variance_maps;
-  solver.memory_bytes = parse_memory(o.memory);
+  solver.memory_bytes = memory_bytes(o);
   solver.threads = threads;
   FrameFiles files = open_frames(o.inputs, o.rejection_masks, o.psf_dir);
   Image seed;

@@ -1,6 +1,7 @@
 // What `limpid mfdeconv` and the page share: the options, and the run from files to file.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ struct MultiframeArguments {
 
 /// The command with its options but nothing to do yet.
 Command mfdeconv_command(CLI::App& app, const Common& common, MultiframeArguments& arguments);
+
+/// Of --memory; 0 for auto. Throws Error(usage).
+std::size_t memory_bytes(const MultiframeArguments& arguments);
 
 /// Reads the frames, solves, and writes all that the arguments name.
 Result run_multiframe(const MultiframeArguments& arguments, int threads, const std::string& history,
