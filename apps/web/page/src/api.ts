@@ -71,7 +71,7 @@ export interface Report {
 }
 export interface Sky {
   id: string; options: Options; level: number[]; model_range: number[]; noise: number[];
-  masked_share: number; missing_share: number; sky_hidden: boolean; loss: number; iterations: number;
+  masked_share: number; missing_share: number; sky_hidden: boolean; loss: number; iterations: number; start_kept: boolean;
   downscale: number; curve: number[]; seconds: number; notes: string[];
   control_points: { points: { x: number; y: number; values: number[] }[] };
   mask_region: [number, number, number, number];

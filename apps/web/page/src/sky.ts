@@ -145,7 +145,7 @@ export class SkyPanel {
     this.sky = sky;
     this.mask = null;
     const times = sky.model_range.map((range, i) => range / (sky.noise[i] ?? 1));
-    this.status.textContent = `gradient of ${Math.max(...times).toFixed(1)} × noise · ${(100 * sky.masked_share).toFixed(0)} % masked · ${duration(sky.seconds)}`;
+    this.status.textContent = `gradient of ${Math.max(...times).toFixed(1)} × noise · ${(100 * sky.masked_share).toFixed(0)} % masked`;
     for (const note of sky.notes) say(note);
     this.render();
     await this.redraw();
@@ -200,10 +200,11 @@ export class SkyPanel {
     if (!sky) return this.details.replaceChildren();
     const plot = h('div', { class: 'plot low', id: 'sky-loss', role: 'img', 'aria-label': `Loss over ${sky.iterations} iterations, in the end ${sky.loss.toFixed(4)}` });
     this.details.replaceChildren(
-      h('div', { class: 'line' }, h('h3', {}, `Loss · ${sky.iterations} iterations`), h('span', { class: 'space' }),
-        h('button', { type: 'button', class: 'plain', id: 'sky-save-points', click: () => this.save('points') }, 'Save points…'),
-        h('button', { type: 'button', class: 'plain', id: 'sky-save-model', click: () => this.save('model') }, 'Save model…')),
-      ...(sky.curve.length > 1 ? [plot] : []));
+      h('h3', {}, sky.curve.length > 1 ? `Loss · ${sky.iterations} iterations${sky.start_kept ? ', the start was kept' : ''}` : 'Nothing to optimise: the robust start is the model'),
+      ...(sky.curve.length > 1 ? [plot] : []),
+      h('div', { class: 'line' },
+        h('button', { type: 'button', class: 'plain', id: 'sky-save-points', click: () => this.save('points') }, 'Save points…'), h('span', { class: 'space' }),
+        h('button', { type: 'button', class: 'plain', id: 'sky-save-model', click: () => this.save('model') }, 'Save model…')));
     if (sky.curve.length < 2) return;
     this.plot = new uPlot({
       width: Math.max(200, this.element.clientWidth - 28), height: 130, legend: { show: false }, cursor: { show: false },
