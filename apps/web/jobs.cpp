@@ -106,7 +106,7 @@ void Session::work(const std::stop_token& over) {
     task->failure = failure;
     task->done = true;
     running_ = nullptr;
-    if (failure && !wanted && !task->is_shown()) error_ = {{"id", next_id_++}, {"text", text}};
+    if (failure && !wanted && !task->is_shown()) error_ = {{"id", next_id_++}, {"text", told(text)}};
     changed();
   }
 }
@@ -144,11 +144,18 @@ Progress Session::progress_of(const std::shared_ptr<Task>& task) {
   if (task->is_long()) {
     progress.note = [this](std::string_view text) {
       const std::scoped_lock lock(mutex_);
-      notes_.emplace_back(text);
+      notes_.push_back(told(std::string(text)));
       changed();
     };
   }
   return progress;
+}
+
+std::string Session::told(std::string text) const {
+  const std::string root = folder_.root().string() + "/";
+  for (auto at = text.find(root); at != std::string::npos; at = text.find(root, at))
+    text.erase(at, root.size());
+  return text;
 }
 
 void Session::keep(const Task& task, const std::shared_ptr<Outcome>& outcome) {

@@ -151,6 +151,9 @@ class Session {
   std::shared_ptr<const Sky> sky_of(Task& task, const Progress& progress);
   void keep(const Task& task, const std::shared_ptr<Outcome>& outcome);
 
+  /// Without the path of the folder, which the page need not know.
+  [[nodiscard]] std::string told(std::string text) const;
+
   // with the mutex held
   void drop_waiting(const char* why);
   void refuse_during_run() const;

@@ -167,7 +167,7 @@ export class CombinePanel {
     if (data && data.curve.length > 1) {
       const last = data.curve[data.curve.length - 1] ?? [0, 0, 0];
       plot.setAttribute('aria-label', `Change per iteration; after ${last[0]} iterations ${(100 * last[2]).toFixed(2)} % of the light`);
-      parts.push(h('h3', {}, `${last[0]} iterations${data.stopped_early ? ', settled' : ''} · last change ${(100 * last[2]).toFixed(2)} % of the light`), plot);
+      parts.push(h('h3', {}, `${last[0]} iterations${data.stopped_early ? ', settled' : ''} · last change ${(100 * last[2]).toFixed(2)} %`), plot);
     }
     const left = data?.frames?.filter((frame) => !frame.used) ?? [];
     if (left.length > 0) {

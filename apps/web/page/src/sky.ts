@@ -93,6 +93,7 @@ export class SkyPanel {
 
   show(shown: boolean): void {
     this.shown = shown;
+    if (shown) this.ask();
     this.viewer.paint();
   }
 
@@ -120,7 +121,7 @@ export class SkyPanel {
 
   private async renew(): Promise<void> {
     const frame = this.state?.frame;
-    if (!frame || !ui.skyLive || ui.work !== 'background' || ['run', 'combine'].includes(this.state?.job?.kind ?? '')) return;
+    if (!frame || !ui.skyLive || !this.shown || ['run', 'combine'].includes(this.state?.job?.kind ?? '')) return;
     const key = frame.id + JSON.stringify(ui.sky);
     if (key === this.asked) return;
     this.asked = key;
@@ -145,7 +146,8 @@ export class SkyPanel {
     this.sky = sky;
     this.mask = null;
     const times = sky.model_range.map((range, i) => range / (sky.noise[i] ?? 1));
-    this.status.textContent = `gradient of ${Math.max(...times).toFixed(1)} × noise · ${(100 * sky.masked_share).toFixed(0)} % masked`;
+    const most = Math.max(...times);
+    this.status.textContent = `${most < 0.05 ? 'no gradient' : `gradient of ${most.toFixed(1)} × noise`} · ${(100 * sky.masked_share).toFixed(0)} % masked`;
     for (const note of sky.notes) say(note);
     this.render();
     await this.redraw();
