@@ -10,7 +10,7 @@ namespace limpid::web {
 namespace {
 
 constexpr int largest_preview_px = 1024;
-constexpr int rough_part_px = 1536;  // around the view: stars enough for a PSF, measured quickly
+constexpr int rough_part_px = 1024;  // around the view: stars enough for a PSF, measured quickly
 constexpr std::size_t most_previews = 6;  // of several pages, and one that is being replaced
 constexpr std::size_t most_stars = 1000;
 

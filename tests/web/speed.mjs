@@ -34,11 +34,17 @@ if (!existsSync(join(folder, 'float.fits'))) mosaic(join(folder, 'float.fits'), 
 if (!existsSync(join(folder, 'integer.fits')))
   limpid(program, ['convert', join(folder, 'float.fits'), join(folder, 'integer.fits'), '--depth', 'u16']);
 
-const tell = (what, seconds, more = '') => console.log(`${what.padEnd(58)} ${seconds.toFixed(2)} s${more && `  ${more}`}`);
+const tell = (what, seconds, more = '') => console.log(`${what.padEnd(52)} ${seconds.toFixed(2)} s${more && `  ${more}`}`);
+/// Seconds that all threads of the server have worked: what is left of a busy machine's noise.
+const worked = () => {
+  const fields = readFileSync(`/proc/${server.process.pid}/stat`, 'utf8').split(') ')[1].split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+};
+const busy = (before) => `processors ${(worked() - before).toFixed(2)} s`;
 const time = async (body) => {
-  const start = performance.now();
+  const start = performance.now(), before = worked();
   const value = await body();
-  return [(performance.now() - start) / 1000, value];
+  return [(performance.now() - start) / 1000, value, busy(before)];
 };
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const load = () => console.log(`load ${loadavg().map((x) => x.toFixed(1)).join(' ')}`);
@@ -48,8 +54,8 @@ const browser = await Browser.start(pageBuild, chromium, server.url, join(folder
 const { api } = browser;
 load();
 for (const name of ['integer.fits', 'float.fits', 'integer.fits', 'float.fits']) {
-  const [seconds, state] = await time(() => api('/api/open', { name }));
-  tell(`${name} opens in`, seconds, `${(state.frame.width * state.frame.height / 1e6).toFixed(1)} megapixels`);
+  const [seconds, state, processors] = await time(() => api('/api/open', { name }));
+  tell(`${name}, ${(state.frame.width * state.frame.height / 1e6).toFixed(1)} megapixels, opens in`, seconds, processors);
 }
 const { id, levels } = (await api('/api/state')).frame;
 const tiles = [];
@@ -108,15 +114,15 @@ async function previewed(what, action) {
   const listen = async (response) => {
     if (!response.url().includes('/api/preview') || !response.ok()) return;
     const answer = await response.json();
-    answers.push([(performance.now() - start) / 1000, answer]);
+    answers.push([(performance.now() - start) / 1000, answer, busy(before)]);
   };
   page.on('response', listen);
   const old = await panel.getAttribute('data-preview');
-  const start = performance.now();
+  const start = performance.now(), before = worked();
   await action();
   while ((await panel.getAttribute('data-preview')) === old) await pause(20);
-  for (const [seconds, answer] of answers)
-    tell(`${what}, ${answer.region.slice(2).join(' x ')} px${answer.rough ? ', rough' : ''}`, seconds, `server ${answer.seconds.toFixed(2)} s`);
+  for (const [seconds, answer, processors] of answers)
+    tell(`${what}, ${answer.region.slice(2).join(' x ')} px${answer.rough ? ', rough' : ''}`, seconds, `${processors} in all`);
   page.off('response', listen);
   await pause(500);
 }
@@ -127,8 +133,10 @@ await previewed('the other slider moved', () => set(page, 'sharpen-nonstellar', 
 await previewed('and back, tried before', () => set(page, 'sharpen-nonstellar', 0.9));
 await page.locator('label:has(#live)').click();
 
-for (const points of [32, 64])
-  tell(`the sky, ${points} control points`, (await time(() => api('/api/fit', { options: points === 32 ? {} : { 'control-points': points } })))[0]);
+for (const points of [32, 64]) {
+  const [seconds, , processors] = await time(() => api('/api/fit', { options: points === 32 ? {} : { 'control-points': points } }));
+  tell(`the sky, ${points} control points`, seconds, processors);
+}
 load();
 await browser.close();
 server.process.kill('SIGINT');
