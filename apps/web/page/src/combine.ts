@@ -17,8 +17,8 @@ export class CombinePanel {
   private details = h('div', { class: 'details' });
   private name = h('input', { type: 'text', id: 'mf-name', autocomplete: 'off', spellcheck: 'false' });
   private overwrite = h('input', { type: 'checkbox', id: 'mf-overwrite' });
-  private job = new JobBar('mf-', () => (ui.combine.frames.length > 1 ? `Combine ${ui.combine.frames.length} frames` : ''),
-                           () => void this.run(), () => null);
+  private job = new JobBar('mf-', () => (ui.combine.frames.length > 1 ? `Combine ${ui.combine.frames.length} frames` : 'Combine'),
+                           () => ui.combine.frames.length > 1, () => void this.run(), () => null);
   private command = new CommandBox('mf-', () => (ui.combine.frames.length > 1 ? this.request() : null));
   private listing: Listing | null = null;
   private state: State | null = null;
@@ -80,7 +80,7 @@ export class CombinePanel {
   private changed(): void {
     remember();
     const count = ui.combine.frames.length;
-    this.count.textContent = count === 0 ? 'Choose registered frames of one field.' : `${count} chosen`;
+    this.count.textContent = count === 0 ? 'Choose registered frames' : `${count} chosen`;
     this.name.value = this.outputName();
     this.command.renew();
     this.job.show(this.state);

@@ -5,9 +5,9 @@ import { complain, duration, h, say, settled } from './dom';
 export class JobBar {
   readonly element = h('div', { class: 'job' });
 
-  /// `label` is that of the button, empty while there is nothing to do; `done` is what stands below.
-  constructor(private prefix: string, private label: () => string, private begin: () => void,
-              private done: () => HTMLElement | null) {}
+  /// `label` is that of the button, `ready` whether there is something to do; `done` stands below.
+  constructor(private prefix: string, private label: () => string, private ready: () => boolean,
+              private begin: () => void, private done: () => HTMLElement | null) {}
 
   show(state: State | null): void {
     const job = state?.job;
@@ -25,11 +25,10 @@ export class JobBar {
           h('button', { type: 'button', id: `${this.prefix}cancel`, click: () => void post('/api/cancel').catch(complain) }, 'Cancel')));
       return;
     }
-    const label = this.label();
     const known = this.element.querySelector<HTMLButtonElement>(`#${this.prefix}apply`);
     const apply = known ?? h('button', { type: 'button', id: `${this.prefix}apply`, class: 'strong wide', click: () => this.begin() });
-    apply.disabled = label === '';
-    apply.textContent = label || apply.textContent;
+    apply.disabled = !this.ready();
+    apply.textContent = this.label();
     const below = this.done();
     // the button stays the same element: who has just tabbed to it keeps the focus
     if (known) {

@@ -16,7 +16,7 @@ export class SharpenPanel {
   private controls = new Controls('deconvolve', '', () => ui.options, () => this.changed());
   private rows = h('div', { class: 'controls' });
   private status = h('p', { class: 'status', role: 'status' });
-  private job = new JobBar('', () => (this.state?.frame ? 'Apply to whole frame' : ''), () => void this.run(), () => this.outcome());
+  private job = new JobBar('', () => 'Apply to whole frame', () => !!this.state?.frame, () => void this.run(), () => this.outcome());
   private command = new CommandBox('', () => this.state?.frame && {
     options: ui.depth === 'as-input' ? ui.options : { ...ui.options, depth: ui.depth }, name: this.outputName() });
   private state: State | null = null;

@@ -3,7 +3,7 @@ import uPlot from 'uplot';
 
 import { get, post, Refusal, type Sky, type State } from './api';
 import { Controls, more } from './controls';
-import { complain, duration, h, nameBeside, say, settled } from './dom';
+import { complain, duration, h, nameBeside, settled } from './dom';
 import { CommandBox, JobBar } from './job';
 import { axes } from './stars';
 import { remember, sameOptions, ui } from './store';
@@ -14,8 +14,9 @@ export class SkyPanel {
   private controls = new Controls('background', 'sky-', () => ui.sky, () => this.changed());
   private rows = h('div', { class: 'controls' });
   private status = h('p', { class: 'status', role: 'status', id: 'sky-status' });
-  private details = h('div', {});
-  private job = new JobBar('sky-', () => (this.state?.frame ? 'Apply to whole frame' : ''), () => void this.run(), () => this.outcome());
+  private notes = h('div', { class: 'notes' });
+  private details = h('div', { class: 'details' });
+  private job = new JobBar('sky-', () => 'Apply to whole frame', () => !!this.state?.frame, () => void this.run(), () => this.outcome());
   private command = new CommandBox('sky-', () => this.state?.frame && {
     command: 'background', options: ui.depth === 'as-input' ? ui.sky : { ...ui.sky, depth: ui.depth }, name: this.outputName() });
   private state: State | null = null;
@@ -58,7 +59,7 @@ export class SkyPanel {
     this.fill();
     this.element.append(
       h('div', { class: 'line' }, h('label', { class: 'switch' }, live, h('span', {}, 'Live preview')), h('span', { class: 'space' }), reset),
-      this.status,
+      this.status, this.notes,
       h('div', { class: 'chips', role: 'group', 'aria-label': 'Over the picture' },
         over('points', 'Points', 'Control points of the spline'), over('mask', 'Mask', 'What the fit leaves out'),
         over('model', 'Model', 'The sky itself, right of the border')),
@@ -114,7 +115,8 @@ export class SkyPanel {
     this.sky = null;
     this.mask = null;
     this.status.textContent = '';
-    this.viewer.hide('preview');
+    this.notes.replaceChildren();
+    if (ui.work === 'background') this.viewer.hide('preview');
     this.viewer.paint();
     this.render();
   }
@@ -148,7 +150,7 @@ export class SkyPanel {
     const times = sky.model_range.map((range, i) => range / (sky.noise[i] ?? 1));
     const most = Math.max(...times);
     this.status.textContent = `${most < 0.05 ? 'no gradient' : `gradient of ${most.toFixed(1)} × noise`} · ${(100 * sky.masked_share).toFixed(0)} % masked`;
-    for (const note of sky.notes) say(note);
+    this.notes.replaceChildren(...sky.notes.map((note) => h('p', {}, note)));
     this.render();
     await this.redraw();
     const picture = new Image();
