@@ -8,46 +8,17 @@
 #include <cstdio>
 #include <fstream>
 
-#include "command.h"
+#include "background.h"
 
 namespace limpid::cli {
 namespace {
 
 using nlohmann::ordered_json;
 
-struct Options {
-  std::vector<std::filesystem::path> inputs;
-  std::filesystem::path output, mask, model, preview, points;
-  bool overwrite = false, link_channels = false, neutral = false, dithered = false, refine = false;
-  std::string downscale_with = "median", mode = "subtract", init = "grid", auto_mask = "on",
-              start_values = "robust", validate = "on", depth = "as-input";
-  BackgroundOptions fit;
-};
-
-Depth parse_depth(const std::string& word) {
-  return word == "u8"    ? Depth::u8
-         : word == "u16" ? Depth::u16
-         : word == "f32" ? Depth::f32
-                         : Depth::as_input;
-}
-
 ordered_json shortest_all(const std::vector<float>& values) {
   auto list = ordered_json::array();
   for (const float value : values) list.push_back(shortest(value));
   return list;
-}
-
-ordered_json points_json(const Background& background) {
-  auto points = ordered_json::array();
-  for (const ControlPoint& point : background.points()) {
-    points.push_back({{"x", shortest(point.x)},
-                      {"y", shortest(point.y)},
-                      {"values", shortest_all(point.values)}});
-  }
-  return {{"width", background.size().width},
-          {"height", background.size().height},
-          {"order", background.order()},
-          {"points", std::move(points)}};
 }
 
 /// Places are scaled when the points come from a frame of another size.
@@ -98,33 +69,6 @@ float output_step(const Metadata& metadata, Depth depth) {
   return depth == Depth::as_input && small_integers ? static_cast<float>(1 / metadata.scale) : 0;
 }
 
-ordered_json to_json(const Job& job, const Background& background, const RemoveReport& removed) {
-  const BackgroundReport& fit = background.report();
-  return {{"input", job.input.string()},
-          {"output", job.output.string()},
-          {"width", background.size().width},
-          {"height", background.size().height},
-          {"channels", background.channels()},
-          {"level", shortest_all(removed.level)},
-          {"model_range", shortest_all(fit.range)},
-          {"noise", shortest_all(fit.noise)},
-          {"masked_share", fit.masked_share},
-          {"missing_share", fit.missing_share},
-          {"sky_hidden", fit.sky_hidden},
-          {"loss", fit.loss},
-          {"bending", fit.bending},
-          {"start_loss", fit.start_loss},
-          {"start", fit.start},
-          {"start_kept", fit.start_kept},
-          {"iterations", fit.iterations},
-          {"downscale", fit.downscale},
-          {"control_points", points_json(background)},
-          {"pixels_below_zero", removed.below_zero},
-          {"pixels_above_one", removed.above_one},
-          {"seconds", fit.seconds},
-          {"notes", fit.notes}};
-}
-
 std::string in_words(const Job& job, const Background& background, const RemoveReport& removed) {
   const BackgroundReport& fit = background.report();
   std::array<char, 600> text{};
@@ -158,9 +102,9 @@ void write_picture(const std::filesystem::path& path, Image picture, bool overwr
   write_frame(path, Frame{std::move(picture), {}}, {.depth = Depth::u8, .overwrite = overwrite});
 }
 
-Result remove_sky(const Job& job, const Options& options, const std::optional<Image>& mask,
+Result remove_sky(const Job& job, const BackgroundArguments& options, const std::optional<Image>& mask,
                   const Common& common, const Progress& progress) {
-  const WriteOptions writing{.depth = parse_depth(options.depth),
+  const WriteOptions writing{.depth = depth_of(options),
                              .overwrite = options.overwrite,
                              .history = common.history()};
   check_writable(job.output, writing);
@@ -169,7 +113,7 @@ Result remove_sky(const Job& job, const Options& options, const std::optional<Im
   }
   Frame frame = read_frame(job.input, {}, progress.part(0, 0.1));
   for (const std::string& note : frame.metadata.notes) progress.say(note);
-  BackgroundOptions fit = options.fit;
+  BackgroundOptions fit = fit_options(options, common.threads());
   if (mask) fit.mask = mask->view();
   if (mask && mask->size() != frame.image.size()) {
     throw Error(ErrorKind::usage, options.mask.string() + ": a mask of " + in_pixels(mask->size()) +
@@ -189,20 +133,12 @@ Result remove_sky(const Job& job, const Options& options, const std::optional<Im
   // Before the frame is changed: what can fail should fail now.
   if (!options.preview.empty())
     write_picture(options.preview, background.preview(), options.overwrite);
-  const BackgroundMode mode =
-      options.mode == "divide" ? BackgroundMode::divide : BackgroundMode::subtract;
   const RemoveReport removed = naming(job.input, [&] {
-    return remove_background(
-        frame.image.view(), background,
-        {.mode = mode, .neutral = options.neutral, .threads = common.threads()});
+    return remove_background(frame.image.view(), background,
+                             remove_options(options, common.threads()));
   });
-  if (options.dithered) {
-    const float step = output_step(frame.metadata, writing.depth);
-    if (step > 0)
-      dither(frame.image.view(), step, options.fit.seed, common.threads());
-    else
-      progress.say("--dither: the output is not of 8 or 16 bits, so there is nothing to dither");
-  }
+  if (options.dithered && !dither_as_asked(frame, options, common.threads()))
+    progress.say("--dither: the output is not of 8 or 16 bits, so there is nothing to dither");
   write_frame(job.output, frame, writing, progress.part(0.8, 1));
   if (!options.model.empty()) {
     frame.image = background.render(common.threads());
@@ -218,9 +154,78 @@ Result remove_sky(const Job& job, const Options& options, const std::optional<Im
 
 }  // namespace
 
-void add_background(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  Options& o = *options;
+ordered_json points_json(const Background& background) {
+  auto points = ordered_json::array();
+  for (const ControlPoint& point : background.points()) {
+    points.push_back({{"x", shortest(point.x)},
+                      {"y", shortest(point.y)},
+                      {"values", shortest_all(point.values)}});
+  }
+  return {{"width", background.size().width},
+          {"height", background.size().height},
+          {"order", background.order()},
+          {"points", std::move(points)}};
+}
+
+ordered_json to_json(const Job& job, const Background& background, const RemoveReport& removed) {
+  const BackgroundReport& fit = background.report();
+  return {{"input", job.input.string()},
+          {"output", job.output.string()},
+          {"width", background.size().width},
+          {"height", background.size().height},
+          {"channels", background.channels()},
+          {"level", shortest_all(removed.level)},
+          {"model_range", shortest_all(fit.range)},
+          {"noise", shortest_all(fit.noise)},
+          {"masked_share", fit.masked_share},
+          {"missing_share", fit.missing_share},
+          {"sky_hidden", fit.sky_hidden},
+          {"loss", fit.loss},
+          {"bending", fit.bending},
+          {"start_loss", fit.start_loss},
+          {"start", fit.start},
+          {"start_kept", fit.start_kept},
+          {"iterations", fit.iterations},
+          {"downscale", fit.downscale},
+          {"control_points", points_json(background)},
+          {"pixels_below_zero", removed.below_zero},
+          {"pixels_above_one", removed.above_one},
+          {"seconds", fit.seconds},
+          {"notes", fit.notes}};
+}
+
+BackgroundOptions fit_options(const BackgroundArguments& o, int threads) {
+  BackgroundOptions fit = o.fit;
+  fit.downscale_with = o.downscale_with == "mean" ? Downscaling::mean : Downscaling::median;
+  fit.layout = o.init == "random" ? PointLayout::random : PointLayout::grid;
+  fit.auto_mask = o.auto_mask == "on";
+  fit.robust_start = o.start_values == "robust";
+  fit.validate = o.validate == "on";
+  fit.link_channels = o.link_channels;
+  fit.threads = threads;
+  return fit;
+}
+
+RemoveOptions remove_options(const BackgroundArguments& o, int threads) {
+  return {.mode = o.mode == "divide" ? BackgroundMode::divide : BackgroundMode::subtract,
+          .neutral = o.neutral,
+          .threads = threads};
+}
+
+Depth depth_of(const BackgroundArguments& o) {
+  return o.depth == "u8"    ? Depth::u8
+         : o.depth == "u16" ? Depth::u16
+         : o.depth == "f32" ? Depth::f32
+                            : Depth::as_input;
+}
+
+bool dither_as_asked(Frame& frame, const BackgroundArguments& o, int threads) {
+  const float step = output_step(frame.metadata, depth_of(o));
+  if (step > 0) dither(frame.image.view(), step, o.fit.seed, threads);
+  return step > 0;
+}
+
+Command background_command(CLI::App& app, const Common& common, BackgroundArguments& o) {
   Command command(app, common, "background",
                   "Models the sky's own gradient by a spline and takes it out of the frame.",
                   "limpid background m31.fits -o m31-flat.fits --preview m31-sky.png");
@@ -265,16 +270,14 @@ void add_background(CLI::App& app, const Common& common) {
       .flag("--refine", o.refine, "optimise from the points of --points instead of keeping them")
       .option("--preview", o.preview,
               "picture (PNG): stretched frame, mask, control points; model, result, loss");
+  return command;
+}
+
+void add_background(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<BackgroundArguments>();
+  Command command = background_command(app, common, *options);
   command.run([options, common] {
-    Options& chosen = *options;
-    chosen.fit.downscale_with =
-        chosen.downscale_with == "mean" ? Downscaling::mean : Downscaling::median;
-    chosen.fit.layout = chosen.init == "random" ? PointLayout::random : PointLayout::grid;
-    chosen.fit.auto_mask = chosen.auto_mask == "on";
-    chosen.fit.robust_start = chosen.start_values == "robust";
-    chosen.fit.validate = chosen.validate == "on";
-    chosen.fit.link_channels = chosen.link_channels;
-    chosen.fit.threads = common.threads();
+    const BackgroundArguments& chosen = *options;
     const bool writes_points = !chosen.points.empty() && !std::filesystem::exists(chosen.points);
     if (chosen.inputs.size() > 1 &&
         (!chosen.model.empty() || !chosen.preview.empty() || writes_points)) {

@@ -9,8 +9,8 @@
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
 
-#include "command.h"
 #include "frame_set.h"
+#include "mfdeconv.h"
 #include "ranks.h"
 
 namespace limpid::cli {
@@ -18,34 +18,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-struct Options {
-  std::vector<std::filesystem::path> inputs;
-  std::filesystem::path output, report, rejection_masks, psf_dir, save_iterations, checkpoint;
-  bool overwrite = false, star_masks = false, variance_maps = false, resume = false;
-  std::string loss = "huber", seed = "robust", color = "perchannel", memory = "auto";
-  MultiframeOptions solver;
-};
-
-/// "4G", "500M", "1500000000"; 0 for auto.
-std::size_t parse_memory(const std::string& text) {
-  if (text == "auto") return 0;
-  char* end = nullptr;
-  double value = std::strtod(text.c_str(), &end);
-  std::string unit = end;
-  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::toupper(c); });
-  if (!unit.empty() && unit.back() == 'B') unit.pop_back();
-  const std::string units = "KMGT";
-  if (unit.size() == 1 && units.find(unit) != std::string::npos) {
-    for (std::size_t i = 0; i <= units.find(unit); ++i) value *= 1000;
-  } else if (!unit.empty()) {
-    value = 0;
-  }
-  if (end == text.c_str() || !(value >= 1e6 && value < 1e15))
-    throw Error(ErrorKind::usage, "--memory " + text + ": give auto, or bytes such as 800M or 4G");
-  return static_cast<std::size_t>(value);
-}
-
-ordered_json to_json(const Options& o, const MultiframeReport& r) {
+ordered_json to_json(const MultiframeArguments& o, const MultiframeReport& r) {
   auto frames = ordered_json::array();
   for (const FrameSummary& f : r.frames) {
     ordered_json frame{{"name", f.name}, {"used", f.used}};
@@ -96,7 +69,7 @@ ordered_json to_json(const Options& o, const MultiframeReport& r) {
           {"notes", r.notes}};
 }
 
-std::string in_words(const Options& o, const MultiframeReport& r) {
+std::string in_words(const MultiframeArguments& o, const MultiframeReport& r) {
   double sharpest = 1e9, softest = 0;
   for (const FrameSummary& frame : r.frames) {
     if (!frame.used || frame.fwhm_px <= 0) continue;
@@ -116,7 +89,7 @@ std::string in_words(const Options& o, const MultiframeReport& r) {
 }
 
 /// What the seed's own program writes, so that its viewers know how the image was made.
-void add_cards(Metadata& metadata, const Options& o, const MultiframeReport& r) {
+void add_cards(Metadata& metadata, const MultiframeArguments& o, const MultiframeReport& r) {
   const auto add = [&](const char* key, const std::string& value, const char* comment,
                        bool is_string = false) {
     std::erase_if(metadata.cards, [&](const HeaderCard& card) { return card.keyword == key; });
@@ -157,7 +130,7 @@ void add_cards(Metadata& metadata, const Options& o, const MultiframeReport& r) 
 }
 
 void write_result(const std::filesystem::path& path, Image image, Metadata metadata,
-                  const Options& o, WriteOptions writing) {
+                  const MultiframeArguments& o, WriteOptions writing) {
   if (o.solver.super_resolution > 1) refine_grid(metadata, o.solver.super_resolution);
   metadata.thumbnail = {};
   metadata.others = {};
@@ -165,7 +138,7 @@ void write_result(const std::filesystem::path& path, Image image, Metadata metad
   write_frame(path, {std::move(image), std::move(metadata)}, writing);
 }
 
-void check_places(const Options& o, const WriteOptions& writing) {
+void check_places(const MultiframeArguments& o, const WriteOptions& writing) {
   check_writable(o.output, writing);
   if (o.resume && o.checkpoint.empty())
     throw Error(ErrorKind::usage, "--resume needs the folder of --checkpoint");
@@ -181,7 +154,8 @@ void check_places(const Options& o, const WriteOptions& writing) {
     throw Error(ErrorKind::cannot_write, o.save_iterations.string() + ": " + error.message());
 }
 
-void write_report(const Options& o, const ordered_json& json, const MultiframeReport& report) {
+void write_report(const MultiframeArguments& o, const ordered_json& json,
+                  const MultiframeReport& report) {
   const std::string text = json.dump(2) + "\n", picture = convergence_svg(report);
   write_file_atomically(o.report, text.data(), text.size(), o.overwrite);
   write_file_atomically(std::filesystem::path(o.report).replace_extension(".svg"), picture.data(),
@@ -200,20 +174,42 @@ void require_same(int iteration, const Hosts& hosts) {
       "the ranks of mpirun find different checkpoints: --checkpoint must lie on a disk they share");
 }
 
-Result run(Options& o, const Common& common, const Ranks& ranks) {
-  const Progress progress = common.progress();
+}  // namespace
+
+/// "4G", "500M", "1500000000"; 0 for auto.
+std::size_t memory_bytes(const MultiframeArguments& o) {
+  const std::string& text = o.memory;
+  if (text == "auto") return 0;
+  char* end = nullptr;
+  double value = std::strtod(text.c_str(), &end);
+  std::string unit = end;
+  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::toupper(c); });
+  if (!unit.empty() && unit.back() == 'B') unit.pop_back();
+  const std::string units = "KMGT";
+  if (unit.size() == 1 && units.find(unit) != std::string::npos) {
+    for (std::size_t i = 0; i <= units.find(unit); ++i) value *= 1000;
+  } else if (!unit.empty()) {
+    value = 0;
+  }
+  if (end == text.c_str() || !(value >= 1e6 && value < 1e15))
+    throw Error(ErrorKind::usage, "--memory " + text + ": give auto, or bytes such as 800M or 4G");
+  return static_cast<std::size_t>(value);
+}
+
+Result run_multiframe(const MultiframeArguments& o, int threads, const std::string& history,
+                      const Progress& progress, const Hosts& hosts) {
   WriteOptions writing;
   writing.overwrite = o.overwrite;
-  writing.history = common.history();
-  if (ranks.first()) check_places(o, writing);
-  MultiframeOptions& solver = o.solver;
-  solver.hosts = ranks.hosts();
+  writing.history = history;
+  if (hosts.rank == 0) check_places(o, writing);
+  MultiframeOptions solver = o.solver;
+  solver.hosts = hosts;
   solver.loss = o.loss == "l2" ? Loss::l2 : Loss::huber;
   solver.luma = o.color == "luma";
   solver.star_masks = o.star_masks;
   solver.variance_maps = o.variance_maps;
-  solver.memory_bytes = parse_memory(o.memory);
-  solver.threads = common.threads();
+  solver.memory_bytes = memory_bytes(o);
+  solver.threads = threads;
   FrameFiles files = open_frames(o.inputs, o.rejection_masks, o.psf_dir);
   Image seed;
   if (o.seed == "median" || o.seed == "robust") {
@@ -264,7 +260,7 @@ Result run(Options& o, const Common& common, const Ranks& ranks) {
   }
   Multiframe result = deconvolve_frames(files.frames, solver, progress);
   Metadata metadata = files.metadata[static_cast<std::size_t>(result.report.reference)];
-  if (!ranks.first()) return {};
+  if (hosts.rank != 0) return {};
   add_cards(metadata, o, result.report);
   write_result(o.output, std::move(result.image), std::move(metadata), o, writing);
   const ordered_json json = to_json(o, result.report);
@@ -273,19 +269,16 @@ Result run(Options& o, const Common& common, const Ranks& ranks) {
   return {json, in_words(o, result.report)};
 }
 
-}  // namespace
-
-void add_mfdeconv(CLI::App& app, const Common& common) {
-  auto options = std::make_shared<Options>();
-  MultiframeOptions& solver = options->solver;
+Command mfdeconv_command(CLI::App& app, const Common& common, MultiframeArguments& o) {
+  MultiframeOptions& solver = o.solver;
   Command command(app, common, "mfdeconv",
                   "Deconvolves many registered frames, each with its own PSF, into one image.",
                   "limpid mfdeconv lights/*.fits -o m31.fits --iterations 30 --report m31.json");
-  command.inputs(options->inputs, "registered linear frames: FITS, XISF or TIFF")
-      .output(options->output, options->overwrite, "the result, as 32-bit floats")
+  command.inputs(o.inputs, "registered linear frames: FITS, XISF or TIFF")
+      .output(o.output, o.overwrite, "the result, as 32-bit floats")
       .option("--iterations", solver.iterations, {1, 1000}, "at most this many")
       .option("--min-iterations", solver.min_iterations, {0, 1000}, "before it may stop as settled")
-      .choice("--loss", options->loss, {"huber", "l2"},
+      .choice("--loss", o.loss, {"huber", "l2"},
               "huber weighs outliers down; l2 is least squares and trusts every pixel")
       .option("--huber-delta", solver.huber_delta,
               "residual at which huber turns linear; below 0: in robust sigmas of the frame")
@@ -294,9 +287,9 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
       .option("--kappa", solver.kappa, {1.01, 100},
               "an iteration changes no pixel by more than this factor")
       .option("--relax", solver.relax, {0.01, 1}, "share of each update that is taken")
-      .option("--seed", options->seed,
+      .option("--seed", o.seed,
               "where to begin: robust (clipped running mean), median, or a file with a stack")
-      .choice("--color", options->color, {"perchannel", "luma"},
+      .choice("--color", o.color, {"perchannel", "luma"},
               "each channel by itself, or the mean of the channels as one")
       .option("--super-resolution", solver.super_resolution, {1, 4},
               "solve on a grid with this many times the pixels per side")
@@ -304,27 +297,35 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
               "Gaussian that stars of the fine grid approach, in its px")
       .option("--sr-psf-iterations", solver.sr_psf_iterations, {1, 5000},
               "iterations that lift the PSFs to the fine grid")
-      .flag("--star-masks", options->star_masks, "clipped cores of stars weigh nothing")
-      .flag("--variance-maps", options->variance_maps,
+      .flag("--star-masks", o.star_masks, "clipped cores of stars weigh nothing")
+      .flag("--variance-maps", o.variance_maps,
             "local sky noise and measured photon noise in place of one sigma per frame")
-      .option("--rejection-masks", options->rejection_masks,
+      .option("--rejection-masks", o.rejection_masks,
               "folder with a file named like each frame: pixels over 0.5 are rejected")
-      .option("--psf-dir", options->psf_dir,
+      .option("--psf-dir", o.psf_dir,
               "folder with a kernel named like each frame; others are measured")
       .option("--psf-grid", solver.psf_grid, {1, 32},
               "let PSFs change over this many cells per side")
-      .option("--memory", options->memory,
+      .option("--memory", o.memory,
               "most memory to use, such as 800M or 4G; auto is half of what is free")
-      .option("--save-iterations", options->save_iterations,
-              "folder for the image after each iteration")
-      .option("--checkpoint", options->checkpoint, "folder that keeps the run after each iteration")
-      .flag("--resume", options->resume, "go on from the checkpoint, if there is one")
-      .option("--report", options->report,
+      .option("--save-iterations", o.save_iterations, "folder for the image after each iteration")
+      .option("--checkpoint", o.checkpoint, "folder that keeps the run after each iteration")
+      .flag("--resume", o.resume, "go on from the checkpoint, if there is one")
+      .option("--report", o.report,
               "JSON file on frames and convergence; a picture (.svg) is put beside it");
+  return command;
+}
+
+void add_mfdeconv(CLI::App& app, const Common& common) {
+  auto options = std::make_shared<MultiframeArguments>();
+  Command command = mfdeconv_command(app, common, *options);
   command.run([options, common] {
     Ranks ranks;
     Result result;
-    ranks.run([&] { result = run(*options, common, ranks); });
+    ranks.run([&] {
+      result = run_multiframe(*options, common.threads(), common.history(), common.progress(),
+                              ranks.hosts());
+    });
     if (ranks.first()) common.print(result);
   });
 }

@@ -7,20 +7,27 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/background.h"
 #include "cli/deconvolve.h"
+#include "cli/mfdeconv.h"
 #include "web/folder.h"
 
 namespace limpid::web {
 
-/// What `limpid deconvolve --schema` prints.
-const nlohmann::ordered_json& deconvolve_schema();
+/// What `limpid COMMAND --schema` prints, for "deconvolve", "background" and "mfdeconv". Throws
+/// Error(usage) for other commands.
+const nlohmann::ordered_json& schema_of(const std::string& command);
 
 /// The words of the options that differ from their defaults, in the order of the schema. `options`
 /// is an object such as {"sharpen-stars": 0.4, "psf": "auto", "mask": "mask.fits"}; what names
 /// files is looked up in `folder`, models must be installed. Throws Error(usage).
-std::vector<std::string> option_words(const nlohmann::ordered_json& options, const Folder& folder);
+std::vector<std::string> option_words(const std::string& command,
+                                      const nlohmann::ordered_json& options, const Folder& folder);
 
-/// What the parser of `limpid deconvolve` makes of these words. Throws Error(usage).
+/// What the command's own parser makes of these words, the first of which names it. Throws
+/// Error(usage).
 cli::DeconvolveArguments parse_deconvolve(const std::vector<std::string>& words);
+cli::BackgroundArguments parse_background(const std::vector<std::string>& words);
+cli::MultiframeArguments parse_multiframe(const std::vector<std::string>& words);
 
 }  // namespace limpid::web

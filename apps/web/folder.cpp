@@ -91,6 +91,18 @@ fs::path Folder::file(std::string_view name) const {
   return path;
 }
 
+fs::path Folder::directory(std::string_view name) const {
+  const fs::path path = inside(root_ / checked(name), name);
+  std::error_code error;
+  if (!fs::is_directory(path, error))
+    throw Error(ErrorKind::bad_input, std::string(name) + ": not a folder");
+  return path;
+}
+
+std::string Folder::name_of(const fs::path& path) const {
+  return utf8(path.lexically_relative(root_));
+}
+
 fs::path Folder::target(std::string_view name) const {
   const fs::path relative = checked(name);
   if (relative.empty()) throw Error(ErrorKind::usage, "a file needs a name");

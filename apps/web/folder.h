@@ -21,6 +21,10 @@ class Folder {
   /// A file that exists. Throws Error(usage) for a name that is none, Error(bad_input) when there
   /// is no such file.
   [[nodiscard]] std::filesystem::path file(std::string_view name) const;
+  /// A folder that exists, in the same way.
+  [[nodiscard]] std::filesystem::path directory(std::string_view name) const;
+  /// What the page calls a path inside the folder.
+  [[nodiscard]] std::string name_of(const std::filesystem::path& path) const;
   /// Where a file may be written; the folder that it goes to exists.
   [[nodiscard]] std::filesystem::path target(std::string_view name) const;
   /// A name that is not taken yet: "m31.fits", "m31-2.fits", ...

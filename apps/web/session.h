@@ -1,4 +1,6 @@
-// What the page works on: one open frame, its result, and the one job that runs.
+// What the page works on: one open frame, what was made of it, and the one job that runs.
+// session.cpp has its life, jobs.cpp the queue, deconvolving.cpp, sky.cpp and frames.cpp the work of
+// the three commands, layers.cpp pixels and saving.cpp files.
 #pragma once
 
 #include <condition_variable>
@@ -20,9 +22,13 @@
 #include <limpid/network.h>
 #include <limpid/picture.h>
 
-#include "cli/deconvolve.h"
-#include "cli/measure.h"
+#include "cli/command.h"
 #include "web/folder.h"
+
+namespace limpid::cli {
+struct BackgroundArguments;
+struct DeconvolveArguments;
+}
 
 namespace limpid::web {
 
@@ -56,36 +62,51 @@ class Session {
   using Json = nlohmann::ordered_json;
 
   [[nodiscard]] const Folder& folder() const { return folder_; }
-  /// The options of `limpid deconvolve`, as --schema prints them.
-  [[nodiscard]] static Json schema();
+  /// The options of a command, as --schema prints them.
+  [[nodiscard]] static Json schema(const std::string& command);
   [[nodiscard]] Json models() const;
-  /// Everything that a page shows but pixels.
+  /// Everything that a page shows but pixels, and the longer reports.
   [[nodiscard]] Json state() const;
   /// Waits until the state is another than `seen`, or for a second; its number.
   std::uint64_t wait_for_change(std::uint64_t seen) const;
 
   Json open(const std::string& name);
   void close();
-  /// {"options": {...}, "region": [x, y, width, height]}: waits for the pixels; a newer request
-  /// makes it throw Error(interrupted).
+
+  // These wait for what was asked; a newer one makes them throw Error(interrupted).
+  /// {"options", "region": [x, y, width, height], "rough"}: pixels as `limpid deconvolve --region`
+  /// makes them. A rough one may know the stars around the view alone, and is quick.
   Json preview(const Json& request);
-  /// {"options": {...}}: starts and returns.
+  /// {"options"}: the sky as `limpid background` models it.
+  Json fit_sky(const Json& request);
+
+  // These start and return.
+  /// {"command": "deconvolve" or "background", "options"}: the whole frame.
   void run(const Json& request);
+  /// {"options", "frames": [name], "name", "overwrite"}: `limpid mfdeconv`, whose result is opened.
+  void combine(const Json& request);
   void measure();
   void cancel();
   void forget_result();
-  /// {"name", "options": {"depth"}, "overwrite", "what": "result" or "trust"}
+
+  /// {"name", "options": {"depth"}, "overwrite", "what": "result", "trust", "model" or "points"}
   Json save(const Json& request);
-  /// {"options", "name", "overwrite"}: the command line that does the same.
+  /// {"command", "options", "name", "overwrite", "frames"}: the command line that does the same.
   Json command(const Json& request) const;
 
   /// Part of a layer as PNG. `level` halves it so many times.
   [[nodiscard]] std::vector<std::byte> picture(const std::string& layer, int level, Rect rect,
                                                const Look& look) const;
+  /// What the fit of a sky left out, as PNG: white is sky.
+  [[nodiscard]] std::vector<std::byte> sky_mask(const std::string& layer) const;
   [[nodiscard]] Json histogram(const std::string& layer, const Look& look) const;
   [[nodiscard]] Json pixel(int x, int y) const;
+
+  // Reports. Each throws Gone when there is none.
   [[nodiscard]] Json measurement() const;
   [[nodiscard]] Json report() const;
+  [[nodiscard]] Json sky() const;
+  [[nodiscard]] Json combination() const;
 
   /// Ends the job and every wait.
   void stop();
@@ -94,19 +115,48 @@ class Session {
   struct OpenFrame;
   struct Outcome;
   struct Preview;
+  struct Sky;
+  struct Combination;
   struct Task;
 
   std::shared_ptr<OpenFrame> frame() const;
   std::string new_id(const char* kind);
-  Json with_defaults(const Json& request) const;
+  std::shared_ptr<OpenFrame> load(const std::string& name);
+  void show(const std::shared_ptr<OpenFrame>& opened);
+
+  /// What the command's parser makes of options; checked as far as that is possible beforehand.
+  cli::DeconvolveArguments deconvolve_arguments(const OpenFrame& open, const Json& options) const;
+  cli::BackgroundArguments background_arguments(const OpenFrame& open, const Json& options) const;
+  /// The words of `limpid COMMAND INPUT... -o OUTPUT ...`.
+  std::vector<std::string> words_of(const std::string& command,
+                                    const std::vector<std::filesystem::path>& inputs,
+                                    const std::filesystem::path& output, bool overwrite,
+                                    const Json& options) const;
+  std::vector<std::string> words_of_request(const Json& request) const;
+
+  // jobs
+  Json wait_for(const std::shared_ptr<Task>& task);
+  void start(const std::shared_ptr<Task>& task);
   void work(const std::stop_token& over);
-  void perform(Task& task);
-  void perform_run(Task& task, const Progress& progress);
-  void perform_preview(Task& task, const Progress& progress);
-  std::shared_ptr<const Network> network(const cli::DeconvolveArguments& arguments);
+  void perform(const std::shared_ptr<Task>& task);
   Progress progress_of(const std::shared_ptr<Task>& task);
+  // what they do
+  void perform_measure(Task& task, const Progress& progress);
+  void perform_preview(Task& task, const Progress& progress);
+  void perform_deconvolve(Task& task, const Progress& progress);
+  void perform_fit(Task& task, const Progress& progress);
+  void perform_background(Task& task, const Progress& progress);
+  void perform_combine(Task& task, const Progress& progress);
+  std::shared_ptr<const Network> network(const cli::DeconvolveArguments& arguments);
+  std::shared_ptr<const Sky> sky_of(Task& task, const Progress& progress);
+  void keep(const Task& task, const std::shared_ptr<Outcome>& outcome);
+
+  /// Without the path of the folder, which the page need not know.
+  [[nodiscard]] std::string told(std::string text) const;
+
   // with the mutex held
   void drop_waiting(const char* why);
+  void refuse_during_run() const;
   void changed();
 
   const Folder folder_;
@@ -120,6 +170,8 @@ class Session {
   std::shared_ptr<OpenFrame> frame_;
   std::shared_ptr<const Outcome> outcome_;
   std::deque<std::shared_ptr<const Preview>> previews_;  ///< newest first
+  std::deque<std::shared_ptr<const Sky>> skies_;         ///< newest first
+  std::shared_ptr<const Combination> combination_;
   Json error_;
   std::vector<std::string> notes_;
 

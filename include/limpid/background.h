@@ -73,6 +73,12 @@ struct BackgroundReport {
   std::vector<std::string> notes;
 };
 
+/// Where the pixels of a part of the frame, or of the frame at a smaller scale, lie in it.
+struct Sampling {
+  double x = 0, y = 0;            ///< of the centre of the first pixel
+  double step_x = 1, step_y = 1;  ///< from each pixel to the next; below 0: mirrored
+};
+
 /// A fitted sky. Holds what the fit saw, too, so that it can be shown.
 class Background {
  public:
@@ -91,6 +97,8 @@ class Background {
   void fill_row(int channel, int y, std::span<float> row) const;
   /// The whole model, shape (channels, height, width), in the frame's units.
   [[nodiscard]] Image render(int threads = 0) const;
+  /// The model at other places than all pixels; beyond the frame that of its edge.
+  [[nodiscard]] Image render(Size size, const Sampling& places) const;
   /// Six pictures in two rows: the stretched frame, the mask (masked red), the control points; the
   /// model with contours, the result, the loss over the iterations. Shape (3, height, width), 0..1.
   [[nodiscard]] Image preview() const;
@@ -131,6 +139,11 @@ struct RemoveReport {
 /// divide by is not positive everywhere.
 RemoveReport remove_background(MutableView frame, const Background& background,
                                const RemoveOptions& options = {});
+
+/// The same for a part of the frame, or for the frame at a smaller scale, as a picture of it wants
+/// it: `part` has its pixels at `places`. Where these are pixels of the frame, so are the values.
+Image without_background(ConstView part, const Background& background, const Sampling& places,
+                         const RemoveOptions& options = {});
 
 /// Adds noise that is uniform over one step of the integers that the frame will be rounded to, so
 /// that slow gradients do not become bands. Missing pixels stay.

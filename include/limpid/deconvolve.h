@@ -31,6 +31,9 @@ struct DeconvolveOptions {
   int tile_px = 512;                ///< at least 256
   float overlap = 0.2F;             ///< 0..0.5, share of a tile
   int threads = 0;
+  /// 0..0.7: asked of the network for the stars as it is, for quick previews; else what makes stars
+  /// as narrow as asked is found by trials on windows of the frame.
+  std::optional<float> request_stars = {};
   bool check = true;    ///< measure the stars of the result and fill `trust`
   bool reblur = false;  ///< fill `reblurring` and `trust_map`; not of regions, binned frames, masks
 };

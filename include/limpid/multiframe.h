@@ -39,6 +39,14 @@ struct MultiframeState {
   std::vector<float> history;  ///< update, change and smoothed values of each iteration
 };
 
+struct IterationSummary {
+  int iteration = 0;  ///< from 1
+  double update = 0;  ///< mean |factor - 1| over the light above the sky
+  double change = 0;  ///< sum |new - old| over the light above the sky
+  double chi = 0;     ///< typical residual of the sky pixels in units of the noise
+  double seconds = 0;
+};
+
 /// How several processes work on one set. Default: alone. Each frame has one that measures it and
 /// solves for it.
 struct Hosts {
@@ -71,6 +79,7 @@ struct MultiframeOptions {
   int threads = 0;
   Hosts hosts = {};
   const MultiframeState* resume = nullptr;  ///< of the same frames and options
+  std::function<void(const IterationSummary&)> on_iteration = {};  ///< after each; on every host
   /// After each iteration; on host 0 only.
   std::function<void(const MultiframeState&)> save_state = {};
   std::function<void(int iteration, const Image& result)> save_iteration = {};
@@ -93,14 +102,6 @@ struct FrameSummary {
   double rejected = 0;                ///< share of the pixels with weight zero in the last iteration
   double softened = 0;                ///< share that Huber's loss weighed down
   double misfit = 0;  ///< error of the prediction in bright light, as a share of the light
-};
-
-struct IterationSummary {
-  int iteration = 0;  ///< from 1
-  double update = 0;  ///< mean |factor - 1| over the light above the sky
-  double change = 0;  ///< sum |new - old| over the light above the sky
-  double chi = 0;     ///< typical residual of the sky pixels in units of the noise
-  double seconds = 0;
 };
 
 struct MultiframeReport {

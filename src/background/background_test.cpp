@@ -54,6 +54,11 @@ double rms(const std::vector<float>& values) {
   return std::sqrt(squares / static_cast<double>(values.size()));
 }
 
+ConstView upside_down(ConstView view) {
+  return {view.data() + (view.height() - 1) * view.row_stride(), view.channels(), view.size(),
+          -view.row_stride(), view.channel_stride()};
+}
+
 ErrorKind kind_of(const std::function<void()>& body) {
   try {
     body();
@@ -235,6 +240,52 @@ TEST(Background, RemovingKeepsLevelNoiseAndMissingPixels) {
     return neutral.pixels().subspan(c * 720 * 480, 720 * 480);
   };
   EXPECT_NEAR(median(channel(0)), median(channel(2)), 0.2F * s.sigma);
+}
+
+TEST(Background, APartOfTheFrameLosesTheSameSky) {
+  auto truth = synthetic::make_sky(settings(Gradient::dome, Object::none, 20));
+  truth.frame.view()(0, 205, 310) = std::nanf("");
+  truth.frame.view()(2, 210, 320) = 0;
+  const Background sky = fit_background(truth.frame.view());
+  const Rect part{301, 203, 97, 41};
+  for (const auto mode : {BackgroundMode::subtract, BackgroundMode::divide}) {
+    const RemoveOptions options{.mode = mode, .neutral = true};
+    Image whole = truth.frame.clone();
+    remove_background(whole.view(), sky, options);
+    const Image own = without_background(truth.frame.view().crop(part), sky,
+                                         {.x = 301, .y = 203}, options);
+    // the same rows, read upwards
+    const Image upright = without_background(upside_down(truth.frame.view().crop(part)), sky,
+                                             {.x = 301, .y = 243, .step_y = -1}, options);
+    for (int c = 0; c < 3; ++c) {
+      for (int y = 0; y < part.height; ++y) {
+        for (int x = 0; x < part.width; ++x) {
+          const float wanted = whole.view()(c, part.y + y, part.x + x);
+          if (std::isnan(wanted)) {
+            ASSERT_TRUE(std::isnan(own.view()(c, y, x)));
+            continue;
+          }
+          ASSERT_EQ(own.view()(c, y, x), wanted);
+          ASSERT_EQ(upright.view()(c, part.height - 1 - y, x), wanted);
+        }
+      }
+    }
+  }
+}
+
+TEST(Background, AtASmallerScaleItIsTheMeanOfThePixels) {
+  const auto truth = synthetic::make_sky(settings(Gradient::dome, Object::none, 20));
+  const Background sky = fit_background(truth.frame.view());
+  const Image full = sky.render();
+  const Image small = sky.render({180, 120}, {.x = 1.5, .y = 1.5, .step_x = 4, .step_y = 4});
+  for (int y = 0; y < 120; ++y) {
+    for (int x = 0; x < 180; ++x) {
+      float sum = 0;
+      for (int j = 0; j < 16; ++j) sum += full.view()(1, 4 * y + j / 4, 4 * x + j % 4);
+      // of a surface that hardly bends within four pixels
+      ASSERT_NEAR(small.view()(1, y, x), sum / 16, 1e-5F);
+    }
+  }
 }
 
 TEST(Background, CountsWhatFallsBelowZero) {

@@ -1,6 +1,7 @@
 #include "background/lattice.h"
 
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
@@ -12,6 +13,18 @@ namespace {
 std::array<float, 4> cubic(float t) {
   return {((-0.5F * t + 1) * t - 0.5F) * t, (1.5F * t - 2.5F) * t * t + 1,
           ((-1.5F * t + 2) * t + 0.5F) * t, (0.5F * t - 0.5F) * t * t};
+}
+
+/// Four rows of nodes from `first` on, weighted by `down`.
+std::vector<float> blend_rows(ConstView nodes, int channel, int first,
+                              const std::array<float, 4>& down) {
+  std::vector<float> line(static_cast<std::size_t>(nodes.width()), 0);
+  for (int i = 0; i < 4; ++i) {
+    const auto from = nodes.row(channel, first + i);
+    const float weight = down[static_cast<std::size_t>(i)];
+    for (std::size_t u = 0; u < line.size(); ++u) line[u] += weight * from[u];
+  }
+  return line;
 }
 
 }  // namespace
@@ -31,13 +44,8 @@ Image make_nodes(int channels, Size frame,
 }
 
 void fill_from_nodes(ConstView nodes, int channel, int y, std::span<float> row) {
-  const auto down = cubic(static_cast<float>(y % node_px) / node_px);
-  std::vector<float> line(static_cast<std::size_t>(nodes.width()), 0);
-  for (int i = 0; i < 4; ++i) {
-    const auto from = nodes.row(channel, y / node_px + i);
-    const float weight = down[static_cast<std::size_t>(i)];
-    for (std::size_t u = 0; u < line.size(); ++u) line[u] += weight * from[u];
-  }
+  const auto line =
+      blend_rows(nodes, channel, y / node_px, cubic(static_cast<float>(y % node_px) / node_px));
   std::array<std::array<float, 4>, node_px> across{};
   for (int i = 0; i < node_px; ++i) {
     across[static_cast<std::size_t>(i)] = cubic(static_cast<float>(i) / node_px);
@@ -46,6 +54,20 @@ void fill_from_nodes(ConstView nodes, int channel, int y, std::span<float> row) 
     const float* node = line.data() + x / node_px;
     const auto& weight = across[x % node_px];
     row[x] = weight[0] * node[0] + weight[1] * node[1] + weight[2] * node[2] + weight[3] * node[3];
+  }
+}
+
+void sample_nodes(ConstView nodes, int channel, double y, std::span<const double> columns,
+                  std::span<float> row) {
+  const auto cell = [](double place) { return static_cast<int>(std::floor(place / node_px)); };
+  const auto share = [&](double place) {
+    return static_cast<float>(place / node_px - cell(place));
+  };
+  const auto line = blend_rows(nodes, channel, cell(y), cubic(share(y)));
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    const float* node = line.data() + cell(columns[i]);
+    const auto weight = cubic(share(columns[i]));
+    row[i] = weight[0] * node[0] + weight[1] * node[1] + weight[2] * node[2] + weight[3] * node[3];
   }
 }
 

@@ -18,5 +18,8 @@ Image make_nodes(int channels, Size frame,
                  int threads);
 /// One row of the surface: cubic convolution (Keys 1981, IEEE ASSP 29, 1153), exact for parabolas.
 void fill_from_nodes(ConstView nodes, int channel, int y, std::span<float> row);
+/// The same at places anywhere in the frame.
+void sample_nodes(ConstView nodes, int channel, double y, std::span<const double> columns,
+                  std::span<float> row);
 
 }  // namespace limpid::background

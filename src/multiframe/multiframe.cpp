@@ -213,6 +213,7 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
       progress.say(note);
       report.notes.push_back(note);
     }
+    if (options.on_iteration) options.on_iteration(solver.history().back());
     const bool first_host = options.hosts.rank == 0;
     if (options.save_state) {
       const MultiframeState state = solver.state();  // all hosts take part

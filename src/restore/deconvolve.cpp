@@ -42,6 +42,7 @@ void check(ConstView frame, const DeconvolveOptions& o) {
   within(o.adjust_halos, -0.5F, 0.5F, "--adjust-halos");
   within(o.sharpen_nonstellar, 0, 1, "--sharpen-nonstellar");
   within(o.overlap, 0, 0.5F, "--overlap");
+  if (o.request_stars) within(*o.request_stars, 0, 0.7F, "the sharpening requested");
   if (o.psf_fwhm_px) within(*o.psf_fwhm_px, 0.5F, 8, "--psf");
   if (o.tile_px < 256) throw Error(ErrorKind::usage, "--tile must be at least 256");
   if (frame.channels() != 1 && frame.channels() != 3) {
@@ -381,7 +382,9 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
   if (factor == 1) {
     DeconvolveOptions requested = o;
     if (known.field && !o.correct_only && !o.no_stars)
-      requested.sharpen_stars = request(progress.part(0, 0.06));
+      requested.sharpen_stars = o.request_stars && o.sharpen_stars > 0
+                                    ? *o.request_stars
+                                    : request(progress.part(0, 0.06));
     report.sharpen_stars_requested = requested.sharpen_stars;
     result = run_with_fallback(frame, region, known, requested, network, report,
                                progress.part(0.06, 1), fallback);
@@ -410,6 +413,8 @@ std::vector<DeconvolveOptions> passes(const DeconvolveOptions& o) {
   DeconvolveOptions correct = o, full = o;
   correct.correct_only = true;
   if (o.correct_only) return {correct};
+  // a correcting pass sharpens nothing: what it makes stays while the others' options change
+  correct.sharpen_stars = correct.adjust_halos = correct.sharpen_nonstellar = 0;
   std::vector<DeconvolveOptions> list;
   if (o.correct_first) list.push_back(correct);
   if (o.nonstellar_then_stellar) {

@@ -1,17 +1,13 @@
 // The page as a photographer uses it, in headless Chromium; the pictures that it takes are those of
 // docs/page.md. Usage: node page_test.mjs LIMPID PAGE_BUILD CHROMIUM PICTURES
-import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 
-import { Checks, environment, limpid, pause, serve, workFolder } from './serving.mjs';
+import { allNamed, Browser, difference, floatsOf, mean, set, weakContrast } from './browser.mjs';
+import { Checks, limpid, pause, serve, shell, step, workFolder } from './serving.mjs';
 
 const [program, pageBuild, chromium, pictures] = process.argv.slice(2).map((word) => resolve(word));
-const playwright = createRequire(join(pageBuild, 'package.json'))('playwright-core');
 const checks = new Checks();
-const began = Date.now();
-const step = (name) => console.log(`${((Date.now() - began) / 1000).toFixed(1)} s ${name}`);
 const work = workFolder(), folder = join(work, 'frames');
 mkdirSync(folder);
 mkdirSync(pictures, { recursive: true });
@@ -20,69 +16,9 @@ limpid(program, ['simulate', '--width', '1320', '--height', '880', '--star-count
 writeFileSync(join(folder, 'broken.fits'), readFileSync(frame).subarray(0, 100000));
 
 const server = await serve(program, folder);
-const browser = await playwright.chromium.launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
-const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
-const faults = [];
-
-async function visit() {
-  const page = await context.newPage();
-  page.setDefaultTimeout(30000);
-  page.on('console', (message) => { if (message.type() === 'error' && !/status of 4/.test(message.text())) faults.push(message.text()); });
-  page.on('pageerror', (error) => faults.push(error.message));
-  await page.goto(server.url);
-  return page;
-}
-/// Node 18 writes to kept connections that the server closed while this program waited for another.
-async function fetch_again(url, options) {
-  try {
-    return await fetch(url, options);
-  } catch (error) {
-    if (error.cause?.code !== 'UND_ERR_SOCKET' && error.cause?.code !== 'ECONNRESET') throw error;
-    return fetch(url, options);
-  }
-}
-const api = async (path, body) => (await fetch_again(new URL(path, server.url), body === undefined ? {} : {
-  method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })).json();
-
-/// Pixels of a picture: {width, height, data: [r, g, b, r, ...]}.
-async function decode(page, bytes) {
-  return page.evaluate(async (text) => {
-    const image = new Image();
-    image.src = `data:image/png;base64,${text}`;
-    await image.decode();
-    const canvas = document.createElement('canvas');
-    canvas.width = image.width;
-    canvas.height = image.height;
-    const context = canvas.getContext('2d', { willReadFrequently: true });
-    context.drawImage(image, 0, 0);
-    const { data } = context.getImageData(0, 0, image.width, image.height);
-    return { width: image.width, height: image.height, data: [...data].filter((_, i) => i % 4 !== 3) };
-  }, Buffer.from(bytes).toString('base64'));
-}
-const seen = async (page, clip) => decode(page, await page.screenshot({ clip }));
-const mean = (picture) => picture.data.reduce((sum, value) => sum + value, 0) / picture.data.length;
-function difference(a, b) {
-  if (a.data.length !== b.data.length) return Infinity;
-  return a.data.reduce((sum, value, i) => sum + Math.abs(value - b.data[i]), 0) / a.data.length;
-}
-async function until(what, holds, seconds = 20) {
-  const end = Date.now() + 1000 * seconds;
-  while (Date.now() < end) {
-    if (await holds()) return true;
-    await pause(60);
-  }
-  checks.that(what, false, 'waited in vain');
-  return false;
-}
-/// Smaller than the screen: these pictures go into docs/page.md.
-async function shoot(page, name) {
-  const { width, height } = page.viewportSize();
-  if (width < 600) return page.screenshot({ path: join(pictures, `${name}.png`) });
-  const session = await context.newCDPSession(page);
-  const { data } = await session.send('Page.captureScreenshot', { format: 'png', clip: { x: 0, y: 0, width, height, scale: 0.65 } });
-  writeFileSync(join(pictures, `${name}.png`), Buffer.from(data, 'base64'));
-  await session.detach();
-}
+const browser = await Browser.start(pageBuild, chromium, server.url, pictures, checks);
+const { api, decode, fetchAgain, seen, shoot, until } = browser;
+const visit = () => browser.visit();
 
 /// Waits until the preview is of the options now set.
 async function previewed(page, action) {
@@ -98,11 +34,6 @@ async function previewed(page, action) {
   await pause(400);  // its picture is drawn
   return took;
 }
-const set = (page, id, value) => page.locator(`#${id}`).evaluate((input, v) => {
-  input.value = v;
-  input.dispatchEvent(new Event('input', { bubbles: true }));
-}, String(value));
-
 let page = await visit();
 
 // ---- open ----
@@ -157,10 +88,10 @@ const region = await page.evaluate(() => JSON.parse(localStorage.getItem('limpid
 checks.that('the view is remembered', region.frame === 'night.fits');
 const own = [300, 200, 400, 360];
 const answer = await api('/api/preview', { options: { 'sharpen-stars': 0.4 }, region: own });
+checks.that('a rough preview says that it is one', (await api('/api/preview', { options: { 'sharpen-stars': 0.3 }, region: own, rough: true })).rough === true && answer.rough === false);
+const again = await api('/api/preview', { options: { 'sharpen-stars': 0.4 }, region: own });
 limpid(program, ['deconvolve', frame, '-o', join(work, 'region.fits'), '--region', own.join(), '--sharpen-stars', '0.4']);
-const file = readFileSync(join(work, 'region.fits'));
-const header = file.toString('latin1').match(/END {77}/).index;
-const floats = new DataView(file.buffer, file.byteOffset + Math.ceil((header + 80) / 2880) * 2880);
+const floats = floatsOf(readFileSync(join(work, 'region.fits')));
 let same = 0, changed = 0, asked = 0;
 for (let i = 0; i < 400 * 360; i += 487) {
   const [x, y] = [i % 400, Math.floor(i / 400)];
@@ -173,9 +104,9 @@ for (let i = 0; i < 400 * 360; i += 487) {
 checks.that('the preview has the pixels of limpid deconvolve --region', same === asked && asked > 800, `${same} of ${asked}`);
 // but for stars that are put back as recorded
 checks.that('which are not those of the frame', changed > 0.9 * asked, `${changed} of ${asked}`);
-const picture = async (layer, x, y) => decode(page, await (await fetch_again(new URL(
+const picture = async (layer, x, y) => decode(page, await (await fetchAgain(new URL(
   `/api/picture.png?layer=${layer}&level=0&x=${x}&y=${y}&w=200&h=200`, server.url))).arrayBuffer());
-checks.that('nor is their picture', difference(await picture(answer.layer, 0, 0), await picture((await api('/api/state')).frame.id, own[0], own[1])) > 0.4);
+checks.that('nor is their picture', difference(await picture(again.layer, 0, 0), await picture((await api('/api/state')).frame.id, own[0], own[1])) > 0.4);
 
 // ---- divider and hold ----
 
@@ -291,7 +222,7 @@ await page.keyboard.press('Escape');
 await until('the command follows', async () => (await page.innerText('#command')).includes('--depth u16'));
 const command = await page.innerText('#command');
 renameSync(saved, join(work, 'saved.xisf'));
-execFileSync('sh', ['-c', command], { cwd: work, env: { ...environment, PATH: `${dirname(program)}:${process.env.PATH}` }, stdio: 'pipe' });
+shell(program, command, work);
 checks.that('the command gives the same bytes', readFileSync(saved).equals(readFileSync(join(work, 'saved.xisf'))), command);
 
 // ---- stars, trust ----
@@ -334,10 +265,7 @@ checks.that('and lies in the folder', existsSync(join(folder, 'dropped.fits')));
 await page.setViewportSize({ width: 390, height: 844 });
 await page.click('#open');
 await previewed(page, () => page.click('#files .row:has-text("night.fits")'));
-checks.that('nothing is wider than a phone', await page.evaluate(() => document.documentElement.scrollWidth) <= 390);
-const outside = await page.evaluate(() => [...document.querySelectorAll('button, input, select, summary')]
-  .filter((element) => element.checkVisibility() && (element.getBoundingClientRect().right > 391 || element.getBoundingClientRect().left < -1)).map((e) => e.id || e.textContent));
-checks.that('no control lies outside it', outside.length === 0, outside.join());
+await browser.fitsPhone(page);
 checks.that('the picture has its room', (await page.locator('#viewer').boundingBox()).height > 300);
 await pause(600);
 await shoot(page, 'phone');
@@ -346,34 +274,11 @@ await shoot(page, 'phone');
 
 step('who cannot see it, or has no mouse');
 
-const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, select')].filter((element) => {
-  const named = element.getAttribute('aria-label') || element.textContent.trim() || element.labels?.length || element.title;
-  return !named && element.checkVisibility();
-}).map((element) => element.outerHTML.slice(0, 80)));
+const nameless = await allNamed(page);
 checks.that('every control has a name', nameless.length === 0, nameless.join('\n'));
-const contrast = await page.evaluate(() => {
-  const light = (colour) => {
-    const [r, g, b] = colour.match(/[\d.]+/g).map(Number).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if (!/, 0\)$|transparent/.test(colour)) return colour;
-    }
-    return 'rgb(25, 25, 25)';
-  };
-  const weak = [];
-  for (const element of document.querySelectorAll('.bar *, .panel *')) {
-    const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!text || !element.checkVisibility() || element.closest(':disabled, .off')) continue;
-    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${element.textContent.slice(0, 20)} ${((a + 0.05) / (b + 0.05)).toFixed(1)}`);
-  }
-  return weak;
-});
-checks.that('text has the contrast of WCAG AA', contrast.length === 0, contrast.join(', '));
-checks.that('the page has no faults of its own', faults.length === 0, faults.join('\n'));
+const weak = await weakContrast(page);
+checks.that('text has the contrast of WCAG AA', weak.length === 0, weak.join(', '));
+checks.that('the page has no faults of its own', browser.faults.length === 0, browser.faults.join('\n'));
 
 await browser.close();
 server.process.kill('SIGINT');

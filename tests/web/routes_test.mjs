@@ -124,6 +124,31 @@ for (const body of ['', '{', '[]', 'null', '"x"', '{"options":[]}', '{"options":
   for (const route of ['/api/preview', '/api/run'])
     checks.that(`${route} with ${body.slice(0, 50)} is refused`, refused(await post(route, whole)), whole.slice(0, 80));
 }
+for (const options of [{ 'control-points': 3 }, { order: 4 }, { mode: 'add' }, { mask: '../outside/secret.fits' }, { mask: '/etc/passwd' }, { model: 'x.fits' }, { preview: '/tmp/x.png' },
+  { points: '/etc/passwd' }, { refine: true }, { output: 'x.fits' }, { 'sharpen-stars': 0.2 }, { dither: 'yes' }, { alpha: '5' }, []]) {
+  for (const route of ['/api/fit', '/api/run', '/api/command'])
+    checks.that(`${route} of the sky with ${JSON.stringify(options)} is refused`, refused(await post(route, { command: 'background', name: 'x.fits', options })));
+}
+for (const change of [{ frames: ['small.fits'] }, { frames: [] }, { frames: 'small.fits' }, { frames: ['small.fits', '../outside/secret.fits'] }, { frames: ['small.fits', 'link.fits'] }, { frames: ['small.fits', 3] },
+  { frames: ['small.fits', '/etc/passwd'] }, { frames: Array(3000).fill('small.fits') }, { name: '../x.fits' }, { name: 'small.fits', overwrite: true }, { name: 'x.exe' }, { name: '' }, { name: 7 },
+  { options: { seed: '/etc/passwd' } }, { options: { seed: '../outside/secret.fits' } }, { options: { 'rejection-masks': '..' } }, { options: { 'psf-dir': '/' } }, { options: { 'psf-dir': 'way-out' } },
+  { options: { checkpoint: 'x' } }, { options: { 'save-iterations': '/tmp/x' } }, { options: { report: 'x.json' } }, { options: { memory: 'lots' } }, { options: { 'super-resolution': 9 } }, { options: { resume: true } }]) {
+  const request = { command: 'mfdeconv', frames: ['small.fits', 'sub/é ü.tif'], name: 'x.fits', options: {}, ...change };
+  for (const route of ['/api/combine', '/api/command'])
+    if (!(route === '/api/command' && request.name === 'x.exe')) checks.that(`${route} with ${JSON.stringify(change).slice(0, 60)} is refused`, refused(await post(route, request)));
+}
+checks.that('no job was begun by any of these', JSON.parse((await ask('/api/state')).body).job === null);
+for (const path of ['/api/sky', '/api/combination', '/api/mask.png?layer=x', '/api/schema?command=serve', '/api/schema?command=../x'])
+  checks.that(`${path} is refused while there is none`, refused(await ask(path)));
+checks.that('a sky is fitted', (await post('/api/fit', { options: {} })).status === 200);
+const sky = JSON.parse((await ask('/api/sky')).body);
+for (const layer of [sky.id, `model-${sky.id}`])
+  checks.that(`${layer} is a PNG`, (await ask(`/api/picture.png?layer=${layer}&level=0&x=0&y=0&w=64&h=64`)).headers['content-type'] === 'image/png');
+checks.that('so is its mask', (await ask(`/api/mask.png?layer=${sky.id}`)).headers['content-type'] === 'image/png');
+for (const q of ['level=99&x=0&y=0&w=9&h=9', 'level=0&x=9999&y=0&w=9&h=9', 'level=0&x=0&y=0&w=2000&h=9'])
+  checks.that(`the sky at ${q} is refused`, refused(await ask(`/api/picture.png?layer=${sky.id}&${q}`)));
+for (const [what, name] of [['points', '../x.json'], ['points', 'x.fits'], ['model', 'small.fits'], ['model', '/tmp/x.fits'], ['everything', 'x.fits']])
+  checks.that(`the ${what} of the sky as ${name} is refused`, refused(await post('/api/save', { what, name })));
 for (const where of [[0, 0, 0, 0], [-1, 0, 9, 9], [0, 0, 9999, 9], [299, 0, 2, 2], [0, 0, 9], 'all', [0.5, 0, 9, 9], [0, 0, 2147483647, 2147483647]])
   checks.that(`a preview of ${JSON.stringify(where)} is refused`, refused(await post('/api/preview', { options: {}, region: where })));
 checks.that('nothing is saved without a result', (await post('/api/save', { name: 'x.fits' })).status === 404);
@@ -146,7 +171,7 @@ for (const text of ['\r\n\r\n', 'GET / HTTP/1.1\r\n\r\n', 'GET / HTTP/1.1\r\nHos
 // a sequence that is the same each time: xorshift of a fixed seed
 let seed = 88172645;
 const random = (n) => { seed ^= seed << 13; seed ^= seed >>> 17; seed ^= seed << 5; return (seed >>> 0) % n; };
-const routes = ['state', 'files', 'pixel', 'picture.png', 'histogram', 'open', 'preview', 'save', 'command', 'measurement', 'report', 'discard', 'upload', 'nothing'];
+const routes = ['state', 'files', 'pixel', 'picture.png', 'histogram', 'open', 'preview', 'save', 'command', 'measurement', 'report', 'sky', 'combination', 'fit', 'combine', 'mask.png', 'discard', 'upload', 'nothing'];
 const pieces = ['name', 'layer', layer, '..', '%', '%00', '%2e', '&', '=', '0', '-1', '1e9', 'ü', '"', '{', '}', '[', ':', 'null', 'x', '/', '?', '#', 'region', 'options'];
 let odd = 0;
 for (let i = 0; i < 400; ++i) {

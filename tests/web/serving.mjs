@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 export const environment = { ...process.env, OMP_WAIT_POLICY: 'PASSIVE', LC_ALL: 'C.UTF-8' };
 
@@ -30,6 +30,14 @@ export function workFolder() {
 export function limpid(program, args, cwd) {
   return execFileSync(program, args, { cwd, env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
 }
+
+/// A command line as the page spells it.
+export function shell(program, command, cwd) {
+  return execFileSync('sh', ['-c', command], { cwd, env: { ...environment, PATH: `${dirname(program)}:${process.env.PATH}` }, stdio: 'pipe' });
+}
+
+const began = Date.now();
+export const step = (name) => console.log(`${((Date.now() - began) / 1000).toFixed(1)} s ${name}`);
 
 /// Resolves to {url, process, ended} once the server is ready.
 export function serve(program, folder, more = []) {

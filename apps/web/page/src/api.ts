@@ -5,14 +5,16 @@ export interface FrameState {
   format: string; pixel_scale_arcsec: number | null; seconds: number; notes: string[];
 }
 export interface ResultState {
-  id: string; trust: string | null; options: Options; model: string; seconds: number;
+  id: string; command: 'deconvolve' | 'background'; trust: string | null; options: Options; model: string; seconds: number;
 }
 export interface JobState {
-  kind: 'run' | 'measure' | 'preview'; fraction: number; stage: string; seconds_left: number | null;
+  kind: 'run' | 'measure' | 'preview' | 'fit' | 'combine'; command: string; fraction: number; stage: string; seconds_left: number | null;
 }
 export interface State {
   version: number; program: string; folder: string;
   frame: FrameState | null; result: ResultState | null; job: JobState | null;
+  sky: { id: string; options: Options } | null;
+  combination: { id: string; output: string; iterations: number; done: boolean } | null;
   measured: boolean; error: { id: number; text: string } | null; notes: string[];
 }
 export type Value = string | number | boolean | null;
@@ -25,12 +27,12 @@ export interface Listing {
   folder: string; folders: string[]; files: { name: string; bytes: number; changed: number }[];
 }
 export interface PreviewAnswer {
-  layer: string; region: [number, number, number, number]; seconds: number; model: string;
+  layer: string; region: [number, number, number, number]; rough: boolean; seconds: number; model: string;
   device: string; fwhm_px: number; fwhm_asked_px: number; notes: string[];
 }
 export interface PixelAnswer {
   x: number; y: number; before: (number | null)[]; after?: (number | null)[];
-  preview?: (number | null)[];
+  preview?: (number | null)[]; sky?: (number | null)[];
 }
 export interface MeasuredStar {
   x: number; y: number; flux: number; snr: number; fwhm_px: number; ellipticity: number;
@@ -66,6 +68,19 @@ export interface Report {
                       worst_sigma: number }[];
   };
   list: ChangedStar[];
+}
+export interface Sky {
+  id: string; options: Options; level: number[]; model_range: number[]; noise: number[];
+  masked_share: number; missing_share: number; sky_hidden: boolean; loss: number; iterations: number; start_kept: boolean;
+  downscale: number; curve: number[]; seconds: number; notes: string[];
+  control_points: { points: { x: number; y: number; values: number[] }[] };
+  mask_region: [number, number, number, number];
+}
+export interface Combination {
+  id: string; output: string; curve: [number, number, number][]; command?: string;
+  frames_used?: number; stopped_early?: boolean; notes?: string[];
+  frames?: { name: string; used: boolean; reason?: string; weight?: number; rejected?: number;
+             psf?: { fwhm_px: number; stars: number } }[];
 }
 export interface Look { sky: number; linked: boolean; }
 

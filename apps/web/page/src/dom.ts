@@ -31,11 +31,11 @@ export function settled(milliseconds: number, body: () => void): () => void {
   };
 }
 
-export function say(text: string, kind: 'note' | 'error' = 'note'): HTMLElement {
+export function say(text: string, kind: 'note' | 'error' = 'note', ...more: HTMLElement[]): HTMLElement {
   const list = byId('messages');
   for (const old of list.children) if (old.textContent === text) old.remove();
   const message = h('div', { class: `message ${kind}`, ...(kind === 'error' ? { role: 'alert' } : {}) },
-                    h('span', {}, text));
+                    h('span', {}, text), ...more);
   message.append(h('button', { type: 'button', 'aria-label': 'Dismiss', click: () => message.remove() }, '×'));
   list.append(message);
   while (list.children.length > 3) list.firstElementChild?.remove();
@@ -55,4 +55,11 @@ export function bytes(count: number): string {
 export function duration(seconds: number): string {
   const whole = Math.max(1, Math.round(seconds));
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+/// A name for what was made of a frame; the one used last, if it was of this frame.
+export function nameBeside(frame: string, what: string, last = ''): string {
+  const stem = frame.replace(/(\.[a-z0-9]{1,5}){1,2}$/i, '');
+  const ending = /\.xisf$/i.test(frame) ? '.xisf' : /\.tiff?$/i.test(frame) ? '.tif' : '.fits';
+  return last && last.startsWith(stem) ? last : `${stem}-${what}${ending}`;
 }

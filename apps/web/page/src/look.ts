@@ -44,7 +44,7 @@ export class LookPanel {
     context.clearRect(0, 0, width, height);
     context.globalCompositeOperation = 'lighter';
     const most = Math.max(1, ...counts.flatMap((own) => own.slice(1, -1)));
-    const colours = counts.length === 3 ? ['#7a302c', '#2c6434', '#2c4078'] : ['#9a9a9a']  // their sum is grey;
+    const colours = counts.length === 3 ? ['#7a302c', '#2c6434', '#2c4078'] : ['#9a9a9a'];  // their sum is grey
     counts.forEach((own, channel) => {
       context.fillStyle = colours[channel] ?? '#999';
       context.beginPath();

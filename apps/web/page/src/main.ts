@@ -2,11 +2,13 @@
 import 'uplot/dist/uPlot.min.css';
 
 import { get, type State } from './api';
+import { CombinePanel } from './combine';
 import { byId, complain, h, say } from './dom';
 import { Files } from './files';
 import { LookPanel } from './look';
 import { saveDialog } from './save';
 import { SharpenPanel } from './sharpen';
+import { SkyPanel } from './sky';
 import { StarsPanel } from './stars';
 import { remember, ui } from './store';
 import { TrustPanel } from './trust';
@@ -17,12 +19,18 @@ interface Panel { element: HTMLElement; update(state: State): void; show?(shown:
 let state: State | null = null;
 const viewer = new Viewer();
 const sharpen = new SharpenPanel(viewer);
+const sky = new SkyPanel(viewer, (what) => {
+  const name = sky.outputName().replace(/(-flat)?(\.[a-z]+)$/, what === 'points' ? '-sky.json' : '-sky.fits');
+  void saveDialog(name, what, () => {}).catch(complain);
+});
+const combine = new CombinePanel();
 const stars = new StarsPanel(viewer);
 const trust = new TrustPanel(viewer, () => {
   void saveDialog(sharpen.outputName().replace(/(\.[a-z]+)$/, '-trust.fits'), 'trust', () => {}).catch(complain);
 });
 // A further panel is a further line.
-const panels: [string, string, Panel][] = [['sharpen', 'Sharpen', sharpen], ['stars', 'Stars', stars], ['trust', 'Trust', trust]];
+const panels: [string, string, Panel][] = [['sharpen', 'Sharpen', sharpen], ['background', 'Background', sky],
+  ['frames', 'Frames', combine], ['stars', 'Stars', stars], ['trust', 'Trust', trust]];
 const look = new LookPanel(() => void showLayers());
 const files = new Files(update);
 
@@ -30,6 +38,7 @@ function buildTabs(): void {
   const tabs = byId('tabs');
   const choose = (name: string, focus: boolean) => {
     ui.tab = name;
+    if (name === 'sharpen' || name === 'background') work(name);
     remember();
     for (const [id, , panel] of panels) {
       const tab = byId(`tab-${id}`), on = id === name;
@@ -54,14 +63,26 @@ function buildTabs(): void {
   choose(panels.some(([id]) => id === ui.tab) ? ui.tab : 'sharpen', false);
 }
 
+/// Two panels have previews and results; the picture is of the one that was used last.
+function work(name: 'sharpen' | 'background'): void {
+  if (ui.work === name) return;
+  ui.work = name;
+  (name === 'sharpen' ? sky : sharpen).work(false);
+  (name === 'sharpen' ? sharpen : sky).work(true);
+  void showLayers();
+}
+
 async function showLayers(): Promise<void> {
   const frame = state?.frame;
   if (!frame || viewer.frame?.id !== frame.id) return;
   const whole = { x: 0, y: 0, width: frame.width, height: frame.height };
   await viewer.show('before', frame.id, whole, frame.levels, ui.look, false, 1);
-  if (state?.result) await viewer.show('after', state.result.id, whole, frame.levels, ui.look, true, 1);
+  const result = state?.result;
+  if (result && (result.command === 'background') === (ui.work === 'background'))
+    await viewer.show('after', result.id, whole, frame.levels, ui.look, true, 1);
   else viewer.hide('after');
   await sharpen.redraw();
+  await sky.redraw();
 }
 
 let lastError = -1;
@@ -78,7 +99,7 @@ function update(next: State): void {
       ? `${frame.width} × ${frame.height}${frame.channels === 1 ? ' mono' : ''}${frame.pixel_scale_arcsec ? ` · ${frame.pixel_scale_arcsec.toFixed(2)}″/px` : ''}` : '';
     document.title = frame ? `${frame.name} · limpid` : 'limpid';
     byId('welcome').hidden = frame !== null;
-    if (frame) void viewer.open(frame, ui.look).then(showLayers).then(() => { sharpen.look(); viewer.paint(); });
+    if (frame) void viewer.open(frame, ui.look).then(showLayers).then(() => { sharpen.look(); sky.look(); viewer.paint(); });
     else viewer.close();
     look.show(frame?.id ?? null, frame?.channels === 3);
     for (const note of frame?.notes ?? []) say(note);
@@ -136,7 +157,16 @@ function toggleLoupe(): void {
 }
 
 function save(): void {
-  if (state?.result) void saveDialog(sharpen.outputName(), 'result', () => sharpen.spelled()).catch(complain);
+  const result = state?.result;
+  if (!result) return;
+  const panel = result.command === 'background' ? sky : sharpen;
+  void saveDialog(panel.outputName(), 'result', (name) => {
+    if (panel === sky) ui.flatName = name;
+    else ui.saveName = name;
+    remember();
+    sharpen.spelled();
+    sky.spelled();
+  }, (name) => void files.open(name)).catch(complain);
 }
 
 function wireTools(): void {
@@ -166,6 +196,7 @@ function wireTools(): void {
   document.addEventListener('keyup', (event) => { if (event.key.toLowerCase() === 'b') viewer.hold(false); });
   window.addEventListener('blur', () => viewer.hold(false));
   viewer.onMove = () => sharpen.look();
+  viewer.setAfter((x, y) => (ui.work === 'background' ? sky : sharpen).after(x, y));
 }
 
 async function start(): Promise<void> {
@@ -173,7 +204,7 @@ async function start(): Promise<void> {
   wireTools();
   welcome();
   try {
-    await sharpen.build();
+    await Promise.all([sharpen.build(), sky.build(), combine.build()]);
     update(await get<State>('/api/state'));
   } catch (error) {
     complain(error);

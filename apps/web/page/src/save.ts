@@ -1,11 +1,15 @@
-// The result, or its trust map, as a file in the folder.
+// The result, its trust map, or the sky, as a file in the folder.
 import { get, post, Refusal, type Parameter } from './api';
 import { byId, bytes, h, say } from './dom';
 import { remember, ui } from './store';
 
 const endings: [string, string][] = [['.fits', 'FITS'], ['.xisf', 'XISF'], ['.tif', 'TIFF'], ['.png', 'PNG']];
 
-export async function saveDialog(name: string, what: 'result' | 'trust', saved: () => void): Promise<void> {
+const titles = { result: 'Save', trust: 'Save trust map', model: 'Save model of the sky', points: 'Save control points' };
+
+/// `open`, if given, is offered for what was saved.
+export async function saveDialog(name: string, what: keyof typeof titles, saved: (name: string) => void,
+                                 open?: (name: string) => void): Promise<void> {
   const dialog = byId<HTMLDialogElement>('saving');
   const schema = await get<{ parameters: Parameter[] }>('/api/schema');
   const depths = schema.parameters.find((p) => p.name === '--depth')?.choices ?? ['as-input'];
@@ -21,7 +25,7 @@ export async function saveDialog(name: string, what: 'result' | 'trust', saved: 
   format.addEventListener('change', () => { input.value = input.value.replace(/\.[a-z0-9]{1,5}$/i, '') + format.value; });
   const depth = h('select', { id: 'save-depth' }, ...depths.map((value) => h('option', { value },
     ({ 'as-input': 'as recorded', u8: '8 bit', u16: '16 bit', f32: '32 bit float' } as Record<string, string>)[value] ?? value)));
-  depth.value = what === 'trust' ? 'as-input' : ui.depth;
+  depth.value = what === 'result' ? ui.depth : 'as-input';
   const overwrite = h('input', { type: 'checkbox', id: 'save-overwrite' });
   const problem = h('p', { class: 'problem', role: 'alert', id: 'save-problem' });
   const submit = async (event: Event) => {
@@ -33,13 +37,13 @@ export async function saveDialog(name: string, what: 'result' | 'trust', saved: 
         name: input.value.trim(), what, overwrite: overwrite.checked,
         options: depth.value === 'as-input' ? {} : { depth: depth.value } });
       if (what === 'result') {
-        ui.saveName = input.value.trim();
         ui.depth = depth.value;
         remember();
       }
       dialog.close();
-      say(`Saved ${answer.name}, ${bytes(answer.bytes)}`);
-      saved();
+      const message = say(`Saved ${answer.name}, ${bytes(answer.bytes)}`, 'note', ...(open ? [
+        h('button', { type: 'button', class: 'act', click: () => { message.remove(); open(answer.name); } }, 'Open it')] : []));
+      saved(answer.name);
     } catch (error) {
       problem.textContent = error instanceof Refusal ? error.message : String(error);
     } finally {
@@ -48,12 +52,12 @@ export async function saveDialog(name: string, what: 'result' | 'trust', saved: 
   };
   const button = h('button', { type: 'submit', class: 'strong', id: 'save-go' }, 'Save');
   dialog.replaceChildren(h('form', { submit },
-    h('header', {}, h('h2', { id: 'saving-title' }, what === 'trust' ? 'Save trust map' : 'Save'),
+    h('header', {}, h('h2', { id: 'saving-title' }, titles[what]),
       h('button', { type: 'button', class: 'plain', 'aria-label': 'Close', click: () => dialog.close() }, '×')),
     h('div', { class: 'fields' },
       h('label', { for: 'save-name' }, 'Name'), input,
-      h('label', { for: 'save-format' }, 'Format'), format,
-      ...(what === 'trust' ? [] : [h('label', { for: 'save-depth' }, 'Samples'), depth])),
+      ...(what === 'points' ? [] : [h('label', { for: 'save-format' }, 'Format'), format]),
+      ...(what !== 'result' ? [] : [h('label', { for: 'save-depth' }, 'Samples'), depth])),
     h('label', { class: 'switch' }, overwrite, h('span', {}, 'Replace a file of this name')),
     problem, h('footer', {}, h('span', { class: 'space' }), button)));
   dialog.showModal();

@@ -36,7 +36,7 @@ export class TrustPanel {
 
   update(state: State): void {
     this.state = state;
-    const id = state.result?.id ?? '';
+    const id = state.result?.command === 'deconvolve' ? state.result.id : '';
     if (id !== this.of) {
       this.of = id;
       this.report = null;
@@ -72,7 +72,7 @@ export class TrustPanel {
     this.plot?.destroy();
     this.plot = null;
     const report = this.report;
-    if (!this.state?.result) {
+    if (this.of === '') {
       this.element.replaceChildren(h('p', { class: 'muted' },
         'Apply to the whole frame first. The result is then blurred again and compared with what was recorded, and its stars are measured anew.'));
       return;

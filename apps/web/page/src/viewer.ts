@@ -323,7 +323,7 @@ export class Viewer {
     const number = (value: number | null) => value === null ? '–'
       : Math.abs(value) >= 1000 ? value.toFixed(0) : Number(value.toPrecision(4)).toString();
     const words = (values: (number | null)[]) => values.map(number).join(' ');
-    const after = pixel.preview ?? pixel.after;
+    const after = (ui.work === 'background' ? pixel.sky : pixel.preview) ?? pixel.after;
     byId('readout').textContent =
       `${pixel.x}, ${pixel.y}   ${words(pixel.before)}${after ? `  →  ${words(after)}` : ''}`;
   }

@@ -1,0 +1,134 @@
+// Headless Chromium with the page in it, and what a test asks of pictures and controls.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+
+import { pause } from './serving.mjs';
+
+export class Browser {
+  faults = [];
+
+  static async start(pageBuild, chromium, url, pictures, checks) {
+    const playwright = createRequire(join(pageBuild, 'package.json'))('playwright-core');
+    const own = new Browser();
+    mkdirSync(pictures, { recursive: true });
+    Object.assign(own, { url, pictures, checks });
+    own.browser = await playwright.chromium.launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
+    own.context = await own.browser.newContext({ viewport: { width: 1280, height: 800 } });
+    return own;
+  }
+
+  async visit() {
+    const page = await this.context.newPage();
+    page.setDefaultTimeout(60000);
+    page.on('console', (message) => { if (message.type() === 'error' && !/status of 4/.test(message.text())) this.faults.push(message.text()); });
+    page.on('pageerror', (error) => this.faults.push(error.message));
+    await page.goto(this.url);
+    return page;
+  }
+
+  close = () => this.browser.close();
+
+  /// Node 18 writes to kept connections that the server closed while this program waited for another.
+  fetchAgain = async (url, options) => {
+    try {
+      return await fetch(url, options);
+    } catch (error) {
+      if (error.cause?.code !== 'UND_ERR_SOCKET' && error.cause?.code !== 'ECONNRESET') throw error;
+      return fetch(url, options);
+    }
+  };
+
+  api = async (path, body) => (await this.fetchAgain(new URL(path, this.url), body === undefined ? {} : {
+    method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })).json();
+
+  /// Pixels of a picture: {width, height, data: [r, g, b, r, ...]}.
+  decode = async (page, bytes) => page.evaluate(async (text) => {
+    const image = new Image();
+    image.src = `data:image/png;base64,${text}`;
+    await image.decode();
+    const canvas = document.createElement('canvas');
+    canvas.width = image.width;
+    canvas.height = image.height;
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    context.drawImage(image, 0, 0);
+    const { data } = context.getImageData(0, 0, image.width, image.height);
+    return { width: image.width, height: image.height, data: [...data].filter((_, i) => i % 4 !== 3) };
+  }, Buffer.from(bytes).toString('base64'));
+
+  seen = async (page, clip) => this.decode(page, await page.screenshot({ clip }));
+
+  until = async (what, holds, seconds = 60) => {
+    const end = Date.now() + 1000 * seconds;
+    while (Date.now() < end) {
+      if (await holds()) return true;
+      await pause(60);
+    }
+    this.checks.that(what, false, 'waited in vain');
+    return false;
+  };
+
+  /// Smaller than the screen: these pictures go into docs/page.md.
+  shoot = async (page, name) => {
+    const { width, height } = page.viewportSize();
+    if (width < 600) return page.screenshot({ path: join(this.pictures, `${name}.png`) });
+    const session = await this.context.newCDPSession(page);
+    const { data } = await session.send('Page.captureScreenshot', { format: 'png', clip: { x: 0, y: 0, width, height, scale: 0.65 } });
+    writeFileSync(join(this.pictures, `${name}.png`), Buffer.from(data, 'base64'));
+    return session.detach();
+  };
+
+  async fitsPhone(page) {
+    this.checks.that('nothing is wider than a phone', await page.evaluate(() => document.documentElement.scrollWidth) <= 390);
+    const outside = await page.evaluate(() => [...document.querySelectorAll('button, input, select, summary')]
+      .filter((element) => element.checkVisibility() && (element.getBoundingClientRect().right > 391 || element.getBoundingClientRect().left < -1)).map((e) => e.id || e.textContent));
+    this.checks.that('no control lies outside it', outside.length === 0, outside.join());
+  }
+}
+
+export const mean = (picture) => picture.data.reduce((sum, value) => sum + value, 0) / picture.data.length;
+
+export function difference(a, b) {
+  if (a.data.length !== b.data.length) return Infinity;
+  return a.data.reduce((sum, value, i) => sum + Math.abs(value - b.data[i]), 0) / a.data.length;
+}
+
+export const set = (page, id, value) => page.locator(`#${id}`).evaluate((input, v) => {
+  input.value = v;
+  input.dispatchEvent(new Event('input', { bubbles: true }));
+}, String(value));
+
+/// The pixels of a FITS file of floats, as a DataView that ends with them.
+export function floatsOf(file) {
+  const header = file.toString('latin1').match(/END {77}/).index;
+  return new DataView(file.buffer, file.byteOffset + Math.ceil((header + 80) / 2880) * 2880);
+}
+
+/// Controls without a name that a screen reader could say.
+export const allNamed = (page) => page.evaluate(() => [...document.querySelectorAll('button, input, select')].filter((element) => {
+  const named = element.getAttribute('aria-label') || element.textContent.trim() || element.labels?.length || element.title;
+  return !named && element.checkVisibility();
+}).map((element) => element.outerHTML.slice(0, 80)));
+
+/// Text with less contrast than WCAG AA asks for.
+export const weakContrast = (page) => page.evaluate(() => {
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\d.]+/g).map(Number).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (!/, 0\)$|transparent/.test(colour)) return colour;
+    }
+    return 'rgb(25, 25, 25)';
+  };
+  const weak = [];
+  for (const element of document.querySelectorAll('.bar *, .panel *')) {
+    const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!text || !element.checkVisibility() || element.closest(':disabled, .off')) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${element.textContent.slice(0, 20)} ${((a + 0.05) / (b + 0.05)).toFixed(1)}`);
+  }
+  return weak;
+});
