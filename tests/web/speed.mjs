@@ -120,7 +120,12 @@ async function previewed(what, action) {
   const old = await panel.getAttribute('data-preview');
   const start = performance.now(), before = worked();
   await action();
-  while ((await panel.getAttribute('data-preview')) === old) await pause(20);
+  while ((await panel.getAttribute('data-preview')) === old) {
+    await pause(20);
+    if (performance.now() - start < 180000) continue;
+    console.log(`${what}: none within three minutes; ${await panel.locator('.status').innerText()}`);
+    break;
+  }
   for (const [seconds, answer, processors] of answers)
     tell(`${what}, ${answer.region.slice(2).join(' x ')} px${answer.rough ? ', rough' : ''}`, seconds, `${processors} in all`);
   page.off('response', listen);
