@@ -67,9 +67,8 @@ tell('a tile of 512 x 512 px', median(tiles), `worst ${Math.max(...tiles).toFixe
 
 // ---- the page: its own previews are off but where they are measured ----
 
+await browser.context.addInitScript(() => localStorage.setItem('limpid', JSON.stringify({ live: false, skyLive: false })));
 const page = await browser.visit();
-await page.evaluate(() => localStorage.setItem('limpid', JSON.stringify({ live: false, skyLive: false })));
-await page.reload();
 await page.waitForSelector('#facts:not(:empty)');
 await pause(3000);
 
@@ -79,9 +78,10 @@ async function panned(seconds) {
     window.intervals = [];
     let last = performance.now();
     const next = (now) => {
+      if (!window.intervals) return;
       window.intervals.push(now - last);
       last = now;
-      if (window.intervals) requestAnimationFrame(next);
+      requestAnimationFrame(next);
     };
     requestAnimationFrame(next);
   });
