@@ -102,11 +102,11 @@ void write_picture(const std::filesystem::path& path, Image picture, bool overwr
   write_frame(path, Frame{std::move(picture), {}}, {.depth = Depth::u8, .overwrite = overwrite});
 }
 
-Result remove_sky(const Job& job, const BackgroundArguments& options, const std::optional<Image>& mask,
-                  const Common& common, const Progress& progress) {
-  const WriteOptions writing{.depth = depth_of(options),
-                             .overwrite = options.overwrite,
-                             .history = common.history()};
+Result remove_sky(const Job& job, const BackgroundArguments& options,
+                  const std::optional<Image>& mask, const Common& common,
+                  const Progress& progress) {
+  const WriteOptions writing{
+      .depth = depth_of(options), .overwrite = options.overwrite, .history = common.history()};
   check_writable(job.output, writing);
   for (const auto& path : {options.model, options.preview}) {
     if (!path.empty()) check_writable(path, {.overwrite = options.overwrite});

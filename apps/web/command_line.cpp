@@ -13,8 +13,8 @@ using nlohmann::ordered_json;
 
 /// What the page itself decides: where frames come from and go to, and how it is told.
 constexpr std::string_view not_options[] = {
-    "--threads", "--quiet",     "--verbose", "--json",   "--progress", "input",
-    "--output",  "--overwrite", "--region",  "--report", "--trust-map", "--model",
+    "--threads", "--quiet",     "--verbose", "--json",   "--progress",   "input",
+    "--output",  "--overwrite", "--region",  "--report", "--trust-map",  "--model",
     "--points",  "--refine",    "--preview", "--resume", "--checkpoint", "--save-iterations"};
 
 [[noreturn]] void refuse(const std::string& key, const char* why) {
@@ -61,7 +61,8 @@ bool is_installed_model(const ordered_json& value) {
 
 std::string value_word(const std::string& key, const std::string& type, const ordered_json& value,
                        const Folder& folder) {
-  const bool seed_file = key == "seed" && type == "string" && value != "robust" && value != "median";
+  const bool seed_file =
+      key == "seed" && type == "string" && value != "robust" && value != "median";
   if (type == "path" || seed_file) {
     if (!value.is_string()) refuse(key, "takes a name in the folder");
     const auto name = value.get<std::string>();

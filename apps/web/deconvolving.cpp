@@ -114,15 +114,15 @@ void Session::perform_preview(Task& task, const Progress& progress) {
     if (!options.mask.empty()) options.mask = options.mask.crop(open.part);
     deconvolver = &*open.part_deconvolver;
   }
-  if (rough)
-    options.request_stars = std::min(0.7F, open.request_ratio * options.sharpen_stars);
+  if (rough) options.request_stars = std::min(0.7F, open.request_ratio * options.sharpen_stars);
   Deconvolved done = deconvolver->run(*loaded, options, progress, [&] {
     return Network::load(find_model(task.deconvolve.ai), {Device::Kind::cpu, 0});
   });
   if (!rough) {
     open.exact = rests_on;
     if (options.sharpen_stars > 0 && done.report.sharpen_stars_requested > 0)
-      open.request_ratio = static_cast<float>(done.report.sharpen_stars_requested) / options.sharpen_stars;
+      open.request_ratio =
+          static_cast<float>(done.report.sharpen_stars_requested) / options.sharpen_stars;
   }
 
   auto preview = std::make_shared<Preview>();

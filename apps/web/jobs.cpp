@@ -106,7 +106,8 @@ void Session::work(const std::stop_token& over) {
     task->failure = failure;
     task->done = true;
     running_ = nullptr;
-    if (failure && !wanted && !task->is_shown()) error_ = {{"id", next_id_++}, {"text", told(text)}};
+    if (failure && !wanted && !task->is_shown())
+      error_ = {{"id", next_id_++}, {"text", told(text)}};
     changed();
   }
 }

@@ -64,8 +64,7 @@ std::vector<std::byte> Session::picture(const std::string& layer, int level, Rec
     const Rect part = within(frame, rect);
     const Sampling places = open->places(level, part);
     if (layer != sky->id) return png(sky->background->render(part.size(), places).view());
-    return png(
-        without_background(frame.crop(part), *sky->background, places, sky->removal).view());
+    return png(without_background(frame.crop(part), *sky->background, places, sky->removal).view());
   }
   throw Gone("no such layer");
 }

@@ -42,9 +42,9 @@ struct Session::OpenFrame {
 
   // the worker's own
   Deconvolver deconvolver;
-  std::string exact;          ///< what the last exact preview or run rested on
-  float request_ratio = 1;    ///< sharpening that it requested of the network, over that asked for
-  Rect part;                  ///< around the view, for rough previews
+  std::string exact;        ///< what the last exact preview or run rested on
+  float request_ratio = 1;  ///< sharpening that it requested of the network, over that asked for
+  Rect part;                ///< around the view, for rough previews
   std::optional<Deconvolver> part_deconvolver;
   std::filesystem::path mask_path;
   std::filesystem::file_time_type mask_changed;

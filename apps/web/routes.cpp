@@ -38,8 +38,7 @@ void get_png(httplib::Server& server, const char* path,
   });
 }
 
-void post(httplib::Server& server, const char* path,
-          const std::function<Json(const Json&)>& body) {
+void post(httplib::Server& server, const char* path, const std::function<Json(const Json&)>& body) {
   server.Post(path, [body](const Request& q, Response& r, const ContentReader& read) {
     guarded(r, [&] { answer(r, body(json_body(q, read))); });
   });
@@ -124,9 +123,8 @@ void Routes::events(Response& response) {
         const std::uint64_t now = session_.wait_for_change(seen);
         std::string text = ":\n\n";
         if (now != seen) {
-          text =
-              "data: " + session_.state().dump(-1, ' ', false, Json::error_handler_t::replace) +
-              "\n\n";
+          text = "data: " + session_.state().dump(-1, ' ', false, Json::error_handler_t::replace) +
+                 "\n\n";
           seen = now;
         }
         return sink.write(text.data(), text.size());

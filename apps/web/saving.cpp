@@ -63,9 +63,9 @@ Json Session::command(const Json& request) const {
     static_cast<void>(background_arguments(*open, options));
   else
     static_cast<void>(deconvolve_arguments(*open, options));
-  return {{"command",
-           cli::shell_words(words_of(command, {open->path}, folder_.target(text_of(request, "name")),
-                                     flag_of(request, "overwrite"), options))}};
+  return {{"command", cli::shell_words(words_of(command, {open->path},
+                                                folder_.target(text_of(request, "name")),
+                                                flag_of(request, "overwrite"), options))}};
 }
 
 Json Session::save(const Json& request) {
@@ -90,7 +90,8 @@ Json Session::save(const Json& request) {
 
   if (of_sky) {
     // the sky lies beside a result that its command makes, too
-    auto words = words_of("background", {open->path}, flattened(open->path), overwrite, sky->options);
+    auto words =
+        words_of("background", {open->path}, flattened(open->path), overwrite, sky->options);
     words.insert(words.end(), {"--" + what, path.string()});
     const std::string line = cli::shell_words(words);
     if (what == "points") {
@@ -109,12 +110,11 @@ Json Session::save(const Json& request) {
     return saved;
   }
 
-  const auto words = words_of(outcome->command, {open->path}, path, overwrite,
-                              merged(outcome->options, request));
+  const auto words =
+      words_of(outcome->command, {open->path}, path, overwrite, merged(outcome->options, request));
   const std::string line = cli::shell_words(words);
   const std::vector<std::string> rest{words.begin() + 1, words.end()};
-  WriteOptions writing{.overwrite = overwrite,
-                       .history = cli::history_line(line, outcome->model)};
+  WriteOptions writing{.overwrite = overwrite, .history = cli::history_line(line, outcome->model)};
   std::optional<cli::BackgroundArguments> background;
   if (outcome->command == "background") {
     background = parse_background(rest);

@@ -1,6 +1,6 @@
 // What the page works on: one open frame, what was made of it, and the one job that runs.
-// session.cpp has its life, jobs.cpp the queue, deconvolving.cpp, sky.cpp and frames.cpp the work of
-// the three commands, layers.cpp pixels and saving.cpp files.
+// session.cpp has its life, jobs.cpp the queue, deconvolving.cpp, sky.cpp and frames.cpp the work
+// of the three commands, layers.cpp pixels and saving.cpp files.
 #pragma once
 
 #include <condition_variable>
@@ -28,7 +28,7 @@
 namespace limpid::cli {
 struct BackgroundArguments;
 struct DeconvolveArguments;
-}
+}  // namespace limpid::cli
 
 namespace limpid::web {
 

@@ -61,12 +61,12 @@ std::shared_ptr<const Session::Sky> Session::sky_of(Task& task, const Progress& 
   if (!sky->background) {
     BackgroundOptions fit = cli::fit_options(task.background, threads_);
     fit.mask = open.mask_at(task.background.mask);
-    sky->background = std::make_shared<const Background>(
-        fit_background(open.frame.image.view(), fit, progress));
+    sky->background =
+        std::make_shared<const Background>(fit_background(open.frame.image.view(), fit, progress));
   }
   // what cannot be divided is refused here
-  static_cast<void>(without_background(open.frame.image.view().crop({0, 0, 1, 1}),
-                                       *sky->background, {}, sky->removal));
+  static_cast<void>(without_background(open.frame.image.view().crop({0, 0, 1, 1}), *sky->background,
+                                       {}, sky->removal));
   const std::scoped_lock lock(mutex_);
   sky->id = new_id("sky");
   if (frame_ != task.frame) throw Error(ErrorKind::interrupted, "another frame was opened");
@@ -131,8 +131,7 @@ std::vector<std::byte> Session::sky_mask(const std::string& layer) const {
     }
   }
   if (!open || !sky) throw Gone("no such layer");
-  return encode_png(
-      upright(sky->background->fitted_mask().view(), open->frame.metadata.bottom_up));
+  return encode_png(upright(sky->background->fitted_mask().view(), open->frame.metadata.bottom_up));
 }
 
 }  // namespace limpid::web

@@ -252,8 +252,8 @@ TEST(Background, APartOfTheFrameLosesTheSameSky) {
     const RemoveOptions options{.mode = mode, .neutral = true};
     Image whole = truth.frame.clone();
     remove_background(whole.view(), sky, options);
-    const Image own = without_background(truth.frame.view().crop(part), sky,
-                                         {.x = 301, .y = 203}, options);
+    const Image own =
+        without_background(truth.frame.view().crop(part), sky, {.x = 301, .y = 203}, options);
     // the same rows, read upwards
     const Image upright = without_background(upside_down(truth.frame.view().crop(part)), sky,
                                              {.x = 301, .y = 243, .step_y = -1}, options);

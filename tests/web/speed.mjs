@@ -67,9 +67,8 @@ tell('a tile of 512 x 512 px', median(tiles), `worst ${Math.max(...tiles).toFixe
 
 // ---- the page: its own previews are off but where they are measured ----
 
+await browser.context.addInitScript(() => localStorage.setItem('limpid', JSON.stringify({ live: false, skyLive: false })));
 const page = await browser.visit();
-await page.evaluate(() => localStorage.setItem('limpid', JSON.stringify({ live: false, skyLive: false })));
-await page.reload();
 await page.waitForSelector('#facts:not(:empty)');
 await pause(3000);
 
@@ -79,9 +78,10 @@ async function panned(seconds) {
     window.intervals = [];
     let last = performance.now();
     const next = (now) => {
+      if (!window.intervals) return;
       window.intervals.push(now - last);
       last = now;
-      if (window.intervals) requestAnimationFrame(next);
+      requestAnimationFrame(next);
     };
     requestAnimationFrame(next);
   });
@@ -120,7 +120,12 @@ async function previewed(what, action) {
   const old = await panel.getAttribute('data-preview');
   const start = performance.now(), before = worked();
   await action();
-  while ((await panel.getAttribute('data-preview')) === old) await pause(20);
+  while ((await panel.getAttribute('data-preview')) === old) {
+    await pause(20);
+    if (performance.now() - start < 180000) continue;
+    console.log(`${what}: none within three minutes; ${await panel.locator('.status').innerText()}`);
+    break;
+  }
   for (const [seconds, answer, processors] of answers)
     tell(`${what}, ${answer.region.slice(2).join(' x ')} px${answer.rough ? ', rough' : ''}`, seconds, `${processors} in all`);
   page.off('response', listen);

@@ -24,6 +24,7 @@ export class SharpenPanel {
   private asked = '';
   private moved = false;
   private unknown = true;  // the stars of the frame are
+  private retries = 0;
   private ask = settled(90, () => void this.renew());
 
   constructor(private viewer: Viewer) {
@@ -164,6 +165,7 @@ export class SharpenPanel {
       if (!this.preview) this.status.textContent = 'measuring…';
       const answer = await post<PreviewAnswer>('/api/preview', request);
       this.unknown = false;
+      this.retries = 0;
       if (this.asked !== key) return;
       this.status.textContent = words(answer);
       await this.place(answer, key);
@@ -171,7 +173,14 @@ export class SharpenPanel {
       for (const note of answer.notes) say(note);
       this.viewer.onMove();
     } catch (error) {
-      if (error instanceof Refusal && error.interrupted) return;
+      if (error instanceof Refusal && error.interrupted) {
+        // by one of before that came later; not for ever, since another page may ask, too
+        if (this.asked === key && this.retries++ < 2) {
+          this.asked = '';
+          this.ask();
+        }
+        return;
+      }
       if (this.asked === key) this.asked = '';
       this.status.textContent = error instanceof Error ? error.message : '';
     } finally {
