@@ -43,7 +43,8 @@ struct MultiframeState {
 /// solves for it.
 struct Hosts {
   int rank = 0, count = 1;
-  /// Replaces the values by their sum over all hosts, the same bytes on each. All call it equally often.
+  /// Replaces the values by their sum over all hosts, the same bytes on each. All hosts make the
+  /// same calls.
   std::function<void(std::span<float>)> sum = {};
   int on_this_machine = 1;  ///< processes that share its cores and memory, this one included
 
