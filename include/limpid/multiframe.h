@@ -51,7 +51,8 @@ struct IterationSummary {
 /// solves for it.
 struct Hosts {
   int rank = 0, count = 1;
-  /// Replaces the values by their sum over all hosts.
+  /// Replaces the values by their sum over all hosts, the same bytes on each. All hosts make the
+  /// same calls.
   std::function<void(std::span<float>)> sum = {};
   int on_this_machine = 1;  ///< processes that share its cores and memory, this one included
 
@@ -80,7 +81,7 @@ struct MultiframeOptions {
   Hosts hosts = {};
   const MultiframeState* resume = nullptr;  ///< of the same frames and options
   std::function<void(const IterationSummary&)> on_iteration = {};  ///< after each; on every host
-  /// After each iteration; on host 0 only.
+  /// After each iteration; called on host 0 only, but all hosts must have one, or none.
   std::function<void(const MultiframeState&)> save_state = {};
   std::function<void(int iteration, const Image& result)> save_iteration = {};
   /// Called before memory for `frames` at a time in tiles of `tile_px` is taken. What it throws as
