@@ -36,6 +36,14 @@ if(NOT LIMPID_TRAINER_ONLY)
   endif()
 endif()
 
+# Several hosts at one task; limpid alone needs no MPI.
+set(MPI_CXX_SKIP_MPICXX TRUE)
+find_package(MPI COMPONENTS CXX QUIET)
+option(LIMPID_MPI "Share training and sets of frames over hosts by MPI" ${MPI_CXX_FOUND})
+if(LIMPID_MPI)
+  find_package(MPI REQUIRED COMPONENTS CXX)
+endif()
+
 add_library(limpid_flags INTERFACE)
 # Nothing here reads errno or the floating-point flags after mathematics; saying so lets loops
 # vectorise, and changes no result.

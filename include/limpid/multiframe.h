@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <limpid/hosts.h>
 #include <limpid/image.h>
 #include <limpid/progress.h>
 
@@ -37,13 +38,6 @@ struct MultiframeState {
   Image estimate;            ///< with its margin, in the solver's units
   std::vector<float> noise;  ///< what the residuals said of each frame's noise
   std::vector<float> history;  ///< update, change and smoothed values of each iteration
-};
-
-/// How several processes work on one set. Default: alone.
-struct Hosts {
-  int rank = 0, count = 1;
-  /// Replaces the values by their sum over all hosts.
-  std::function<void(std::span<float>)> sum = {};
 };
 
 struct MultiframeOptions {
