@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include <limpid/hosts.h>
 #include <limpid/training.h>
 
 #include "command.h"
@@ -106,6 +107,8 @@ TrainOptions read_config(const std::filesystem::path& path) {
       o.precision = parse_precision(chosen);
     } else if (key == "checkpoint_minutes")
       set(o.checkpoint_minutes, node, key);
+    else if (key == "log_seconds")
+      set(o.log_seconds, node, key);
     else
       reject(path, "unknown key '" + key + "'");
   }
@@ -143,7 +146,8 @@ void write_plot(const std::filesystem::path& path, const std::vector<TrainState>
 
 void add_train(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
-  Command command(app, common, "train", "Trains a network on simulated frames.",
+  Command command(app, common, "train",
+                  "Trains a network on simulated frames; under mpirun on several hosts together.",
                   "limpid train models/limpid-1.toml --corpus corpus.safetensors -o "
                   "limpid-1.safetensors --resume");
   command
@@ -167,6 +171,7 @@ void add_train(CLI::App& app, const Common& common) {
     o.resume = options->resume;
     o.initial_weights = options->initial;
     o.threads = common.threads();
+    o.hosts = mpi_hosts();
     o.device = Device::parse(options->device);
     if (options->steps) o.steps = *options->steps;
     if (!options->resume && !options->overwrite && std::filesystem::exists(o.output)) {
@@ -177,6 +182,7 @@ void add_train(CLI::App& app, const Common& common) {
     log_path += ".csv";
     plot_path += ".svg";
     const bool append = o.resume && std::filesystem::exists(log_path);
+    if (o.hosts.rank > 0) log_path = "/dev/null";  // host 0 writes
     std::ofstream log(log_path, append ? std::ios::app : std::ios::trunc);
     if (!log) throw Error(ErrorKind::cannot_write, log_path.string() + ": cannot be written");
     if (!append)
@@ -213,6 +219,7 @@ void add_train(CLI::App& app, const Common& common) {
         progress);
     if (user_stop.stop_requested())
       throw Error(ErrorKind::interrupted, "stopped; go on with --resume");
+    if (o.hosts.rank > 0) return;
     common.print(
         {{{"weights", o.output.string()}, {"steps", states.empty() ? 0 : states.back().step}},
          o.output.string() + "\n"});
