@@ -31,7 +31,9 @@ struct DeconvolveOptions {
   int tile_px = 512;                ///< at least 256
   float overlap = 0.2F;             ///< 0..0.5, share of a tile
   int threads = 0;
-  bool check = true;    ///< measure the stars of the result and fill `trust`
+  bool check = true;  ///< measure the stars of the result and fill `trust`
+  /// A result of this frame made elsewhere, by whatever program: nothing is restored, it is judged.
+  ConstView judged = {};
   bool reblur = false;  ///< fill `reblurring` and `trust_map`; not of regions, binned frames, masks
 };
 

@@ -54,6 +54,11 @@ void check(ConstView frame, const DeconvolveOptions& o) {
                                       std::to_string(frame.width()) + " x " +
                                       std::to_string(frame.height()));
   }
+  if (!o.judged.empty() &&
+      (o.region || o.judged.size() != frame.size() || o.judged.channels() != frame.channels())) {
+    throw Error(ErrorKind::usage,
+                "--judge takes a picture of the frame's size and channels, whole");
+  }
   if (o.region && intersect(*o.region, {0, 0, frame.width(), frame.height()}) != *o.region) {
     throw Error(ErrorKind::usage, "--region reaches outside the frame of " +
                                       std::to_string(frame.width()) + " x " +
@@ -547,6 +552,7 @@ Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network&
           .first->second;
     };
     if (i + 1 == list.size()) {
+      if (!options.judged.empty()) return copy(options.judged);
       return pass(current, region, list[i], network, report, stage.known, request,
                   part.part(0.15, 1), fallback);
     }
@@ -609,10 +615,12 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
   }
 
   const std::vector<SkyLevel>& sky = luminance ? body_->colour_sky : before.catalogue.sky;
-  report.stars_put_back = put_back_holes(
-      given.crop(region), sharp.view(), sky,
-      report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px),
-      options.threads);
+  if (options.judged.empty()) {
+    report.stars_put_back = put_back_holes(
+        given.crop(region), sharp.view(), sky,
+        report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px),
+        options.threads);
+  }
   if (report.stars_put_back > 0) {
     report.notes.push_back(std::to_string(report.stars_put_back) +
                            " very bright star(s) stay as recorded: the network made holes there");
