@@ -204,16 +204,20 @@ Image restore_tile(ConstView frame, const Normalisation& normalisation, Rect til
   return normalisation.undo(answer.view());
 }
 
-/// One pass of the network over `region` of a frame without gaps.
-Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+/// One pass of the network over `wanted` of a frame without gaps. The network works on blocks of
+/// pixels: every tile begins at a whole block of the frame, or the same pixel would come out
+/// differently from one tile, and from a preview, to the next.
+Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const DeconvolveOptions& o,
                 const Network& network, int tile_px, DeconvolveReport& report,
                 const Progress& progress) {
   const Normalisation normalisation(known.catalogue.sky, frame);
   const int step = Network::granularity_px();
+  const int left = wanted.x / step * step, top = wanted.y / step * step;
+  const Rect region{left, top, wanted.x + wanted.width - left, wanted.y + wanted.height - top};
   const int longest = std::max(region.width, region.height);
   tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
   const TileGrid grid(region.size(), tile_px,
-                      static_cast<int>(o.overlap * static_cast<float>(tile_px)));
+                      static_cast<int>(o.overlap * static_cast<float>(tile_px)), step);
   TileBlender blender(grid, frame.channels());
   // A tile has too many small steps to keep many cores busy: several tiles at a time, each with
   // few.
@@ -245,7 +249,10 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
   report.network_seconds += seconds_in_network;
   report.tiles += grid.count();
   report.tile_px = tile_px;
-  return std::move(blender).finish();
+  Image all = std::move(blender).finish();
+  return region == wanted ? std::move(all)
+                          : copy(all.view().crop(
+                                {wanted.x - left, wanted.y - top, wanted.width, wanted.height}));
 }
 
 /// Smaller tiles when memory runs out, then the other device.
