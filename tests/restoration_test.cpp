@@ -287,7 +287,7 @@ TEST(Restoration, PlacesWithoutStarsAreSharpenedAsTheirNeighboursAre) {
   const Size half{448, 640};
   const Size whole{896, 640};
   const SimulatedNight bare = simulate_night({.size = whole, .seed = 11, .stars = 0}),
-                       starry = simulate_night({.size = whole, .seed = 11, .stars = 300});
+                       starry = simulate_night({.size = whole, .seed = 11, .stars = 600});
   Image frame(3, whole), truth(3, whole);
   for (int c = 0; c < 3; ++c) {
     for (int y = 0; y < whole.height; ++y) {
