@@ -9,8 +9,8 @@ namespace limpid {
 /// How several processes work on one thing. Default: alone.
 struct Hosts {
   int rank = 0, count = 1;
-  /// Replaces the values by their sum over all hosts, the same bytes on each; all must call it, with
-  /// as many values, from one thread at a time.
+  /// Replaces the values by their sum over all hosts, the same bytes on each; all must call it,
+  /// with as many values, from one thread at a time.
   std::function<void(std::span<float>)> sum = {};
 };
 

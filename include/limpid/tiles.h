@@ -12,8 +12,8 @@ namespace limpid {
 class TileGrid {
  public:
   /// `overlap_px` is shared by two neighbours; 0 <= overlap_px <= tile_px / 2. Tiles begin at
-  /// multiples of `align_px`, of which tile_px must be one: the last may then reach outside, and the
-  /// true overlap be less by that.
+  /// multiples of `align_px`, of which tile_px must be one: the last may then reach outside, and
+  /// the true overlap be less by that.
   TileGrid(Size frame, int tile_px, int overlap_px, int align_px = 1);
   [[nodiscard]] int count() const { return columns_ * rows_; }
   [[nodiscard]] int columns() const { return columns_; }
