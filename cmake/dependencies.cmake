@@ -32,14 +32,15 @@ if(NOT LIMPID_TRAINER_ONLY)
   pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
   pkg_check_modules(fftw3f REQUIRED IMPORTED_TARGET fftw3f)
   if(LIMPID_BUILD_APPS)
-    # mpirun limpid mfdeconv; the program is the same without
-    option(LIMPID_MPI "Share the frames of mfdeconv over processes, where MPI is found" ON)
-    if(LIMPID_MPI)
-      set(MPI_CXX_SKIP_MPICXX ON)
-      find_package(MPI COMPONENTS CXX)
-    endif()
     pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
   endif()
+endif()
+
+# Several processes at one task (mpirun limpid mfdeconv, mpirun limpid train); all else is the same without.
+option(LIMPID_MPI "Share frames and training over processes, where MPI is found" ON)
+if(LIMPID_MPI AND LIMPID_BUILD_APPS)
+  set(MPI_CXX_SKIP_MPICXX ON)
+  find_package(MPI COMPONENTS CXX QUIET)
 endif()
 
 add_library(limpid_flags INTERFACE)

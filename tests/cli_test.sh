@@ -216,6 +216,15 @@ if has_command deconvolve; then
   expect 0 deconvolve sky.fits -o other.fits --psf 3 --no-stars --report report2.json
   check "a report comes without a map too" grep -q '"reblurring"' report2.json
   expect 2 deconvolve sky.fits flat.fits -o folder/ --trust-map map2.fits
+  expect 0 deconvolve sky.fits -o judged.fits --psf 3 --no-stars --judge sky-sharp.fits --report judged.json
+  check "a result is judged as it was when it was made" \
+    test "$(grep residual_rms report.json)" = "$(grep residual_rms judged.json)"
+  expect 2 deconvolve sky.fits -o none.fits --psf 3 --no-stars --judge flat.fits
+
+  expect 0 simulate --width 512 --height 400 --star-count 250 -o few.fits
+  expect 0 measure few.fits --psf psf.fits
+  check "the measured PSF is a frame of 64 px kernels" grep -q '576 x 448' <("$limpid" info psf.fits)
+  expect 4 measure few.fits --psf psf.fits
 
   make_fits big.fits 4000
   for signal in INT TERM; do

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# limpid mfdeconv on several processes: the same result, one voice, one end. Usage: mpi_test.sh LIMPID MPIRUN
+# limpid mfdeconv and train on several processes: the same result, one voice, one end.
+# Usage: mpi_test.sh LIMPID MPIRUN
 set -u
 export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
 
@@ -109,6 +110,41 @@ check "the run went on where it was killed" grep -q 'going on after iteration' e
 check "a resumed run gives the same pixels" cmp -s <(pixels through.fits) <(pixels resumed.fits)
 check "the checkpoint is gone after the run" test ! -e state
 check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.?*')"
+
+# ---- training: two ranks with half the batch each are one with all of it
+
+config() {
+  cat <<EOF
+name = "tiny"
+widths = [16, 16]
+blocks = [0, 1, 1]
+steps = 5
+batch = $1
+reuse = 2
+patch_px = 64
+psf_bank = 4
+warm_up_steps = 2
+decay_fraction = 0.0
+precision = "f32"
+log_seconds = 0.0
+EOF
+}
+config 8 >one.toml
+config 4 >two.toml
+"$limpid" train one.toml -o one.safetensors --threads 1 >out 2>err
+timeout 300 "${launch[@]}" -n 2 "$limpid" train two.toml -o two.safetensors --threads 1 >out 2>err
+check "two ranks train" test $? -eq 0
+# columns: step, loss, identity_loss; sums in another order differ by rounding alone
+same_losses() {
+  paste -d, <(cut -d, -f1-3 one.safetensors.csv) <(cut -d, -f1-3 two.safetensors.csv) |
+    awk -F, 'NR == 1 { next }
+      { rows++; for (k = 2; k <= 3; k++) { d = $k / $(k + 3) - 1; if (d < 0) d = -d; if (d > 1e-4) bad = 1 }
+        if ($1 != $4) bad = 1 }
+      END { exit bad || rows != 5 }'
+}
+check "their losses are those of one with twice the batch, to 1e-4" same_losses
+timeout 60 "${launch[@]}" -n 2 "$limpid" train two.toml --corpus none -o x.safetensors >out 2>err
+check "a missing corpus ends both ranks" test $? -eq 3
 
 echo "$checks checks, $failures failed"
 [ "$failures" -eq 0 ]

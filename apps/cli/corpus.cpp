@@ -16,7 +16,8 @@ struct Options {
   std::filesystem::path folder, output;
   bool overwrite = false;
   int patch_px = 512;
-  double max_megapixels = 60;
+  double max_megapixels = 60, max_megabytes = 0;
+  std::string bits = "16";
   std::vector<std::string> validation{"m51",    "horsehead",   "ring_m57",  "ngc1300",
                                       "m101",   "rho_oph",     "smacs0723", "omega_cen",
                                       "ngc604", "carina_ridge"};
@@ -84,24 +85,32 @@ void add_corpus(CLI::App& app, const Common& common) {
       "limpid corpus hubble/ -o corpus.safetensors");
   command
       .argument("folder", options->folder,
-                "FITS, PNG, TIFF and JPEG images of HST or JWST sharpness")
+                "FITS, PNG, TIFF and JPEG images of HST or JWST sharpness; or a corpus, to make a "
+                "smaller one of it")
       .output(options->output, options->overwrite, "the corpus, a safetensors file")
       .option("--patch", options->patch_px, {256, 2048}, "side of a patch in pixels")
       .option("--max-megapixels", options->max_megapixels, {1, 4000},
               "size of the corpus; the plainest patches are left out")
+      .option("--max-megabytes", options->max_megabytes, {0, 1e6},
+              "size of the file in millions of bytes; 0: no limit")
+      .choice("--bits", options->bits, {"16", "8"},
+              "8: a quarter of the bytes; 256 steps of brightness, colour for 2x2 pixels together")
       .option("--validation", options->validation,
               "objects held out: words that their names contain");
   command.run([options, common] {
-    if (!std::filesystem::is_directory(options->folder)) {
-      throw Error(ErrorKind::bad_input, options->folder.string() + ": not a folder");
+    const bool repack = std::filesystem::is_regular_file(options->folder);
+    if (!repack && !std::filesystem::is_directory(options->folder)) {
+      throw Error(ErrorKind::bad_input, options->folder.string() + ": no folder and no corpus");
     }
     if (!options->overwrite && std::filesystem::exists(options->output)) {
       throw Error(ErrorKind::cannot_write,
                   options->output.string() + ": exists; add --overwrite to replace it");
     }
-    auto manifest = read_manifest(options->folder);
+    auto manifest = repack ? std::map<std::string, Row>() : read_manifest(options->folder);
     std::vector<std::filesystem::path> paths;
-    for (const auto& entry : std::filesystem::directory_iterator(options->folder)) {
+    std::filesystem::directory_iterator entries;
+    if (!repack) entries = std::filesystem::directory_iterator(options->folder);
+    for (const auto& entry : entries) {
       if (entry.is_regular_file() && entry.path().extension() != ".tsv" &&
           entry.path().extension() != ".md") {
         paths.push_back(entry.path());
@@ -110,8 +119,10 @@ void add_corpus(CLI::App& app, const Common& common) {
     std::ranges::sort(paths);
     const Progress progress = common.progress();
     CorpusBuilder builder(options->output,
-                          {options->patch_px, options->max_megapixels, options->validation});
+                          {options->patch_px, options->max_megapixels, options->max_megabytes,
+                           options->bits == "8" ? 8 : 16, options->validation});
     int used = 0;
+    if (repack) builder.add_corpus(options->folder);
     for (std::size_t i = 0; i < paths.size(); ++i) {
       progress.throw_if_stopped();
       progress(static_cast<double>(i) / static_cast<double>(paths.size()),
@@ -128,15 +139,16 @@ void add_corpus(CLI::App& app, const Common& common) {
     }
     const CorpusReport report = std::move(builder).finish();
     const auto megabytes = std::filesystem::file_size(options->output) >> 20U;
+    const std::string origin = repack ? options->folder.string() : std::to_string(used) + " images";
     common.print({{{"images", used},
                    {"training_patches", report.training_patches},
                    {"validation_patches", report.validation_patches},
                    {"stars_removed", report.stars_removed},
                    {"manifest_hash", report.manifest_hash}},
-                  std::to_string(used) + " images, " + std::to_string(report.training_patches) +
-                      " training and " + std::to_string(report.validation_patches) +
-                      " validation patches, " + std::to_string(report.stars_removed) +
-                      " stars removed, " + std::to_string(megabytes) + " MiB\n"});
+                  origin + ", " + std::to_string(report.training_patches) + " training and " +
+                      std::to_string(report.validation_patches) + " validation patches, " +
+                      std::to_string(report.stars_removed) + " stars removed, " +
+                      std::to_string(megabytes) + " MiB\n"});
   });
 }
 

@@ -191,6 +191,9 @@ Command deconvolve_command(CLI::App& app, const Common& common, DeconvolveArgume
       .option("--trust-map", o.trust_map,
               "file for the difference between the result, blurred again, and the input, in units "
               "of the noise")
+      .option("--judge", o.judge,
+              "a result made elsewhere: nothing is restored, this is tested as if it had been made "
+              "with these options, for --trust-map and --report")
       .option("--report", o.report, "JSON file with the figures of what was done")
       .option("--tile", o.tile_px, {256, 8192}, "side of a tile in pixels")
       .option("--overlap", o.overlap, {0, 0.5}, "of two tiles, as a share")
@@ -217,6 +220,8 @@ void add_deconvolve(CLI::App& app, const Common& common) {
     const Network network = Network::load(weights, Device::parse(o.device), precision);
     std::optional<Frame> mask;
     if (!o.mask.empty()) mask = read_frame(o.mask);
+    if (!o.judge.empty() && o.inputs.size() > 1)
+      throw Error(ErrorKind::usage, "--judge goes with one input; test the results one by one");
     auto reports = ordered_json::array();
     common.for_each(o.inputs, o.output, "", [&](const Job& job, const Progress& progress) {
       const WriteOptions writing{.depth = depth_of(o),
@@ -228,6 +233,11 @@ void add_deconvolve(CLI::App& app, const Common& common) {
       for (const std::string& note : frame.metadata.notes) progress.say(note);
       DeconvolveOptions own = pipeline;
       if (mask) own.mask = mask->image.view();
+      Image judged;
+      if (!o.judge.empty()) {
+        judged = in_scale_of(read_frame(o.judge), frame.metadata);
+        own.judged = judged.view();
+      }
       Deconvolved result = deconvolve(frame.image.view(), network, own, progress, [&] {
         return Network::load(weights, {Device::Kind::cpu, 0});
       });

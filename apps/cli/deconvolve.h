@@ -14,7 +14,7 @@ namespace limpid::cli {
 
 struct DeconvolveArguments {
   std::vector<std::filesystem::path> inputs;
-  std::filesystem::path output, mask, report, trust_map;
+  std::filesystem::path output, mask, judge, report, trust_map;
   bool overwrite = false;
   float sharpen_stars = 0.25F, adjust_halos = 0, sharpen_nonstellar = 0.9F, overlap = 0.2F;
   std::string psf = "auto", ai, device = "auto", precision = "auto", depth = "as-input";

@@ -1,4 +1,6 @@
 // limpid evaluate: weights judged on simulated scenes of known truth.
+#include <cmath>
+
 #include <limpid/training.h>
 
 #include "command.h"
@@ -8,38 +10,70 @@ namespace {
 
 struct Options {
   std::filesystem::path weights, previous, corpus, record;
+  std::string only;
   std::uint64_t seed = 1000;
   int scenes = 6;
   std::string device = "auto", precision = "auto";
 };
 
-nlohmann::ordered_json to_json(const Evaluation& evaluation) {
-  nlohmann::ordered_json json;
-  json["stars"] = nlohmann::ordered_json::array();
+using nlohmann::ordered_json;
+
+ordered_json number(double value) {
+  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
+}
+
+/// The figure with the ends of its 95 % interval; null for what does not apply.
+ordered_json to_json(const Estimate& e, double offset = 0) {
+  return {{"value", number(e.value + offset)},
+          {"low", number(e.low + offset)},
+          {"high", number(e.high + offset)}};
+}
+
+ordered_json to_json(const Evaluation& evaluation) {
+  ordered_json json;
+  json["stars"] = ordered_json::array();
   for (const StarRow& r : evaluation.stars) {
     json["stars"].push_back({{"class", r.label},
                              {"fwhm_asked", r.asked_fwhm_ratio},
-                             {"fwhm_achieved_over_asked", 1 + r.fwhm_ratio_error},
-                             {"ellipticity_before", r.ellipticity_before},
-                             {"ellipticity_after", r.ellipticity_after},
-                             {"flux_error", r.flux_error},
-                             {"centroid_px", r.centroid_error_px},
-                             {"ring", r.ring_depth},
-                             {"colour_shift_px", r.colour_shift_px},
+                             {"fwhm_achieved_over_asked", to_json(r.fwhm_ratio_error, 1)},
+                             {"ellipticity_before", to_json(r.ellipticity_before)},
+                             {"ellipticity_after", to_json(r.ellipticity_after)},
+                             {"flux_error", to_json(r.flux_error)},
+                             {"centroid_before_px", to_json(r.centroid_before_px)},
+                             {"centroid_px", to_json(r.centroid_after_px)},
+                             {"ring", to_json(r.ring_depth)},
+                             {"colour_shift_px", to_json(r.colour_shift_px)},
                              {"stars", r.stars}});
   }
-  json["nonstellar"] = nlohmann::ordered_json::array();
+  json["nonstellar"] = ordered_json::array();
   for (const NebulaRow& r : evaluation.nebulae) {
     json["nonstellar"].push_back({{"class", r.label},
-                                  {"network_db", r.network},
-                                  {"previous_db", r.previous},
-                                  {"guide_low_db", r.guide_low},
-                                  {"guide_high_db", r.guide_high},
-                                  {"richardson_lucy_db", r.richardson_lucy},
-                                  {"richardson_lucy_iterations", r.richardson_lucy_iterations},
-                                  {"best_linear_db", r.wiener_bound}});
+                                  {"network_db", to_json(r.network)},
+                                  {"previous_db", to_json(r.previous)},
+                                  {"guide_low_db", to_json(r.guide_low)},
+                                  {"guide_high_db", to_json(r.guide_high)},
+                                  {"richardson_lucy_db", to_json(r.richardson_lucy)},
+                                  {"richardson_lucy_steps", r.richardson_lucy_steps},
+                                  {"variation_lucy_db", to_json(r.variation_lucy)},
+                                  {"variation_lucy_steps", r.variation_lucy_steps},
+                                  {"variation", r.variation},
+                                  {"over_better_lucy_db", to_json(r.over_lucy)},
+                                  {"best_linear_db", to_json(r.wiener_bound)},
+                                  {"scenes", r.scenes}});
   }
-  json["noise_change_sigma"] = evaluation.noise_change_sigma;
+  json["clipped"] = ordered_json::array();
+  for (const ClippedRow& r : evaluation.clipped) {
+    json["clipped"].push_back({{"class", r.label},
+                               {"gain_db", to_json(r.gain_db)},
+                               {"light_error", to_json(r.light_error)},
+                               {"ring", to_json(r.ring_depth)},
+                               {"peak_over_wanted", to_json(r.peak_ratio)},
+                               {"stars", r.stars}});
+  }
+  json["noise_change_sigma"] = to_json(evaluation.noise_change_sigma);
+  json["invented"] = {{"stars", evaluation.invented},
+                      {"megapixels", evaluation.starless_megapixels},
+                      {"per_4_megapixels", to_json(evaluation.invented_per_4_megapixels)}};
   return json;
 }
 
@@ -48,13 +82,16 @@ nlohmann::ordered_json to_json(const Evaluation& evaluation) {
 void add_evaluate(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
   Command command(app, common, "evaluate",
-                  "Judges weights on simulated scenes of known truth; prints a table.",
+                  "Judges weights on simulated scenes of known truth; prints a table with 95 % "
+                  "intervals (bootstrap over scenes).",
                   "limpid evaluate models/limpid-1.safetensors --corpus corpus.safetensors");
   command.argument("weights", options->weights, "a safetensors file of 'limpid train'")
       .option("--corpus", options->corpus,
               "its held-out objects become the nebulae; without it they are procedural")
       .option("--previous", options->previous, "weights to compare with")
-      .option("--scenes", options->scenes, {1, 1000}, "scenes per row of the table")
+      .option("--scenes", options->scenes, {1, 1000},
+              "scenes per row of the table; no intervals with fewer than three")
+      .option("--only", options->only, "rows whose name contains this, such as mono or S/N")
       .option("--seed", options->seed, "of the scenes")
       .option("--record", options->record, "write a copy of the weights that carries this table")
       .choice("--precision", options->precision, {"auto", "f32", "bf16"}, "of the convolutions")
@@ -66,6 +103,7 @@ void add_evaluate(CLI::App& app, const Common& common) {
     o.corpus = options->corpus;
     o.seed = options->seed;
     o.scenes = options->scenes;
+    o.only = options->only;
     o.threads = common.threads();
     o.device = Device::parse(options->device);
     o.precision = parse_precision(options->precision);

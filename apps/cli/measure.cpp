@@ -1,5 +1,6 @@
 // limpid measure: stars, sky and the point spread function over the frame.
 #include <limpid/io.h>
+#include <limpid/network.h>
 
 #include <cmath>
 #include <cstdio>
@@ -16,7 +17,7 @@ using nlohmann::ordered_json;
 
 struct Options {
   std::vector<std::filesystem::path> inputs;
-  std::filesystem::path stars, picture;
+  std::filesystem::path stars, picture, psf;
   float threshold = 5;
   int max_fits = 2000, image = 0;
   bool overwrite = false;
@@ -152,7 +153,7 @@ void write_text(const std::filesystem::path& path, const std::string& text, bool
 }
 
 Result measure(const Job& job, const Options& options, int threads, const Progress& progress) {
-  for (const auto& path : {options.stars, options.picture}) {
+  for (const auto& path : {options.stars, options.picture, options.psf}) {
     if (!path.empty() && !options.overwrite && std::filesystem::exists(path)) {
       throw Error(ErrorKind::cannot_write, path.string() + ": exists already; add --overwrite");
     }
@@ -166,6 +167,14 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
   measured.pixel_scale = pixel_scale_arcsec(frame.metadata);
   if (!options.stars.empty()) {
     write_text(options.stars, stars_csv(measured.catalogue), options.overwrite);
+  }
+  if (!options.psf.empty()) {
+    if (!measured.field)
+      throw Error(ErrorKind::failed, job.input.string() + ": too few stars for a PSF field");
+    Frame field;
+    field.image = picture_psf_field(*measured.field, measured.report, psf_kernel_px);
+    field.metadata.format = "fits";
+    write_frame(options.psf, field, {.depth = Depth::f32, .overwrite = options.overwrite});
   }
   if (!options.picture.empty()) {
     std::vector<std::vector<RadialPoint>> profiles;
@@ -236,13 +245,16 @@ void add_measure(CLI::App& app, const Common& common) {
       .option("--stars", options->stars, "table of all stars, as CSV")
       .option("--picture", options->picture,
               "map of FWHM and ellipticity, and the radial profile, as SVG")
+      .option("--psf", options->psf,
+              "frame that holds the PSF at the places of `field`, 64 px each, side by side")
       .option("--threshold", options->threshold, {3, 100}, "detection limit in units of the noise")
       .option("--max-fits", options->max_fits, {1, 100000}, "stars measured at most")
       .option("--image", options->image, {0, 9999}, "which image of a file that holds several")
       .flag("--overwrite", options->overwrite, "replace existing files");
   command.run([options, common] {
-    if (options->inputs.size() > 1 && !(options->stars.empty() && options->picture.empty())) {
-      throw Error(ErrorKind::usage, "--stars and --picture: give one frame at a time");
+    if (options->inputs.size() > 1 &&
+        !(options->stars.empty() && options->picture.empty() && options->psf.empty())) {
+      throw Error(ErrorKind::usage, "--stars, --picture and --psf: give one frame at a time");
     }
     common.for_each(options->inputs, {}, "", [&](const Job& job, const Progress& progress) {
       return measure(job, *options, common.threads(), progress);

@@ -11,6 +11,7 @@
 #include <limpid/training.h>
 
 #include "command.h"
+#include "ranks.h"
 
 namespace limpid::cli {
 namespace {
@@ -106,6 +107,8 @@ TrainOptions read_config(const std::filesystem::path& path) {
       o.precision = parse_precision(chosen);
     } else if (key == "checkpoint_minutes")
       set(o.checkpoint_minutes, node, key);
+    else if (key == "log_seconds")
+      set(o.log_seconds, node, key);
     else
       reject(path, "unknown key '" + key + "'");
   }
@@ -139,11 +142,72 @@ void write_plot(const std::filesystem::path& path, const std::vector<TrainState>
   out << "'/></svg>\n";
 }
 
+void run(const Options& options, const Common& common, const Hosts& hosts) {
+  TrainOptions o = read_config(options.config);
+  o.corpus = options.corpus;
+  o.output = options.output;
+  o.resume = options.resume;
+  o.initial_weights = options.initial;
+  o.threads = common.threads();
+  o.hosts = hosts;
+  o.device = Device::parse(options.device);
+  if (options.steps) o.steps = *options.steps;
+  if (!options.resume && !options.overwrite && std::filesystem::exists(o.output)) {
+    throw Error(ErrorKind::cannot_write,
+                o.output.string() + ": exists; add --resume to go on, --overwrite to start anew");
+  }
+  std::filesystem::path log_path = o.output, plot_path = o.output;
+  log_path += ".csv";
+  plot_path += ".svg";
+  const bool append = o.resume && std::filesystem::exists(log_path);
+  if (o.hosts.rank > 0) log_path = "/dev/null";  // host 0 writes
+  std::ofstream log(log_path, append ? std::ios::app : std::ios::trunc);
+  if (!log) throw Error(ErrorKind::cannot_write, log_path.string() + ": cannot be written");
+  if (!append)
+    log << "step,loss,identity_loss,ratio,patches_per_s,loader_share,wait_share,learning_rate\n";
+  std::vector<TrainState> states;
+  Progress progress = common.progress();
+  std::stop_source timer;
+  const auto user_stop = progress.stop;
+  const auto start = std::chrono::steady_clock::now();
+  progress.report = nullptr;
+  const std::stop_callback forward(user_stop, [&] { timer.request_stop(); });
+  progress.stop = timer.get_token();
+  train(
+      o,
+      [&](const TrainState& s) {
+        states.push_back(s);
+        log << s.step << ',' << s.loss << ',' << s.identity_loss << ',' << s.loss / s.identity_loss
+            << ',' << s.patches_per_s << ',' << s.loader_share << ',' << s.wait_share << ','
+            << s.learning_rate << std::endl;
+        std::array<char, 200> line{};
+        std::snprintf(line.data(), line.size(),
+                      "step %lld/%lld  loss %.4f  ratio to identity %.3f  %.1f patches/s  data "
+                      "%.0f %% of the processor, waited %.0f %%  %.1f h left",
+                      static_cast<long long>(s.step), static_cast<long long>(o.steps), s.loss,
+                      s.loss / s.identity_loss, s.patches_per_s, 100 * s.loader_share,
+                      100 * s.wait_share, s.seconds_left / 3600);
+        common.note(line.data());
+        write_plot(plot_path, states);
+        const double hours =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / 3600;
+        if (options.hours > 0 && hours > options.hours) timer.request_stop();
+      },
+      progress);
+  if (user_stop.stop_requested())
+    throw Error(ErrorKind::interrupted, "stopped; go on with --resume");
+  if (o.hosts.rank > 0) return;
+  common.print(
+      {{{"weights", o.output.string()}, {"steps", states.empty() ? 0 : states.back().step}},
+       o.output.string() + "\n"});
+}
+
 }  // namespace
 
 void add_train(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
-  Command command(app, common, "train", "Trains a network on simulated frames.",
+  Command command(app, common, "train",
+                  "Trains a network on simulated frames; under mpirun on several hosts together.",
                   "limpid train models/limpid-1.toml --corpus corpus.safetensors -o "
                   "limpid-1.safetensors --resume");
   command
@@ -161,61 +225,8 @@ void add_train(CLI::App& app, const Common& common) {
               "stop after this time, checkpoint written (0: no limit)")
       .device(options->device);
   command.run([options, common] {
-    TrainOptions o = read_config(options->config);
-    o.corpus = options->corpus;
-    o.output = options->output;
-    o.resume = options->resume;
-    o.initial_weights = options->initial;
-    o.threads = common.threads();
-    o.device = Device::parse(options->device);
-    if (options->steps) o.steps = *options->steps;
-    if (!options->resume && !options->overwrite && std::filesystem::exists(o.output)) {
-      throw Error(ErrorKind::cannot_write,
-                  o.output.string() + ": exists; add --resume to go on, --overwrite to start anew");
-    }
-    std::filesystem::path log_path = o.output, plot_path = o.output;
-    log_path += ".csv";
-    plot_path += ".svg";
-    const bool append = o.resume && std::filesystem::exists(log_path);
-    std::ofstream log(log_path, append ? std::ios::app : std::ios::trunc);
-    if (!log) throw Error(ErrorKind::cannot_write, log_path.string() + ": cannot be written");
-    if (!append)
-      log << "step,loss,identity_loss,ratio,patches_per_s,loader_share,wait_share,learning_rate\n";
-    std::vector<TrainState> states;
-    Progress progress = common.progress();
-    std::stop_source timer;
-    const auto user_stop = progress.stop;
-    const auto start = std::chrono::steady_clock::now();
-    progress.report = nullptr;
-    const std::stop_callback forward(user_stop, [&] { timer.request_stop(); });
-    progress.stop = timer.get_token();
-    train(
-        o,
-        [&](const TrainState& s) {
-          states.push_back(s);
-          log << s.step << ',' << s.loss << ',' << s.identity_loss << ','
-              << s.loss / s.identity_loss << ',' << s.patches_per_s << ',' << s.loader_share << ','
-              << s.wait_share << ',' << s.learning_rate << std::endl;
-          std::array<char, 200> line{};
-          std::snprintf(line.data(), line.size(),
-                        "step %lld/%lld  loss %.4f  ratio to identity %.3f  %.1f patches/s  data "
-                        "%.0f %% of the processor, waited %.0f %%  %.1f h left",
-                        static_cast<long long>(s.step), static_cast<long long>(o.steps), s.loss,
-                        s.loss / s.identity_loss, s.patches_per_s, 100 * s.loader_share,
-                        100 * s.wait_share, s.seconds_left / 3600);
-          common.note(line.data());
-          write_plot(plot_path, states);
-          const double hours =
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
-              3600;
-          if (options->hours > 0 && hours > options->hours) timer.request_stop();
-        },
-        progress);
-    if (user_stop.stop_requested())
-      throw Error(ErrorKind::interrupted, "stopped; go on with --resume");
-    common.print(
-        {{{"weights", o.output.string()}, {"steps", states.empty() ? 0 : states.back().step}},
-         o.output.string() + "\n"});
+    Ranks ranks;
+    ranks.run([&] { run(*options, common, ranks.hosts()); });
   });
 }
 

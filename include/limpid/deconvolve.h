@@ -34,7 +34,9 @@ struct DeconvolveOptions {
   /// 0..0.7: asked of the network for the stars as it is, for quick previews; else what makes stars
   /// as narrow as asked is found by trials on windows of the frame.
   std::optional<float> request_stars = {};
-  bool check = true;    ///< measure the stars of the result and fill `trust`
+  bool check = true;  ///< measure the stars of the result and fill `trust`
+  /// A result of this frame made elsewhere, by whatever program: nothing is restored, it is judged.
+  ConstView judged = {};
   bool reblur = false;  ///< fill `reblurring` and `trust_map`; not of regions, binned frames, masks
 };
 

@@ -165,6 +165,10 @@ std::vector<std::byte> encode_png(ConstView picture);
 std::vector<std::string> writable_endings();
 std::vector<std::string> format_names();
 
+/// The frame's pixels as they would be if its file were read with the scale of another one: equal
+/// stored values become equal pixels.
+Image in_scale_of(Frame frame, const Metadata& other);
+
 /// Arcseconds per pixel from CDELT/CD/XPIXSZ+FOCALLEN or their XISF properties.
 std::optional<double> pixel_scale_arcsec(const Metadata& metadata);
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <limpid/hosts.h>
 #include <limpid/image.h>
 #include <limpid/progress.h>
 
@@ -45,18 +46,6 @@ struct IterationSummary {
   double change = 0;  ///< sum |new - old| over the light above the sky
   double chi = 0;     ///< typical residual of the sky pixels in units of the noise
   double seconds = 0;
-};
-
-/// How several processes work on one set. Default: alone. Each frame has one that measures it and
-/// solves for it.
-struct Hosts {
-  int rank = 0, count = 1;
-  /// Replaces the values by their sum over all hosts, the same bytes on each. All hosts make the
-  /// same calls.
-  std::function<void(std::span<float>)> sum = {};
-  int on_this_machine = 1;  ///< processes that share its cores and memory, this one included
-
-  [[nodiscard]] bool owns(int frame) const { return frame % count == rank; }
 };
 
 struct MultiframeOptions {

@@ -206,4 +206,8 @@ struct FrameReport {
 };
 FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<PsfField>& field);
 
+/// PsfField::kernel at the places of `report.field`, side by side: (channels, rows * side, columns
+/// * side). For other programs' deconvolution.
+Image picture_psf_field(const PsfField& field, const FrameReport& report, int side_px);
+
 }  // namespace limpid

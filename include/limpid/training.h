@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <limpid/hosts.h>
 #include <limpid/image.h>
 #include <limpid/network.h>
 #include <limpid/progress.h>
@@ -31,7 +32,9 @@ struct CorpusSource {
 
 struct CorpusOptions {
   int patch_px = 512;
-  double max_megapixels = 60;           ///< patches with the least structure are left out first
+  double max_megapixels = 60;  ///< patches with the least structure are left out first
+  double max_megabytes = 0;    ///< of the file, in millions of bytes; 0: no limit
+  int bits = 16;  ///< 8: a quarter of the bytes; brightness in 256 steps, colour of 2x2 pixels
   std::vector<std::string> validation;  ///< objects whose name contains one of these words
 };
 
@@ -47,6 +50,8 @@ class CorpusBuilder {
   ~CorpusBuilder();
   /// Reduces, removes stars, cuts patches.
   void add(const CorpusSource& source);
+  /// The patches of another corpus, as it has split them.
+  void add_corpus(const std::filesystem::path& path);
   CorpusReport finish() &&;
 
  private:
@@ -75,11 +80,25 @@ enum class Aberration {
 inline constexpr int aberration_count = 13;
 std::string_view name(Aberration aberration);
 
+/// What was recorded, and how, beside the telescope's faults.
+enum class Recording {
+  plain,
+  drizzled,    ///< onto pixels half as wide: wider PSF, correlated noise
+  clipped,     ///< stars of 1 to 300 times full scale
+  cluster,     ///< 0.05 stars per pixel, denser in the middle
+  galaxy,      ///< one that fills the frame, four stars at most
+  narrowband,  ///< three unlike channels, up to 75 times apart in brightness
+  stretched,   ///< a mild histogram transformation came before
+};
+inline constexpr int recording_count = 7;
+std::string_view name(Recording recording);
+
 /// What is drawn; every field that is not set is drawn at random.
 struct SceneOptions {
   int side_px = 192;
   std::optional<Aberration> aberration = {};
-  std::optional<double> fwhm_px = {};  ///< aimed at; the fitted one differs
+  std::optional<Recording> recording = {};  ///< not set: plain in seven of ten scenes
+  std::optional<double> fwhm_px = {};       ///< aimed at; the fitted one differs
   std::optional<double> sharpen_stars = {}, adjust_halos = {}, sharpen_nonstellar = {};
   std::optional<int> stars = {};
   std::optional<double> star_peak_min = {}, star_peak_max = {};  ///< in units of the sky noise
@@ -116,6 +135,7 @@ struct SimulatedScene {
   TileControls controls;
   WantedPsfs wanted;  ///< of the true PSF
   Aberration aberration = Aberration::none;
+  Recording recording = Recording::plain;
   double saturation_level = 0;  ///< 0: none
 };
 
@@ -179,9 +199,13 @@ struct TrainOptions {
   std::uint64_t seed = 1;
   int loader_threads = 1, threads = 0;
   double checkpoint_minutes = 5;
+  double log_seconds = 20;  ///< between two calls of `log`; 0: after every step
   Device device;
   Precision precision = Precision::automatic;  ///< of the convolutions; weights stay float32
   bool resume = false;
+  /// Data-parallel: each host takes `batch` patches per step, gradients are averaged, host 0 writes
+  /// and logs. The loss is that of one host with `count` times the batch.
+  Hosts hosts = {};
   /// Start from these instead of from random ones; they may have fewer residual blocks, and those
   /// added change nothing until they are trained (Net2Net: Chen, Goodfellow and Shlens 2016).
   std::filesystem::path initial_weights;
@@ -194,7 +218,7 @@ struct TrainState {
          seconds_left = 0, learning_rate = 0;
 };
 /// Returns when all steps are done or a stop was requested; a checkpoint and the averaged weights
-/// are on disk then. `log`, if given, is called about every 20 s.
+/// are on disk then. `log`, if given, is called every `log_seconds`.
 void train(const TrainOptions& options, const std::function<void(const TrainState&)>& log = {},
            const Progress& progress = {});
 
@@ -203,33 +227,51 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
 struct EvaluateOptions {
   std::filesystem::path weights, previous, corpus;
   std::uint64_t seed = 1000;
-  int scenes = 6;  ///< per row of the table
+  int scenes = 6;    ///< per row of the table
+  std::string only;  ///< rows whose label contains this; empty: all
   int threads = 0;
   Device device;
   Precision precision = Precision::automatic;
 };
 
+/// A figure and its 95 % interval; the ends are NaN when there are too few scenes for one.
+struct Estimate {
+  double value = 0, low = 0, high = 0;
+};
+
 /// Median over the isolated unsaturated stars of a row, with the number of stars.
 struct StarRow {
   std::string label;
-  double asked_fwhm_ratio = 0, fwhm_ratio_error = 0;  ///< achieved / asked - 1
-  double ellipticity_before = 0, ellipticity_after = 0;
-  double flux_error = 0, flux_scatter = 0, centroid_error_px = 0, ring_depth = 0,
-         colour_shift_px = 0;
-  double previous_fwhm_ratio_error = 0;
+  double asked_fwhm_ratio = 0;
+  Estimate fwhm_ratio_error;  ///< achieved / asked - 1
+  Estimate ellipticity_before, ellipticity_after, flux_error, centroid_before_px, centroid_after_px,
+      ring_depth, colour_shift_px, previous_fwhm_ratio_error;
   int stars = 0;
 };
-/// Non-stellar gain over the input, dB.
+/// Gain over the input, dB, against the wanted picture; NaN where a method does not apply.
 struct NebulaRow {
   std::string label;
-  double network = 0, previous = 0, guide_low = 0, guide_high = 0, richardson_lucy = 0,
-         wiener_bound = 0;
-  int richardson_lucy_iterations = 0, scenes = 0;
+  Estimate network, previous, guide_low, guide_high, richardson_lucy, variation_lucy, wiener_bound;
+  Estimate over_lucy;  ///< network less the better of both kinds of Richardson-Lucy
+  int richardson_lucy_steps = 0, variation_lucy_steps = 0, scenes = 0;
+  double variation = 0;  ///< weight of the total variation
+};
+/// Stars whose cores were clipped: the light within four FWHM against the wanted picture.
+struct ClippedRow {
+  std::string label;
+  Estimate gain_db, light_error, ring_depth;  ///< ring: below the wanted picture, over full scale
+  Estimate peak_ratio;                        ///< highest pixel over that of the wanted picture
+  int stars = 0;
 };
 struct Evaluation {
   std::vector<StarRow> stars;
   std::vector<NebulaRow> nebulae;
-  double noise_change_sigma = 0;            ///< rms change of pure noise
+  std::vector<ClippedRow> clipped;
+  Estimate noise_change_sigma;  ///< rms change of pure noise
+  /// Stars found at 5 sigma in results of starless scenes that the wanted picture has not.
+  Estimate invented_per_4_megapixels;
+  int invented = 0;
+  double starless_megapixels = 0;
   [[nodiscard]] std::string table() const;  ///< Markdown
 };
 Evaluation evaluate(const EvaluateOptions& options, const Progress& progress = {});

@@ -16,10 +16,10 @@ int tiles_along(int length, int tile_px, int overlap_px) {
 
 /// Where tile `index` of `count` begins: spread evenly from edge to edge, or around the middle of
 /// a frame that is smaller than one tile.
-int tile_start(int index, int count, int length, int tile_px) {
-  if (count == 1) return -((tile_px - length) / 2);
-  const auto room = static_cast<long long>(length - tile_px);
-  return static_cast<int>((room * index + (count - 1) / 2) / (count - 1));
+int tile_start(int index, int count, int length, int tile_px, int align_px) {
+  if (count == 1) return -((tile_px - length) / 2 / align_px * align_px);
+  const long long room = (length - tile_px + align_px - 1) / align_px;
+  return align_px * static_cast<int>((room * index + (count - 1) / 2) / (count - 1));
 }
 
 /// Raised cosine from 0 to 1 in the overlap of the tiles that begin at `left` and `right`. No wider
@@ -36,8 +36,8 @@ double fade_in(int x, int left, int right, int tile_px) {
 
 /// The window of one tile along one axis, for each of its pixels. The fades of two neighbours are
 /// w and 1 - w of the same w, so that the windows of all tiles sum to one everywhere.
-std::vector<float> window(int index, int count, int length, int tile_px) {
-  const auto start = [&](int i) { return tile_start(i, count, length, tile_px); };
+std::vector<float> window(int index, int count, int length, int tile_px, int align_px) {
+  const auto start = [&](int i) { return tile_start(i, count, length, tile_px, align_px); };
   std::vector<float> weights(static_cast<std::size_t>(tile_px), 1.0F);
   for (int i = 0; i < tile_px; ++i) {
     const int x = start(index) + i;
@@ -54,20 +54,23 @@ std::vector<float> window(int index, int count, int length, int tile_px) {
 
 }  // namespace
 
-TileGrid::TileGrid(Size frame, int tile_px, int overlap_px)
+TileGrid::TileGrid(Size frame, int tile_px, int overlap_px, int align_px)
     : frame_(frame),
       tile_px_(tile_px),
       overlap_px_(overlap_px),
+      align_px_(align_px),
       columns_(tiles_along(frame.width, tile_px, overlap_px)),
       rows_(tiles_along(frame.height, tile_px, overlap_px)) {
   assert(frame.width > 0 && frame.height > 0);
   assert(overlap_px >= 0 && overlap_px <= tile_px / 2);
+  assert(align_px >= 1 && tile_px % align_px == 0);
 }
 
 Rect TileGrid::tile(int index) const {
   assert(index >= 0 && index < count());
-  return {tile_start(index % columns_, columns_, frame_.width, tile_px_),
-          tile_start(index / columns_, rows_, frame_.height, tile_px_), tile_px_, tile_px_};
+  return {tile_start(index % columns_, columns_, frame_.width, tile_px_, align_px_),
+          tile_start(index / columns_, rows_, frame_.height, tile_px_, align_px_), tile_px_,
+          tile_px_};
 }
 
 Image TileGrid::extract(ConstView frame, int index) const {
@@ -84,8 +87,10 @@ void TileBlender::add(int index, ConstView tile) {
   const Rect rect = grid_.tile(index);
   const Rect part = intersect(rect, {0, 0, sum_.width(), sum_.height()});
   const int columns = grid_.columns();
-  const auto across = window(index % columns, columns, sum_.width(), grid_.tile_px());
-  const auto down = window(index / columns, grid_.rows(), sum_.height(), grid_.tile_px());
+  const auto across =
+      window(index % columns, columns, sum_.width(), grid_.tile_px(), grid_.align_px());
+  const auto down =
+      window(index / columns, grid_.rows(), sum_.height(), grid_.tile_px(), grid_.align_px());
   // Where the window is zero nothing may be added, not even zero times NaN.
   const auto positive = [](float weight) { return weight > 0; };
   const auto begin = across.begin() + (part.x - rect.x);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -27,9 +28,11 @@ TEST(TileGrid, BlendOfUntouchedTilesIsTheFrame) {
   // smaller than a tile, equal to it, one pixel more, and sizes that force a larger overlap
   const Size sizes[] = {{5, 3}, {64, 64}, {65, 64}, {100, 37}, {127, 129}, {300, 211}};
   for (const Size size : sizes) {
-    for (const int overlap : {0, 1, 13, 32}) {
+    for (const auto& [overlap, align] :
+         {std::pair{0, 1}, std::pair{1, 1}, std::pair{13, 1}, std::pair{32, 1}, std::pair{0, 8},
+          std::pair{13, 8}, std::pair{32, 16}}) {
       const Image frame = noise(2, size);
-      const Image out = blend_untouched(frame, TileGrid(size, 64, overlap));
+      const Image out = blend_untouched(frame, TileGrid(size, 64, overlap, align));
       for (std::size_t i = 0; i < frame.pixels().size(); ++i) {
         // four products of two rounded weights each
         ASSERT_NEAR(out.pixels()[i], frame.pixels()[i], 1e-6F * std::abs(frame.pixels()[i]) + 1e-7F)
@@ -46,6 +49,19 @@ TEST(TileGrid, NeighboursShareAtLeastTheOverlapAndReachBothEdges) {
     EXPECT_EQ(grid.tile(grid.columns() - 1).x + 64, width);
     for (int i = 1; i < grid.columns(); ++i) {
       EXPECT_LE(grid.tile(i).x - grid.tile(i - 1).x, 64 - 20);
+    }
+  }
+}
+
+TEST(TileGrid, TilesBeginAtMultiplesWhenAsked) {
+  for (int width = 10; width < 400; width += 7) {
+    const TileGrid grid({width, 64}, 64, 20, 8);
+    EXPECT_LE(grid.tile(0).x, 0);
+    EXPECT_GE(grid.tile(grid.columns() - 1).x + 64, width);
+    EXPECT_LT(grid.tile(grid.columns() - 1).x + 64, std::max(width + 8, 65));
+    for (int i = 0; i < grid.columns(); ++i) {
+      EXPECT_EQ(grid.tile(i).x % 8, 0);
+      EXPECT_LE(grid.tile(i).x - grid.tile(std::max(0, i - 1)).x, 64 - 20 + 8);
     }
   }
 }

@@ -267,6 +267,15 @@ Image read_tile(const std::filesystem::path& path, Rect rect, const ReadOptions&
   return TileReader(path, options).read(rect);
 }
 
+Image in_scale_of(Frame frame, const Metadata& other) {
+  const Metadata& own = frame.metadata;
+  if (own.scale != other.scale || own.offset != other.offset) {
+    for (float& pixel : frame.image.pixels())
+      pixel = static_cast<float>((own.stored(pixel) - other.offset) / other.scale);
+  }
+  return std::move(frame.image);
+}
+
 Frame read_frame(const std::filesystem::path& path, const ReadOptions& options,
                  const Progress& progress) {
   const auto source = io::open_source(path, options);

@@ -354,5 +354,19 @@ TEST(Formats, DamagedFilesAreReadOrRefused) {
   }
 }
 
+TEST(Formats, FramesOfDifferentScaleCanBeCompared) {
+  Frame frame;
+  frame.image = Image(1, {2, 1});
+  frame.image.view()(0, 0, 0) = 0.25F;
+  frame.image.view()(0, 0, 1) = 1;
+  frame.metadata.scale = 4;
+  frame.metadata.offset = 1;
+  Metadata other;
+  other.scale = 8;
+  const Image same = in_scale_of(std::move(frame), other);
+  EXPECT_EQ(same.view()(0, 0, 0), 0.25F);   // stored: 1 + 4 * 0.25 = 2
+  EXPECT_EQ(same.view()(0, 0, 1), 0.625F);  // stored: 5
+}
+
 }  // namespace
 }  // namespace limpid

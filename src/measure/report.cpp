@@ -130,6 +130,25 @@ const char* why_unmeasured(const FrameReport& report, std::ptrdiff_t fitted, boo
 
 }  // namespace
 
+Image picture_psf_field(const PsfField& field, const FrameReport& report, int side_px) {
+  Image picture(field.channels(), {report.field_columns * side_px, report.field_rows * side_px});
+  for (std::size_t i = 0; i < report.field.size(); ++i) {
+    const int row = static_cast<int>(i) / report.field_columns,
+              column = static_cast<int>(i) % report.field_columns;
+    for (int c = 0; c < field.channels(); ++c) {
+      const Image kernel = field.kernel(report.field[i].x, report.field[i].y, c, side_px);
+      for (int y = 0; y < side_px; ++y) {
+        std::ranges::copy(kernel.view().row(0, y),
+                          picture.view()
+                              .row(c, row * side_px + y)
+                              .subspan(static_cast<std::size_t>(column * side_px))
+                              .begin());
+      }
+    }
+  }
+  return picture;
+}
+
 FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<PsfField>& field) {
   FrameReport report;
   std::vector<float> widths, ellipticities, eccentricities, betas;

@@ -55,6 +55,11 @@ void check(ConstView frame, const DeconvolveOptions& o) {
                                       std::to_string(frame.width()) + " x " +
                                       std::to_string(frame.height()));
   }
+  if (!o.judged.empty() &&
+      (o.region || o.judged.size() != frame.size() || o.judged.channels() != frame.channels())) {
+    throw Error(ErrorKind::usage,
+                "--judge takes a picture of the frame's size and channels, whole");
+  }
   if (o.region && intersect(*o.region, {0, 0, frame.width(), frame.height()}) != *o.region) {
     throw Error(ErrorKind::usage, "--region reaches outside the frame of " +
                                       std::to_string(frame.width()) + " x " +
@@ -200,16 +205,20 @@ Image restore_tile(ConstView frame, const Normalisation& normalisation, Rect til
   return normalisation.undo(answer.view());
 }
 
-/// One pass of the network over `region` of a frame without gaps.
-Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+/// One pass of the network over `wanted` of a frame without gaps. The network works on blocks of
+/// pixels: every tile begins at a whole block of the frame, or the same pixel would come out
+/// differently from one tile, and from a preview, to the next.
+Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const DeconvolveOptions& o,
                 const Network& network, int tile_px, DeconvolveReport& report,
                 const Progress& progress) {
   const Normalisation normalisation(known.catalogue.sky, frame);
   const int step = Network::granularity_px();
+  const int left = wanted.x / step * step, top = wanted.y / step * step;
+  const Rect region{left, top, wanted.x + wanted.width - left, wanted.y + wanted.height - top};
   const int longest = std::max(region.width, region.height);
   tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
   const TileGrid grid(region.size(), tile_px,
-                      static_cast<int>(o.overlap * static_cast<float>(tile_px)));
+                      static_cast<int>(o.overlap * static_cast<float>(tile_px)), step);
   TileBlender blender(grid, frame.channels());
   // A tile has too many small steps to keep many cores busy: several tiles at a time, each with
   // few.
@@ -241,7 +250,10 @@ Image run_tiles(ConstView frame, Rect region, const Knowledge& known, const Deco
   report.network_seconds += seconds_in_network;
   report.tiles += grid.count();
   report.tile_px = tile_px;
-  return std::move(blender).finish();
+  Image all = std::move(blender).finish();
+  return region == wanted ? std::move(all)
+                          : copy(all.view().crop(
+                                {wanted.x - left, wanted.y - top, wanted.width, wanted.height}));
 }
 
 /// Smaller tiles when memory runs out, then the other device.
@@ -552,6 +564,7 @@ Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network&
           .first->second;
     };
     if (i + 1 == list.size()) {
+      if (!options.judged.empty()) return copy(options.judged);
       return pass(current, region, list[i], network, report, stage.known, request,
                   part.part(0.15, 1), fallback);
     }
@@ -614,10 +627,12 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
   }
 
   const std::vector<SkyLevel>& sky = luminance ? body_->colour_sky : before.catalogue.sky;
-  report.stars_put_back = put_back_holes(
-      given.crop(region), sharp.view(), sky,
-      report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px),
-      options.threads);
+  if (options.judged.empty()) {
+    report.stars_put_back = put_back_holes(
+        given.crop(region), sharp.view(), sky,
+        report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px),
+        options.threads);
+  }
   if (report.stars_put_back > 0) {
     report.notes.push_back(std::to_string(report.stars_put_back) +
                            " very bright star(s) stay as recorded: the network made holes there");

@@ -151,6 +151,32 @@ TEST(Deconvolve, SameBytesForAnyNumberOfThreads) {
       std::equal(a.image.pixels().begin(), a.image.pixels().end(), b.image.pixels().begin()));
 }
 
+TEST(Deconvolve, AResultFromElsewhereIsJudgedAndNotChanged) {
+  const Network network = identity_network();
+  Image frame = noisy_frame(1, {400, 400});
+  add_stars(frame, {.fwhm_px = 3, .beta = 4}, 6, 32, 60);
+  DeconvolveOptions options;
+  options.reblur = true;
+  // not sharpened: as an answer to "nothing asked for" the frame itself is right
+  options.sharpen_stars = options.sharpen_nonstellar = 0;
+  options.judged = frame.view();
+  const Deconvolved right = deconvolve(frame.view(), network, options);
+  EXPECT_TRUE(std::ranges::equal(right.image.pixels(), frame.pixels()));
+  ASSERT_TRUE(right.report.reblurring && right.report.trust);
+  EXPECT_TRUE(right.report.reblurring->doubtful.empty());
+  EXPECT_NEAR(right.report.trust->flux_ratio.median, 1, 1e-4);
+  Image invented = frame.clone();
+  const Image star = Psf{.fwhm_px = 3, .beta = 4}.kernel(32);
+  for (int y = 0; y < 32; ++y) {
+    for (int x = 0; x < 32; ++x) invented.view()(0, 95 + y, 35 + x) += 2 * star.view()(0, y, x);
+  }
+  options.judged = invented.view();
+  const Deconvolved wrong = deconvolve(frame.view(), network, options);
+  EXPECT_FALSE(wrong.report.reblurring->doubtful.empty());
+  options.region = Rect{0, 0, 100, 100};
+  EXPECT_THROW(deconvolve(frame.view(), network, options), Error);
+}
+
 TEST(Deconvolve, WhatMakesNoSenseIsRefused) {
   const Network network = identity_network();
   const Image frame = noisy_frame(1, {64, 64});

@@ -31,6 +31,33 @@ torch::Tensor reduce_by(const torch::Tensor& picture, double factor) {
   return torch::adaptive_avg_pool2d(picture.unsqueeze(0), {height, width})[0];
 }
 
+/// Eight bits: brightness (r + 2g + b) / 4 of each pixel, and of 2x2 pixels together how far red
+/// and blue lie above it, which the eye and the network's three like channels need less finely.
+struct Packed {
+  torch::Tensor light, colour;  ///< uint8 (side, side) and (2, side / 2, side / 2)
+};
+constexpr double colour_range = 0.75;  // of either difference, for values in [0,1]
+
+Packed pack(const torch::Tensor& picture) {
+  const auto light = (picture[0] + 2 * picture[1] + picture[2]) / 4;
+  const auto colour = torch::stack({picture[0] - light, picture[2] - light});
+  const auto mean = torch::avg_pool2d(colour.unsqueeze(0), 2)[0];
+  return {(255 * light).round().to(torch::kByte),
+          (127.5 + 127.5 / colour_range * mean).round().clamp(0, 255).to(torch::kByte)};
+}
+
+torch::Tensor unpack(const Packed& packed) {
+  namespace F = torch::nn::functional;
+  const auto light = packed.light.to(torch::kFloat) / 255;
+  const auto mean = (packed.colour.to(torch::kFloat) - 127.5) * (colour_range / 127.5);
+  const auto colour = F::interpolate(mean.unsqueeze(0), F::InterpolateFuncOptions()
+                                                            .size(light.sizes().vec())
+                                                            .mode(torch::kBilinear)
+                                                            .align_corners(false))[0];
+  return torch::stack({light + colour[0], light - (colour[0] + colour[1]) / 2, light + colour[1]})
+      .clamp(0, 1);
+}
+
 }  // namespace
 
 int remove_stars(torch::Tensor& picture) {
@@ -125,6 +152,21 @@ torch::Tensor turned(const torch::Tensor& x, int turn) {
   return result;
 }
 
+namespace {
+
+/// Mean slope over mean light: plain patches teach little.
+double structure_of(const torch::Tensor& patch) {
+  const auto light = patch.mean(0);
+  const auto slope = (light.index({Slice(1, None)}) - light.index({Slice(None, -1)})).abs().mean();
+  return slope.item<double>() / (0.02 + light.mean().item<double>());
+}
+
+torch::Tensor unsigned_16(const torch::Tensor& pixels) {
+  return pixels.to(torch::kInt).bitwise_and(0xffff).to(torch::kFloat) / full_scale;
+}
+
+}  // namespace
+
 // ---- building ----------------------------------------------------------------------------------
 
 struct CorpusBuilder::Body {
@@ -132,7 +174,7 @@ struct CorpusBuilder::Body {
   CorpusOptions options;
   CorpusReport report;
   struct Patch {
-    torch::Tensor pixels;  // int16
+    torch::Tensor pixels;  // int16 view of unsigned values
     double structure;
     bool validation, linear;
     std::string source;
@@ -192,15 +234,9 @@ void CorpusBuilder::add(const CorpusSource& source) {
     for (const auto x : cut(picture.size(2))) {
       const auto patch = picture.index({Slice(), Slice(y, y + side), Slice(x, x + side)});
       const double clipped = (patch > 0.985).any(0).to(torch::kFloat).mean().item<double>();
-      const auto light = patch.mean(0);
-      const double structure = (light.index({Slice(1, None)}) - light.index({Slice(None, -1)}))
-                                   .abs()
-                                   .mean()
-                                   .item<double>() /
-                               (0.02 + light.mean().item<double>());
       if (clipped > 0.02) continue;
       body.patches.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort),
-                              structure, validation, source.linear, source.name});
+                              structure_of(patch), validation, source.linear, source.name});
       ++count;
     }
   }
@@ -213,33 +249,67 @@ void CorpusBuilder::add(const CorpusSource& source) {
                            {"validation", validation}});
 }
 
+void CorpusBuilder::add_corpus(const std::filesystem::path& path) {
+  Body& body = *body_;
+  for (const bool validation : {false, true}) {
+    const CorpusPatches patches = CorpusPatches::load(path, validation);
+    for (int i = 0; i < patches.count(); ++i) {
+      const auto patch = patches.patch(i);
+      body.patches.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort),
+                              structure_of(patch), validation, patches.linear(i), path.string()});
+    }
+  }
+  body.options.patch_px = static_cast<int>(body.patches.back().pixels.size(1));
+  const auto metadata = read_safetensors_metadata(path);
+  const auto manifest = nlohmann::json::parse(metadata.at("manifest"), nullptr, false);
+  if (manifest.is_array()) body.manifest = manifest;
+}
+
 CorpusReport CorpusBuilder::finish() && {
   Body& body = *body_;
   if (body.patches.empty()) throw Error(ErrorKind::bad_input, "no image gave a usable patch");
   std::stable_sort(body.patches.begin(), body.patches.end(),
                    [](const auto& a, const auto& b) { return a.structure > b.structure; });
   const double patch_megapixels = body.options.patch_px * body.options.patch_px * 1e-6;
-  const auto keep =
-      static_cast<std::size_t>(std::max(1.0, body.options.max_megapixels / patch_megapixels));
+  const double bytes_per_pixel = body.options.bits == 8 ? 1.5 : 6;
+  double megapixels = body.options.max_megapixels;
+  if (body.options.max_megabytes > 0) {
+    const double text = static_cast<double>(body.manifest.dump().size()) * 1.1e-6 + 0.02;
+    megapixels = std::min(megapixels, (body.options.max_megabytes - text) / bytes_per_pixel);
+  }
+  const auto keep = static_cast<std::size_t>(std::max(1.0, megapixels / patch_megapixels));
   if (body.patches.size() > keep) body.patches.resize(keep);
   TensorFile file;
   nlohmann::json linear = {{"training", nlohmann::json::array()},
                            {"validation", nlohmann::json::array()}};
   for (const bool validation : {false, true}) {
-    std::vector<torch::Tensor> side;
+    std::vector<torch::Tensor> side, colour;
     const char* key = validation ? "validation" : "training";
     for (const auto& patch : body.patches) {
       if (patch.validation != validation) continue;
-      side.push_back(patch.pixels);
+      if (body.options.bits == 8) {
+        const Packed packed = pack(unsigned_16(patch.pixels));
+        side.push_back(packed.light);
+        colour.push_back(packed.colour);
+      } else {
+        side.push_back(patch.pixels);
+      }
       linear[key].push_back(patch.linear);
     }
     if (side.empty()) throw Error(ErrorKind::bad_input, std::string("no patch is left for ") + key);
     file.tensors[key] = torch::stack(side);
+    if (!colour.empty()) file.tensors[std::string(key) + "_colour"] = torch::stack(colour);
     (validation ? body.report.validation_patches : body.report.training_patches) =
         static_cast<int>(side.size());
   }
+  if (body.options.bits == 8 || body.options.max_megabytes > 0) {
+    // not the same material as that of the whole corpus
+    body.manifest.push_back({{"name", "packed"},
+                             {"bits", body.options.bits},
+                             {"patches", body.report.training_patches}});
+  }
   body.report.manifest_hash = hash_text(body.manifest.dump());
-  file.metadata = {{"kind", "limpid corpus 1"},
+  file.metadata = {{"kind", body.options.bits == 8 ? "limpid corpus 2" : "limpid corpus 1"},
                    {"manifest", body.manifest.dump()},
                    {"manifest_hash", body.report.manifest_hash},
                    {"linear", linear.dump()}};
@@ -252,7 +322,8 @@ CorpusReport CorpusBuilder::finish() && {
 CorpusPatches CorpusPatches::load(const std::filesystem::path& path, bool validation) {
   TensorFile file = read_safetensors(path);
   const char* key = validation ? "validation" : "training";
-  if (file.metadata["kind"] != "limpid corpus 1" || file.tensors.count(key) == 0) {
+  const bool packed = file.metadata["kind"] == "limpid corpus 2";
+  if ((!packed && file.metadata["kind"] != "limpid corpus 1") || file.tensors.count(key) == 0) {
     throw Error(ErrorKind::bad_input,
                 path.string() + ": not a corpus; make one with 'limpid corpus'");
   }
@@ -260,29 +331,40 @@ CorpusPatches CorpusPatches::load(const std::filesystem::path& path, bool valida
   result.patches_ = file.tensors[key];
   result.hash_ = file.metadata["manifest_hash"];
   const auto linear = nlohmann::json::parse(file.metadata["linear"], nullptr, false);
-  if (result.patches_.dim() != 4 || result.patches_.scalar_type() != torch::kShort ||
-      !linear.is_object() || !linear[key].is_array() ||
-      static_cast<std::int64_t>(linear[key].size()) != result.patches_.size(0)) {
-    throw Error(ErrorKind::bad_input, path.string() + ": damaged corpus");
+  bool sound = linear.is_object() && linear[key].is_array() && result.patches_.dim() > 0 &&
+               static_cast<std::int64_t>(linear[key].size()) == result.patches_.size(0);
+  if (packed) {
+    result.colour_ = file.tensors[std::string(key) + "_colour"];
+    sound = sound && result.patches_.dim() == 3 && result.colour_.defined() &&
+            result.colour_.dim() == 4 && result.patches_.scalar_type() == torch::kByte &&
+            result.colour_.scalar_type() == torch::kByte &&
+            result.colour_.size(0) == result.patches_.size(0) && result.colour_.size(1) == 2 &&
+            result.colour_.numel() > 0;
+  } else {
+    sound = sound && result.patches_.dim() == 4 && result.patches_.scalar_type() == torch::kShort;
   }
+  if (!sound) throw Error(ErrorKind::bad_input, path.string() + ": damaged corpus");
   for (const auto& value : linear[key]) result.linear_.push_back(value.get<bool>());
   return result;
 }
 
+torch::Tensor CorpusPatches::patch(int index) const {
+  return colour_.defined() ? unpack({patches_[index], colour_[index]})
+                           : unsigned_16(patches_[index]);
+}
+
 torch::Tensor CorpusPatches::draw(Random& random, int side) const {
   const int index = random.index(count());
-  auto patch = patches_[index];
-  const auto available = patch.size(1);
+  const auto available = patches_.size(-1);
   int span = side;
   if (2 * side <= available && random.chance(0.3)) span = 2 * side;
   span = static_cast<int>(std::min<std::int64_t>(span, available));
   const auto y = random.index(static_cast<int>(available) - span + 1);
-  const auto x = random.index(static_cast<int>(available) - span + 1);
-  auto light = patch.index({Slice(), Slice(y, y + span), Slice(x, x + span)})
-                   .to(torch::kInt)
-                   .bitwise_and(0xffff)
-                   .to(torch::kFloat) /
-               full_scale;
+  const auto x0 = random.index(static_cast<int>(available) - span + 1);
+  const auto window = [&](const torch::Tensor& whole) {
+    return whole.index({Slice(), Slice(y, y + span), Slice(x0, x0 + span)});
+  };
+  auto light = colour_.defined() ? window(patch(index)) : unsigned_16(window(patches_[index]));
   const double power = linear_[static_cast<std::size_t>(index)] ? 2.0 : random.uniform(1.0, 2.6);
   light = light.pow(power);
   if (span == 2 * side) light = torch::avg_pool2d(light.unsqueeze(0), 2)[0];

@@ -3,28 +3,27 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <numeric>
 
 #include <limpid/error.h>
 #include <limpid/training.h>
 
 #include "core/parallel.h"
-#include "measure/moffat.h"
 #include "nn/device.h"
 #include "nn/model_file.h"
 #include "nn/weights.h"
+#include "train/evaluation_rows.h"
+#include "train/interval.h"
+#include "train/reference.h"
 #include "train/simulator.h"
+#include "train/star_figures.h"
 
 namespace limpid {
 namespace {
 
-/// (3, side, side) of the inner frame.
-torch::Tensor inner(const torch::Tensor& x, int side) {
-  return x.narrow(-2, scene_margin_px, side).narrow(-1, scene_margin_px, side).contiguous();
-}
+constexpr int side = evaluation_px;
 
 torch::Tensor answer_of(Model& model, const torch::Device& device, torch::ScalarType type,
-                        const SceneTensors& scene, const torch::Tensor& guides, int side) {
+                        const SceneTensors& scene, const torch::Tensor& guides) {
   model.network->to(device, type);
   const auto planes = torch::cat({inner(scene.input, side),
                                   inner(guides, side).reshape({3 * guide_count, side, side}),
@@ -42,167 +41,215 @@ double decibels(const torch::Tensor& before, const torch::Tensor& after,
                          (after - truth).square().mean().item<double>());
 }
 
-/// Richardson (1972, JOSA 62, 55) and Lucy (1974, AJ 79, 745) with the true PSF, after 5, 10 and 20
-/// steps.
-std::array<torch::Tensor, 3> richardson_lucy(const SceneTensors& scene) {
-  const auto field = scene.input.size(1);
-  const double pedestal = 20 - std::min(0.0, scene.input.amin().item<double>());
-  const auto recorded = (scene.input + pedestal).clamp_min(0.01);
-  std::vector<torch::Tensor> spectra;
-  for (const auto& kernel : scene.kernels) spectra.push_back(kernel_spectrum(kernel, field, field));
-  const auto transfer = torch::stack(spectra);
-  const std::array<std::int64_t, 2> size{field, field};
-  auto estimate = recorded.clone();
-  std::array<torch::Tensor, 3> results;
-  for (int i = 1; i <= 20; ++i) {
-    const auto predicted =
-        torch::fft::irfft2(torch::fft::rfft2(estimate) * transfer, size).clamp_min(0.01);
-    estimate =
-        estimate *
-        torch::fft::irfft2(torch::fft::rfft2(recorded / predicted) * torch::conj(transfer), size);
-    if (i == 5) results[0] = estimate - pedestal;
-    if (i == 10) results[1] = estimate - pedestal;
-    if (i == 20) results[2] = estimate - pedestal;
-  }
-  return results;
+/// The scenes of a row stay the same when other rows come and go.
+std::uint64_t first_scene(const std::string& label) {
+  return std::stoull(hash_text(label).substr(0, 8), nullptr, 16) << 16U;
 }
 
-/// The best linear filter there is: true PSF, the scene's own power spectrum, the noise's power.
-/// For the target f*g' + n it is (G' conj(G) P + N) / (|G|^2 P + N).
-torch::Tensor wiener_bound(const SceneTensors& scene) {
-  const auto field = scene.input.size(1);
-  const auto wanted =
-      kernel_spectrum(central_phase(oversampled_moffat(scene.wanted.nonstellar)), field, field);
-  const auto fy = torch::fft::fftfreq(field, torch::kFloat).unsqueeze(1),
-             fx = torch::fft::rfftfreq(field, torch::kFloat).unsqueeze(0);
-  const auto radius = ((fy.square() + fx.square()).sqrt() * static_cast<double>(field))
-                          .round()
-                          .to(torch::kLong)
-                          .flatten();
-  const auto bins = radius.max().item<std::int64_t>() + 1;
-  const auto counts = torch::zeros({bins}).index_add_(0, radius, torch::ones({radius.numel()}));
-  const auto radial = [&](const torch::Tensor& power) {
-    const auto sums = torch::zeros({bins}).index_add_(0, radius, power.flatten());
-    return (sums / counts.clamp_min(1)).index_select(0, radius).view(power.sizes());
+/// What is shown to the networks, and what they say.
+class Judge {
+ public:
+  Judge(const EvaluateOptions& options)
+      : device_(torch_device(options.device)),
+        type_(scalar_type(options.precision, device_)),
+        model_(load_model(options.weights)),
+        simulator_(options.corpus, true, options.seed, 0, options.threads) {
+    if (!options.previous.empty()) previous_ = load_model(options.previous);
+  }
+  struct Answer {
+    SceneTensors scene;
+    torch::Tensor guides, input, target, network, previous;
   };
-  const auto wanted_power = radial(wanted.abs().square());
-  std::vector<torch::Tensor> channels;
-  for (std::int64_t c = 0; c < 3; ++c) {
-    const auto psf = kernel_spectrum(scene.kernels[static_cast<std::size_t>(c)], field, field);
-    const auto light =
-        radial(torch::fft::rfft2(scene.ideal[c] - scene.ideal[c].mean()).abs().square()) /
-        wanted_power.clamp_min(1e-6);
-    const double noise = (scene.input[c] - scene.blurred[c]).square().mean().item<double>() *
-                         static_cast<double>(field * field);
-    const auto filter =
-        (wanted * torch::conj(psf) * light + noise) / (psf.abs().square() * light + noise);
-    channels.push_back(torch::fft::irfft2(torch::fft::rfft2(scene.input[c]) * filter,
-                                          at::IntArrayRef({field, field})));
+  Answer answer(std::uint64_t index, const SceneOptions& options) {
+    Answer a;
+    a.scene = simulator_.body().draw(index, options);
+    a.guides = guide_planes(a.scene.input, a.scene.controls);
+    a.input = inner(a.scene.input, side);
+    a.target = inner(a.scene.target, side);
+    a.network = answer_of(model_, device_, type_, a.scene, a.guides).contiguous();
+    if (previous_)
+      a.previous = answer_of(*previous_, device_, type_, a.scene, a.guides).contiguous();
+    return a;
   }
-  return torch::stack(channels);
-}
 
-/// Share of SPEC 3.4's perturbation whose medians are those that limpid itself misses by on
-/// simulated frames: FWHM 1.2 %, ellipticity .009 (limpid_psf_accuracy, docs/measure.md).
-constexpr double measured_error = 0.6;
-
-struct StarFigures {
-  double fwhm_error, before, after, flux, centroid, ring, colour, previous_error;
-  bool bright;
+ private:
+  torch::Device device_;
+  torch::ScalarType type_;
+  Model model_;
+  std::optional<Model> previous_;
+  Simulator simulator_;
 };
 
-/// Fits of one star in the three channels of `picture`; nothing when any of them fails.
-std::optional<std::array<MoffatFit, 3>> fit(const torch::Tensor& picture, const SimulatedStar& star,
-                                            double fwhm_px) {
-  const int half = static_cast<int>(std::ceil(3 * fwhm_px)) + 3;
-  const int x0 = static_cast<int>(std::lround(star.x)) - half,
-            y0 = static_cast<int>(std::lround(star.y)) - half;
-  const int side = 2 * half + 1, size = static_cast<int>(picture.size(1));
-  if (x0 < 0 || y0 < 0 || x0 + side > size || y0 + side > size) return std::nullopt;
-  std::array<MoffatFit, 3> fits;
-  for (int c = 0; c < 3; ++c) {
-    const ConstView view(picture.data_ptr<float>() + (c * size + y0) * size + x0, 1, {side, side},
-                         size, size * size);
-    MoffatOptions options;
-    options.sky_sigma = 1;
-    const auto result = fit_moffat(view,
-                                   {.x = star.x - static_cast<float>(x0),
-                                    .y = star.y - static_cast<float>(y0),
-                                    .fwhm_px = fwhm_px},
-                                   options);
-    if (!result) return std::nullopt;
-    fits[static_cast<std::size_t>(c)] = *result;
-    fits[static_cast<std::size_t>(c)].value.x += x0;
-    fits[static_cast<std::size_t>(c)].value.y += y0;
-  }
-  return fits;
+StarPictures pictures_of(const Judge::Answer& a) {
+  const auto& psf = a.scene.true_psf;
+  return {.before = a.input,
+          .after = a.network,
+          .wanted = a.target,
+          .previous = a.previous,
+          .fwhm_before =
+              std::cbrt(static_cast<double>(psf[0].fwhm_px * psf[1].fwhm_px * psf[2].fwhm_px)),
+          .fwhm_wanted = a.scene.wanted.stellar.fwhm_px,
+          .width_from_wanted = a.scene.recording == Recording::stretched};
 }
 
-/// Lowest point of the azimuthal mean between one and three and a half output FWHM, over the peak.
-double ring_depth(const torch::Tensor& picture, const SimulatedStar& star, double fwhm_px) {
-  const int size = static_cast<int>(picture.size(1)),
-            reach = static_cast<int>(std::ceil(3.5 * fwhm_px));
-  std::vector<double> sum(static_cast<std::size_t>(reach) + 2), count(sum.size());
-  double peak = 0;
-  for (int y = static_cast<int>(star.y) - reach; y <= static_cast<int>(star.y) + reach + 1; ++y) {
-    for (int x = static_cast<int>(star.x) - reach; x <= static_cast<int>(star.x) + reach + 1; ++x) {
-      if (x < 0 || y < 0 || x >= size || y >= size) continue;
-      const double r = std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y));
-      double light = 0;
-      for (int c = 0; c < 3; ++c)
-        light += static_cast<double>(picture.data_ptr<float>()[(c * size + y) * size + x]) / 3;
-      peak = std::max(peak, r < 1.5 ? light : 0.0);
-      const auto bin = static_cast<std::size_t>(std::lround(r));
-      if (bin < sum.size()) sum[bin] += light, count[bin] += 1;
+StarRow judge_stars(Judge& judge, const EvaluationRow& row, int scenes) {
+  StarRow r;
+  r.label = row.label;
+  std::vector<std::vector<StarFigures>> figures(static_cast<std::size_t>(scenes));
+  for (int i = 0; i < scenes; ++i) {
+    const auto a = judge.answer(first_scene(row.label) + static_cast<std::uint64_t>(i), row.scene);
+    const StarPictures pictures = pictures_of(a);
+    r.asked_fwhm_ratio += pictures.fwhm_wanted / pictures.fwhm_before / scenes;
+    for (const SimulatedStar& star : a.scene.stars) {
+      if (const auto f = judge_star(pictures, star)) {
+        figures[static_cast<std::size_t>(i)].push_back(*f);
+        ++r.stars;
+      }
     }
   }
-  double lowest = 0;
-  for (std::size_t bin = static_cast<std::size_t>(std::ceil(fwhm_px)); bin < sum.size(); ++bin) {
-    if (count[bin] > 0) lowest = std::min(lowest, sum[bin] / count[bin]);
+  const auto column = [&](double StarFigures::*field) {
+    std::vector<std::vector<double>> values(figures.size());
+    for (std::size_t i = 0; i < figures.size(); ++i) {
+      for (const StarFigures& f : figures[i]) values[i].push_back(f.*field);
+    }
+    return median_of(values);
+  };
+  r.fwhm_ratio_error = column(&StarFigures::fwhm_error);
+  r.ellipticity_before = column(&StarFigures::ellipticity_before);
+  r.ellipticity_after = column(&StarFigures::ellipticity_after);
+  r.flux_error = column(&StarFigures::flux_error);
+  r.centroid_before_px = column(&StarFigures::centroid_before);
+  r.centroid_after_px = column(&StarFigures::centroid_after);
+  r.ring_depth = column(&StarFigures::ring);
+  r.colour_shift_px = column(&StarFigures::colour);
+  r.previous_fwhm_ratio_error = column(&StarFigures::previous_error);
+  return r;
+}
+
+/// Stars found in `picture` at this S/N.
+std::vector<Star> found(const torch::Tensor& picture, float threshold_sigma) {
+  const ConstView view(picture.data_ptr<float>(), 3, {side, side}, side, side * side);
+  return detect_stars(view, {.threshold_sigma = threshold_sigma, .max_fits = 0, .threads = 1})
+      .stars;
+}
+
+/// Those that the wanted picture does not show, not even at 3.5 sigma within three pixels.
+int invented_stars(const Judge::Answer& a) {
+  const auto after = found(a.network, 5), right = found(a.target, 3.5F);
+  return static_cast<int>(std::ranges::count_if(after, [&](const Star& star) {
+    return std::ranges::none_of(right, [&](const Star& other) {
+      return std::hypot(star.x - other.x, star.y - other.y) <= 3;
+    });
+  }));
+}
+
+/// The step (and weight of the total variation) with the best mean over the scenes.
+struct Lucy {
+  std::vector<double> gains;
+  int steps = 0;
+  double variation = 0;
+};
+
+Lucy best_of(const std::map<std::pair<double, int>, std::vector<double>>& tried, bool variation) {
+  Lucy best;
+  double highest = -INFINITY;
+  for (const auto& [key, gains] : tried) {
+    if ((key.first > 0) != variation) continue;
+    const double mean = mean_of(gains).value;
+    if (mean <= highest) continue;
+    highest = mean;
+    best = {gains, key.second, key.first};
   }
-  return peak > 0 ? lowest / peak : 0;
+  return best;
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) return NAN;
-  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
-  return values[values.size() / 2];
+NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evaluation& result) {
+  NebulaRow r;
+  r.label = row.label;
+  r.scenes = scenes;
+  const bool starless = row.scene.stars == 0;
+  std::vector<double> network, previous, low, high, wiener;
+  std::map<std::pair<double, int>, std::vector<double>> lucy;
+  for (int i = 0; i < scenes; ++i) {
+    const auto a =
+        judge.answer(first_scene("nebula " + row.label) + static_cast<std::uint64_t>(i), row.scene);
+    const auto gain = [&](const torch::Tensor& x) { return decibels(a.input, x, a.target); };
+    network.push_back(gain(a.network));
+    previous.push_back(a.previous.defined() ? gain(a.previous) : NAN);
+    low.push_back(gain(inner(a.guides[0], side)));
+    high.push_back(gain(inner(a.guides[1], side)));
+    if (!starless) continue;  // the others make no difference between stars and the rest
+    wiener.push_back(gain(inner(wiener_bound(a.scene), side)));
+    for (const double variation : {0.0, lucy_variations[0], lucy_variations[1]}) {
+      for (const auto& [steps, estimate] : richardson_lucy(a.scene, variation))
+        lucy[{variation, steps}].push_back(gain(inner(estimate, side)));
+    }
+    result.invented += invented_stars(a);
+    result.starless_megapixels += side * side * 1e-6;
+  }
+  r.network = mean_of(network);
+  r.previous = mean_of(previous);
+  r.guide_low = mean_of(low);
+  r.guide_high = mean_of(high);
+  constexpr Estimate none{NAN, NAN, NAN};
+  r.wiener_bound = r.richardson_lucy = r.variation_lucy = r.over_lucy = none;
+  if (!starless) return r;
+  const Lucy plain = best_of(lucy, false), varied = best_of(lucy, true);
+  r.wiener_bound = mean_of(wiener);
+  r.richardson_lucy = mean_of(plain.gains);
+  r.variation_lucy = mean_of(varied.gains);
+  r.richardson_lucy_steps = plain.steps;
+  r.variation_lucy_steps = varied.steps;
+  r.variation = varied.variation;
+  const auto& better =
+      r.richardson_lucy.value > r.variation_lucy.value ? plain.gains : varied.gains;
+  std::vector<double> margin(network);
+  for (std::size_t i = 0; i < margin.size(); ++i) margin[i] -= better[i];
+  r.over_lucy = mean_of(margin);
+  return r;
 }
 
-std::string line(const char* format, auto... values) {
-  std::array<char, 400> text{};
-  std::snprintf(text.data(), text.size(), format, values...);
-  return text.data();
+std::vector<ClippedRow> judge_clipped(Judge& judge, const EvaluationRow& row, int scenes) {
+  constexpr std::array<double, 4> edges{1, 3, 30, 300};
+  std::array<std::vector<std::vector<ClippedFigures>>, 3> figures;
+  for (auto& bin : figures) bin.resize(static_cast<std::size_t>(scenes));
+  for (int i = 0; i < scenes; ++i) {
+    const auto a = judge.answer(first_scene(row.label) + static_cast<std::uint64_t>(i), row.scene);
+    double psf_peak = 0;
+    for (const auto& kernel : a.scene.kernels)
+      psf_peak = std::max(psf_peak, kernel.amax().item<double>());
+    const StarPictures pictures = pictures_of(a);
+    for (const SimulatedStar& star : a.scene.stars) {
+      const ClippedFigures f =
+          judge_clipped_star(pictures, star, psf_peak, a.scene.saturation_level);
+      for (std::size_t bin = 0; bin < 3; ++bin) {
+        if (f.times_full_scale >= edges[bin] && f.times_full_scale < edges[bin + 1])
+          figures[bin][static_cast<std::size_t>(i)].push_back(f);
+      }
+    }
+  }
+  std::vector<ClippedRow> rows;
+  for (std::size_t bin = 0; bin < 3; ++bin) {
+    ClippedRow r;
+    r.label = labelled("%.0f to %.0f times full scale", edges[bin], edges[bin + 1]);
+    const auto column = [&](double ClippedFigures::*field) {
+      std::vector<std::vector<double>> values(figures[bin].size());
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        for (const ClippedFigures& f : figures[bin][i]) values[i].push_back(f.*field);
+      }
+      return median_of(values);
+    };
+    r.gain_db = column(&ClippedFigures::gain_db);
+    r.light_error = column(&ClippedFigures::light_error);
+    r.ring_depth = column(&ClippedFigures::ring);
+    r.peak_ratio = column(&ClippedFigures::peak_ratio);
+    for (const auto& scene : figures[bin]) r.stars += static_cast<int>(scene.size());
+    rows.push_back(r);
+  }
+  return rows;
 }
 
 }  // namespace
-
-std::string Evaluation::table() const {
-  std::string text =
-      "Stars (isolated, unsaturated, S/N of the peak 60 to 3000; medians):\n\n"
-      "| class | FWHM asked / input | achieved / asked | ellipticity before | after | flux | "
-      "centroid px | ring | colour shift px | stars |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
-  for (const StarRow& r : stars) {
-    text += line("| %s | %.2f | %.3f | %.3f | %.3f | %+.2f %% | %.3f | %.2f %% | %.3f | %d |\n",
-                 r.label.c_str(), r.asked_fwhm_ratio, 1 + r.fwhm_ratio_error, r.ellipticity_before,
-                 r.ellipticity_after, 100 * r.flux_error, r.centroid_error_px, 100 * r.ring_depth,
-                 r.colour_shift_px, r.stars);
-  }
-  text +=
-      "\nNon-stellar gain over the input in dB, against f*g' + n (N = 0.9, held-out objects):\n\n"
-      "| class | network | previous | guide 0.7 | guide 8 | Richardson-Lucy, best of 5, 10, 20 | "
-      "best linear filter | share of it |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- |\n";
-  for (const NebulaRow& r : nebulae) {
-    text += line("| %s | %.2f | %s | %.2f | %.2f | %.2f (%d) | %.2f | %.0f %% |\n", r.label.c_str(),
-                 r.network, std::isfinite(r.previous) ? line("%.2f", r.previous).c_str() : "-",
-                 r.guide_low, r.guide_high, r.richardson_lucy, r.richardson_lucy_iterations,
-                 r.wiener_bound, 100 * r.network / r.wiener_bound);
-  }
-  text += line("\nPure noise changed by %.3f sigma rms.\n", noise_change_sigma);
-  return text;
-}
 
 void record_table(const std::filesystem::path& weights, const std::filesystem::path& copy,
                   const std::string& table) {
@@ -215,197 +262,53 @@ void record_table(const std::filesystem::path& weights, const std::filesystem::p
 Evaluation evaluate(const EvaluateOptions& options, const Progress& progress) {
   const torch::NoGradGuard no_grad;
   at::set_num_threads(thread_count(options.threads));
-  const torch::Device device = torch_device(options.device);
-  const auto type = scalar_type(options.precision, device);
-  Model model = load_model(options.weights);
-  std::optional<Model> previous;
-  if (!options.previous.empty()) previous = load_model(options.previous);
-  const Simulator simulator(options.corpus, true, options.seed, 0, options.threads);
+  Judge judge(options);
   Evaluation result;
-  constexpr int side = 192;
-  std::uint64_t index = 0;
-
-  struct Row {
-    std::string label;
-    SceneOptions scene;
+  const auto wanted = [&](const std::string& label) {
+    return options.only.empty() || label.find(options.only) != std::string::npos;
   };
-  std::vector<Row> star_rows, nebula_rows;
-  for (const double sharpen : {0.1, 0.25, 0.5}) {
-    for (const double fwhm : {2.0, 3.0, 4.5, 7.0}) {
-      star_rows.push_back(
-          {line("S %.2f, FWHM about %.1f px", sharpen, fwhm),
-           {.aberration = Aberration::none, .fwhm_px = fwhm, .sharpen_stars = sharpen}});
-    }
-  }
-  for (int k = 1; k < aberration_count; ++k) {
-    const auto aberration = static_cast<Aberration>(k);
-    star_rows.push_back({std::string(name(aberration)) + ", S 0.25",
-                         {.aberration = aberration, .fwhm_px = 3.5, .sharpen_stars = 0.25}});
-  }
-  for (int k = 0; k < aberration_count; ++k) {
-    const auto aberration = static_cast<Aberration>(k);
-    nebula_rows.push_back(
-        {std::string(name(aberration)), {.aberration = aberration, .fwhm_px = 3.5}});
-  }
-  // The rows above have the PSF that a frame with some hundred stars tells; these have its Moffat
-  // alone.
-  for (const auto aberration : {Aberration::coma, Aberration::spider, Aberration::mixed}) {
-    const std::string label = std::string(name(aberration)) + ", few stars";
-    star_rows.push_back({label + ", S 0.25",
-                         {.aberration = aberration,
-                          .fwhm_px = 3.5,
-                          .sharpen_stars = 0.25,
-                          .residual_known = false}});
-    nebula_rows.push_back(
-        {label, {.aberration = aberration, .fwhm_px = 3.5, .residual_known = false}});
-  }
-  const double total = static_cast<double>(star_rows.size() + nebula_rows.size());
+  const auto without_others = [&](std::vector<EvaluationRow> rows) {
+    std::erase_if(rows, [&](const EvaluationRow& row) { return !wanted(row.label); });
+    return rows;
+  };
+  const auto stars = without_others(star_rows()), nebulae = without_others(nebula_rows()),
+             clipped_rows = without_others({clipped_row()}),
+             noise_rows = without_others({noise_row()});
+
+  const double total =
+      static_cast<double>(stars.size() + nebulae.size() + clipped_rows.size() + noise_rows.size());
   double done = 0;
-
-  for (auto* rows : {&star_rows, &nebula_rows}) {
-    for (Row& row : *rows) {
-      row.scene.sky_misjudged = false;
-      row.scene.measurement_error = measured_error;
-      row.scene.residual_known = row.scene.residual_known.value_or(true);
-    }
-  }
-  for (Row& row : star_rows) {
+  const auto begin = [&](const EvaluationRow& row) {
     progress.throw_if_stopped();
     progress(done++ / total, row.label);
-    row.scene.side_px = side;
-    row.scene.adjust_halos = 0;
-    row.scene.sharpen_nonstellar = 0.9;
-    row.scene.nebula = false;
-    row.scene.isolated_stars = true;
-    row.scene.star_peak_min = 60;
-    row.scene.star_peak_max = 3000;
-    row.scene.saturation = row.scene.mono = row.scene.correlated_noise = false;
-    std::vector<StarFigures> figures;
-    double asked = 0;
+  };
+  for (const EvaluationRow& row : stars) {
+    begin(row);
+    result.stars.push_back(judge_stars(judge, row, options.scenes));
+  }
+  for (const EvaluationRow& row : nebulae) {
+    begin(row);
+    result.nebulae.push_back(judge_nebula(judge, row, options.scenes, result));
+  }
+  for (const EvaluationRow& row : clipped_rows) {
+    begin(row);
+    result.clipped = judge_clipped(judge, row, options.scenes);
+  }
+  std::vector<double> changes;
+  for (const EvaluationRow& row : noise_rows) {
+    begin(row);
     for (int i = 0; i < options.scenes; ++i) {
-      const SceneTensors scene = simulator.body().draw(index++, row.scene);
-      const auto guides = guide_planes(scene.input, scene.controls);
-      const auto out = answer_of(model, device, type, scene, guides, side).contiguous();
-      const auto old = previous
-                           ? answer_of(*previous, device, type, scene, guides, side).contiguous()
-                           : torch::Tensor();
-      const auto in = inner(scene.input, side), ideal = inner(scene.target, side);
-      const double wanted = scene.wanted.stellar.fwhm_px;
-      const double measured = std::cbrt(scene.true_psf[0].fwhm_px * scene.true_psf[1].fwhm_px *
-                                        scene.true_psf[2].fwhm_px);
-      asked += wanted / measured / options.scenes;
-      for (const SimulatedStar& star : scene.stars) {
-        const auto after = fit(out, star, wanted);
-        const auto before = fit(in, star, measured);
-        // The flux of a Moffat is an extrapolation: up to 2 % from the star's even where the picture
-        // is the wanted one. So it is compared with that of the same fit to the wanted picture.
-        const auto right = fit(ideal, star, wanted);
-        if (!after || !before || !right) continue;
-        StarFigures f{};
-        double width = 0, x = 0, y = 0;
-        for (std::size_t c = 0; c < 3; ++c) {
-          width += (*after)[c].value.fwhm_px / 3;
-          x += (*after)[c].value.x / 3;
-          y += (*after)[c].value.y / 3;
-          f.before += (*before)[c].psf().ellipticity() / 3;
-          f.after += (*after)[c].psf().ellipticity() / 3;
-          f.flux += ((*after)[c].value.flux / (*right)[c].value.flux - 1) / 3;
-        }
-        f.fwhm_error = width / wanted - 1;
-        f.centroid = std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y));
-        f.colour = std::hypot((*after)[0].value.x - (*after)[2].value.x,
-                              (*after)[0].value.y - (*after)[2].value.y);
-        f.ring = ring_depth(out, star, wanted);
-        f.bright = (*after)[1].value.flux > 1500;
-        f.previous_error = NAN;
-        if (const auto earlier = old.defined() ? fit(old, star, wanted) : std::nullopt) {
-          f.previous_error = ((*earlier)[0].value.fwhm_px + (*earlier)[1].value.fwhm_px +
-                              (*earlier)[2].value.fwhm_px) /
-                                 3 / wanted -
-                             1;
-        }
-        figures.push_back(f);
-      }
+      const auto a =
+          judge.answer(first_scene(row.label) + static_cast<std::uint64_t>(i), row.scene);
+      changes.push_back((a.network - a.input).square().mean().sqrt().item<double>());
+      result.invented += invented_stars(a);
+      result.starless_megapixels += side * side * 1e-6;
     }
-    const auto column = [&](double StarFigures::*field, bool bright_only = false) {
-      std::vector<double> values;
-      for (const StarFigures& f : figures) {
-        if ((!bright_only || f.bright) && std::isfinite(f.*field)) values.push_back(f.*field);
-      }
-      return median(values);
-    };
-    StarRow r;
-    r.label = row.label;
-    r.asked_fwhm_ratio = asked;
-    r.fwhm_ratio_error = column(&StarFigures::fwhm_error);
-    r.ellipticity_before = column(&StarFigures::before);
-    r.ellipticity_after = column(&StarFigures::after);
-    r.flux_error = column(&StarFigures::flux);
-    r.centroid_error_px = column(&StarFigures::centroid);
-    r.ring_depth =
-        column(&StarFigures::ring, true);  // in faint stars the lowest of many means is noise
-    r.colour_shift_px = column(&StarFigures::colour);
-    r.previous_fwhm_ratio_error = column(&StarFigures::previous_error);
-    r.stars = static_cast<int>(figures.size());
-    result.stars.push_back(r);
   }
-
-  for (Row& row : nebula_rows) {
-    progress.throw_if_stopped();
-    progress(done++ / total, row.label);
-    row.scene.side_px = side;
-    row.scene.sharpen_stars = 0.25;
-    row.scene.adjust_halos = 0;
-    row.scene.sharpen_nonstellar = 0.9;
-    row.scene.stars = 0;
-    row.scene.nebula = true;
-    row.scene.nebula_peak = 200;
-    row.scene.saturation = row.scene.mono = row.scene.correlated_noise = false;
-    NebulaRow r;
-    r.label = row.label;
-    std::array<double, 3> lucy{};
-    for (int i = 0; i < options.scenes; ++i) {
-      const SceneTensors scene = simulator.body().draw(index++, row.scene);
-      const auto guides = guide_planes(scene.input, scene.controls);
-      const auto in = inner(scene.input, side), truth = inner(scene.target, side);
-      const double n = options.scenes;
-      r.network += decibels(in, answer_of(model, device, type, scene, guides, side), truth) / n;
-      r.previous +=
-          previous
-              ? decibels(in, answer_of(*previous, device, type, scene, guides, side), truth) / n
-              : NAN;
-      r.guide_low += decibels(in, inner(guides[0], side), truth) / n;
-      r.guide_high += decibels(in, inner(guides[1], side), truth) / n;
-      r.wiener_bound += decibels(in, inner(wiener_bound(scene), side), truth) / n;
-      const auto estimates = richardson_lucy(scene);
-      for (std::size_t k = 0; k < 3; ++k)
-        lucy[k] += decibels(in, inner(estimates[k], side), truth) / n;
-    }
-    const auto best = std::ranges::max_element(lucy) - lucy.begin();
-    r.richardson_lucy = lucy[static_cast<std::size_t>(best)];
-    r.richardson_lucy_iterations = std::array{5, 10, 20}[static_cast<std::size_t>(best)];
-    r.scenes = options.scenes;
-    result.nebulae.push_back(r);
-  }
-
-  double power = 0;
-  for (int i = 0; i < options.scenes; ++i) {
-    const SceneTensors scene = simulator.body().draw(index++, {.side_px = side,
-                                                               .sharpen_stars = 0.25,
-                                                               .sharpen_nonstellar = 0.9,
-                                                               .stars = 0,
-                                                               .nebula = false,
-                                                               .saturation = false,
-                                                               .mono = false,
-                                                               .sky_misjudged = false});
-    const auto guides = guide_planes(scene.input, scene.controls);
-    power += (answer_of(model, device, type, scene, guides, side) - inner(scene.input, side))
-                 .square()
-                 .mean()
-                 .item<double>() /
-             options.scenes;
-  }
-  result.noise_change_sigma = std::sqrt(power);
+  result.noise_change_sigma = mean_of(changes);
+  result.invented_per_4_megapixels = result.starless_megapixels > 0
+                                         ? counted(result.invented, 4 / result.starless_megapixels)
+                                         : Estimate{NAN, NAN, NAN};
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include <limpid/error.h>
 
 #include "core/parallel.h"
+#include "train/recording.h"
 #include "train/scene.h"
 
 namespace limpid {
@@ -207,13 +208,36 @@ void add_measured_residual(Random& random, SceneTensors& scene,
   }
 }
 
+/// What a kind of recording asks for where the caller asks nothing.
+SceneOptions with_recording(SceneOptions options, Recording recording, Random& random) {
+  const int field = options.side_px + 2 * scene_margin_px;
+  if (recording == Recording::clipped) options.saturation = true;
+  if (recording == Recording::cluster && !options.stars)
+    options.stars = static_cast<int>(0.05 * field * field);
+  if (recording == Recording::galaxy) {
+    options.nebula = true;
+    if (!options.stars) options.stars = random.index(5);
+  }
+  if (recording == Recording::narrowband) options.mono = false;
+  return options;
+}
+
+/// A few stars of 1 to 300 times full scale; on the whole lattice when stars shall be isolated.
+SceneOptions clipped_stars(SceneOptions options, double full_scale, int field, Random& random) {
+  options.star_peak_min = full_scale;
+  options.star_peak_max = 300 * full_scale;
+  const double area = field * field / 65536.0;
+  options.stars = std::max(1, static_cast<int>(area * random.log_uniform(1, 12)));
+  return options;
+}
+
 struct Brightness {
   double peak_min = 1, peak_max = 3e4, slope = 0.8;
 };
 
 std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, int field,
                                   double fwhm_px, float psf_peak,
-                                  const std::array<double, 3>& channel_scale) {
+                                  const std::array<double, 3>& channel_scale, bool dense) {
   Brightness brightness;
   // counts over brightness, from the Galaxy's 0.5 to 1.2; flat ones show many bright stars at once
   brightness.slope = random.chance(0.3) ? random.uniform(0.25, 0.5) : random.uniform(0.5, 1.2);
@@ -265,10 +289,11 @@ std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options, i
       count = static_cast<int>(area * random.log_uniform(600, 3000)),
       cluster = random.chance(0.6) ? field * random.uniform(0.08, 0.25) : 0;
   }
+  if (dense) cluster = 0.25 * field;
   const double cx = random.uniform(0.3, 0.7) * field, cy = random.uniform(0.3, 0.7) * field;
   for (int i = 0; i < count; ++i) {
     double x = random.uniform(0, field), y = random.uniform(0, field);
-    if (cluster > 0 && random.chance(0.7)) {
+    if (cluster > 0 && random.chance(dense ? 0.35 : 0.7)) {
       x = cx + cluster * random.normal();
       y = cy + cluster * random.normal();
       if (x < 0 || y < 0 || x >= field - 1 || y >= field - 1) continue;
@@ -298,11 +323,13 @@ torch::Tensor Simulator::Body::draw_sky(Random& random, int side) const {
       .contiguous();
 }
 
-SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& options) const {
+SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& asked) const {
   const torch::NoGradGuard no_grad;
   Random random(seed, index + 1);
-  const int field = options.side_px + 2 * scene_margin_px;
   SceneTensors scene;
+  scene.recording = asked.recording.value_or(draw_recording(seed, index));
+  const SceneOptions options = with_recording(asked, scene.recording, random);
+  const int field = options.side_px + 2 * scene_margin_px;
 
   // The telescope: from the bank, or made to order.
   BankPsf psf;
@@ -325,6 +352,14 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
   const bool mono = options.mono.value_or(random.chance(0.15));
   if (mono) order = {order[0], order[0], order[0]};
   psf = turned_psf(psf, random.index(8), order);
+  double drop = 0;  // of a drizzle; 0: none
+  if (scene.recording == Recording::drizzled) {
+    const double tried = random.uniform(0.5, 1);
+    if (auto wider = drizzled(psf, tried)) {
+      psf = std::move(*wider);
+      drop = tried;
+    }
+  }
   if (mono) {
     for (auto* described : {&psf.described, &psf.described_there}) {
       for (Psf& p : *described) p.dx = p.dy = 0;
@@ -391,12 +426,20 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
   std::array<double, 3> channel_scale{1, 1, 1};
   if (random.chance(0.3))
     for (double& scale : channel_scale) scale = random.log_uniform(0.15, 1.5);
+  if (scene.recording == Recording::narrowband)
+    for (double& scale : channel_scale) scale = random.log_uniform(0.02, 1.5);
   torch::Tensor light;
   double nebula_peak = 0;
   if (options.nebula.value_or(random.chance(0.85))) {
-    const bool real = corpus && !options.procedural_only && random.chance(0.65);
-    light = real ? corpus->draw(random, field) : draw_sky(random, field);
-    if (real && random.chance(0.25)) light = light + 0.3 * draw_sky(random, field);
+    const auto draw_light = [&] {
+      const bool real = corpus && !options.procedural_only && random.chance(0.65);
+      auto drawn = real ? corpus->draw(random, field) : draw_sky(random, field);
+      if (real && random.chance(0.25)) drawn = drawn + 0.3 * draw_sky(random, field);
+      return drawn;
+    };
+    light = scene.recording == Recording::galaxy ? draw_galaxy(random, field) : draw_light();
+    if (scene.recording == Recording::narrowband)
+      light = torch::stack({light[0], draw_light()[1], draw_light()[2]});
     nebula_peak = options.nebula_peak.value_or(random.log_uniform(2, 1500));
     light = light * (nebula_peak / light.quantile(0.99).clamp_min(1e-6).item<double>());
     for (std::size_t c = 0; c < 3; ++c) light[static_cast<std::int64_t>(c)] *= channel_scale[c];
@@ -407,10 +450,17 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
 
   // Stars, the same list twice: as recorded and as wanted.
   const float psf_peak = psf.here.amax().item<float>();
-  auto stars =
-      options.stars.value_or(1) == 0
-          ? std::vector<SceneStar>{}
-          : draw_stars(random, options, field, scene.true_psf[0].fwhm_px, psf_peak, channel_scale);
+  const auto draw_list = [&](const SceneOptions& which) {
+    return draw_stars(random, which, field, scene.true_psf[0].fwhm_px, psf_peak, channel_scale,
+                      scene.recording == Recording::cluster);
+  };
+  auto stars = options.stars.value_or(1) == 0 ? std::vector<SceneStar>{} : draw_list(options);
+  if (scene.recording == Recording::clipped) {
+    scene.saturation_level = std::max(1.5 * nebula_peak, random.log_uniform(500, 5000));
+    const auto bright = draw_list(clipped_stars(options, scene.saturation_level, field, random));
+    if (options.isolated_stars) stars.clear();
+    stars.insert(stars.end(), bright.begin(), bright.end());
+  }
   if (mono)
     for (SceneStar& star : stars) star.flux.fill(star.flux[1]);
 
@@ -443,7 +493,8 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
   // The recording.
   const double shot = random.log_uniform(0.003, 0.4);
   const bool correlated = options.correlated_noise.value_or(random.chance(0.45));
-  auto noise = draw_noise(random, mono ? 1 : 3, field, field, correlated);
+  auto noise = drop > 0 ? drizzled_noise(random, mono ? 1 : 3, field, field, drop)
+                        : draw_noise(random, mono ? 1 : 3, field, field, correlated);
   noise = noise * (1 + shot * blurred.clamp_min(0)).sqrt();
   scene.blurred = blurred;
   scene.ideal = ideal;
@@ -451,12 +502,26 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& opti
   scene.target = ideal + noise;
   scene.saturated = torch::zeros({1, field, field});
   if (options.saturation.value_or(random.chance(0.7))) {
-    scene.saturation_level = std::max(1.5 * nebula_peak, random.log_uniform(300, 3e4));
+    if (scene.saturation_level == 0)
+      scene.saturation_level = std::max(1.5 * nebula_peak, random.log_uniform(300, 3e4));
     const auto level = scene.saturation_level;
     const double gain = std::max(1.0, wanted_stellar.amax().item<double>() / psf_peak);
     scene.saturated = (scene.input >= 0.98 * level).any(0, true).to(torch::kFloat);
     scene.input = scene.input.clamp_max(level);
     scene.target = scene.target.clamp_max(level * gain);
+  }
+  if (scene.recording == Recording::stretched) {
+    const double full_scale = scene.saturation_level > 0
+                                  ? scene.saturation_level
+                                  : std::max(1.5 * nebula_peak, random.log_uniform(300, 3e4));
+    const Stretch stretch = draw_stretch(random, full_scale);
+    for (auto* x : {&scene.blurred, &scene.ideal, &scene.input, &scene.target})
+      *x = stretch.apply(*x);
+    // bright stars tell the PSF, and look wider now
+    const auto wider =
+        static_cast<float>(stretch.widening(psf.here[1], random.log_uniform(30, 300)));
+    for (auto* psfs : {&scene.controls.measured, &scene.controls.nonstellar})
+      for (Psf& p : *psfs) p.fwhm_px *= wider;
   }
   for (const SceneStar& star : stars) {
     SimulatedStar known{static_cast<float>(star.qx) / 4 - scene_margin_px,
@@ -546,6 +611,7 @@ SimulatedScene Simulator::draw(std::uint64_t index, const SceneOptions& options)
   scene.controls = tensors.controls;
   scene.wanted = tensors.wanted;
   scene.aberration = tensors.aberration;
+  scene.recording = tensors.recording;
   scene.saturation_level = tensors.saturation_level;
   return scene;
 }

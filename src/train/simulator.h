@@ -28,6 +28,7 @@ struct SceneTensors {
   TileControls controls;
   WantedPsfs wanted;
   Aberration aberration = Aberration::none;
+  Recording recording = Recording::plain;
   double saturation_level = 0;
 };
 

@@ -120,6 +120,48 @@ TEST(Corpus, PacksByObjectAndReadsBack) {
   std::filesystem::remove(path);
 }
 
+TEST(Corpus, EightBitsTakeAQuarterOfTheBytesAndKeepThePicture) {
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("limpid_corpora_" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  const auto large = folder / "large", small = folder / "small", one = folder / "one";
+  Random random(1);
+  {
+    CorpusBuilder builder(large, {.patch_px = 256, .max_megapixels = 10, .validation = {"held"}});
+    for (const char* object : {"held out galaxy", "nebula"}) {
+      CorpusSource source;
+      source.name = source.object = object;
+      source.image = to_image(draw_procedural(random, 512, 512).clamp(0, 0.9));
+      builder.add(source);
+    }
+    std::move(builder).finish();
+  }
+  const auto repack = [&](const std::filesystem::path& output, double megabytes) {
+    CorpusBuilder builder(output, {.max_megabytes = megabytes, .bits = 8, .validation = {}});
+    builder.add_corpus(large);
+    return std::move(builder).finish();
+  };
+  EXPECT_EQ(repack(small, 0).training_patches, 4);
+  EXPECT_NEAR(static_cast<double>(std::filesystem::file_size(small)) /
+                  static_cast<double>(std::filesystem::file_size(large)),
+              0.25, 0.01);
+  const CorpusPatches before = CorpusPatches::load(large, true),
+                      after = CorpusPatches::load(small, true);
+  EXPECT_NE(before.hash(), after.hash());
+  for (int i = 0; i < 4; ++i) {
+    const auto miss = after.patch(i) - before.patch(i);
+    // a step is 1/255; where colours change within two pixels or leave [0,1] more is lost
+    const auto light = ((miss[0] + 2 * miss[1] + miss[2]) / 4).abs();
+    EXPECT_LT(light.mean().item<float>(), 0.5F / 255);
+    EXPECT_LT(miss.square().mean().sqrt().item<float>(), 0.015F);
+  }
+  const CorpusReport few = repack(one, 0.6);
+  EXPECT_LE(std::filesystem::file_size(one), 600'000U);
+  EXPECT_GT(few.training_patches, 0);
+  EXPECT_LT(few.training_patches + few.validation_patches, 8);
+  std::filesystem::remove_all(folder);
+}
+
 TEST(Trainer, GoesOnFromACheckpointBitForBit) {
   const auto folder =
       std::filesystem::temp_directory_path() / ("limpid_train_" + std::to_string(::getpid()));

@@ -1,6 +1,7 @@
 // The training loop: scenes flow in from loader threads, weights and their average flow out.
 #include <ATen/autocast_mode.h>
 #include <omp.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,6 +11,8 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <span>
+#include <sstream>
 #include <thread>
 
 #include <limpid/error.h>
@@ -83,6 +86,11 @@ std::array<float, control_count> turned_controls(std::array<float, control_count
   return controls;
 }
 
+// Since 2.4 autocasting is asked for by device.
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
+#define LIMPID_NEW_AUTOCAST
+#endif
+
 /// While it lives, convolutions and products run in bfloat16 if that is asked; weights stay
 /// float32.
 class Autocast {
@@ -91,35 +99,52 @@ class Autocast {
       : cuda_(device.is_cuda()),
         on_(type == torch::kBFloat16) {
     if (!on_) return;
-    if (cuda_) {
-      at::autocast::set_autocast_gpu_dtype(type);
-      at::autocast::set_enabled(true);
-    } else {
-      at::autocast::set_autocast_cpu_dtype(type);
-      at::autocast::set_cpu_enabled(true);
-    }
+#ifdef LIMPID_NEW_AUTOCAST
+    at::autocast::set_autocast_dtype(kind(), type);
+#else
+    cuda_ ? at::autocast::set_autocast_gpu_dtype(type) : at::autocast::set_autocast_cpu_dtype(type);
+#endif
+    enable(true);
   }
   Autocast(const Autocast&) = delete;
   Autocast& operator=(const Autocast&) = delete;
   ~Autocast() {
     if (!on_) return;
     at::autocast::clear_cache();
-    cuda_ ? at::autocast::set_enabled(false) : at::autocast::set_cpu_enabled(false);
+    enable(false);
   }
 
  private:
+#ifdef LIMPID_NEW_AUTOCAST
+  [[nodiscard]] at::DeviceType kind() const { return cuda_ ? at::kCUDA : at::kCPU; }
+  void enable(bool on) const { at::autocast::set_autocast_enabled(kind(), on); }
+#else
+  void enable(bool on) const {
+    cuda_ ? at::autocast::set_enabled(on) : at::autocast::set_cpu_enabled(on);
+  }
+#endif
   bool cuda_, on_;
 };
 
 /// Every so many steps the loss of the untouched input is computed too.
 constexpr std::int64_t identity_every = 5;
 
+/// Which scenes of a step are this host's: `own` of `all`, from `first` on.
+struct Share {
+  std::uint64_t first = 0, own = 1, all = 1;
+  /// The index of the n-th scene of this host.
+  [[nodiscard]] std::uint64_t scene(std::uint64_t n) const {
+    return n / own * all + first + n % own;
+  }
+};
+
 /// Draws examples ahead of the trainer; hands them out in the order of their index.
 class Loader {
  public:
-  Loader(const Simulator::Body& simulator, int side, int threads, std::uint64_t first)
+  Loader(const Simulator::Body& simulator, int side, int threads, Share share, std::uint64_t first)
       : simulator_(simulator),
         side_(side),
+        share_(share),
         next_(first),
         wanted_(first) {
     for (int i = 0; i < threads; ++i)
@@ -156,7 +181,7 @@ class Loader {
       }
       try {
         const double start = seconds();
-        Example example = make_example(simulator_, index, side_);
+        Example example = make_example(simulator_, share_.scene(index), side_);
         const std::lock_guard lock(mutex_);
         busy_ += seconds() - start;
         done_.emplace(index, std::move(example));
@@ -170,6 +195,7 @@ class Loader {
 
   const Simulator::Body& simulator_;
   int side_;
+  Share share_;
   std::uint64_t next_, wanted_;
   std::mutex mutex_;
   std::condition_variable_any ready_, room_;
@@ -179,15 +205,21 @@ class Loader {
   std::vector<std::jthread> threads_;
 };
 
-/// Batches in which every scene appears `reuse` times, far apart and turned anew.
+/// Batches in which every scene appears `reuse` times, far apart and turned anew. Several hosts
+/// together make the batch that one alone would make of all their patches: each holds some scenes
+/// of every step, and a patch repeats an earlier scene of the same host.
 class Batches {
  public:
   Batches(const Simulator::Body& simulator, const TrainOptions& options, std::int64_t first_step)
       : options_(options),
         threads_(thread_count(options.threads)),
         fresh_(std::max(1, options.batch / std::max(1, options.reuse))),
+        share_{
+            static_cast<std::uint64_t>(options.hosts.rank) * static_cast<std::uint64_t>(fresh_),
+            static_cast<std::uint64_t>(fresh_),
+            static_cast<std::uint64_t>(options.hosts.count) * static_cast<std::uint64_t>(fresh_)},
         step_(std::max<std::int64_t>(0, first_step - history_steps)),
-        loader_(simulator, options.patch_px, std::max(1, options.loader_threads),
+        loader_(simulator, options.patch_px, std::max(1, options.loader_threads), share_,
                 static_cast<std::uint64_t>(step_) * static_cast<std::uint64_t>(fresh_)) {
     // What was in the pool when the run was stopped is drawn again.
     for (; step_ < first_step; ++step_) refill();
@@ -200,11 +232,13 @@ class Batches {
     Random random(options_.seed ^ 0xba7c4ULL, static_cast<std::uint64_t>(step_++));
     const std::int64_t count = options_.batch, blocks = options_.patch_px / block_px;
     std::vector<std::pair<const Example*, int>> chosen;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::size_t at =
-          i < fresh_ ? pool_.size() - 1 - static_cast<std::size_t>(i)
-                     : static_cast<std::size_t>(random.index(static_cast<int>(pool_.size())));
-      chosen.emplace_back(&pool_[at], random.index(8));
+    const auto steps = static_cast<int>(pool_.size()) / fresh_, all = static_cast<int>(share_.all);
+    for (std::int64_t i = 0; i < options_.hosts.count * count; ++i) {
+      // scene `at` of this step, or of an earlier one; drawn for all hosts alike
+      const int at = static_cast<int>(i) % all - static_cast<int>(share_.first);
+      const int age = i < all ? 0 : random.index(steps), turn = random.index(8);
+      if (at < 0 || at >= fresh_) continue;
+      chosen.emplace_back(&pool_[static_cast<std::size_t>((steps - 1 - age) * fresh_ + at)], turn);
     }
     auto planes = torch::empty({count, blocks, blocks, plane_count * block_area});
     auto targets = torch::empty({count, blocks, blocks, 3 * block_area});
@@ -228,6 +262,7 @@ class Batches {
   }
   const TrainOptions& options_;
   int threads_, fresh_;
+  Share share_;
   std::int64_t step_;
   Loader loader_;
   std::deque<Example> pool_;
@@ -278,6 +313,38 @@ torch::Tensor loss_of(const torch::Tensor& answer, const torch::Tensor& target,
   return loss;
 }
 
+/// The mean over the hosts of every gradient and of `figures`, in one message.
+void average_over(const Hosts& hosts, const std::vector<torch::Tensor>& parameters,
+                  std::span<float> figures) {
+  if (hosts.count == 1) return;
+  std::vector<torch::Tensor> flat;
+  for (const auto& parameter : parameters)
+    flat.push_back(parameter.grad().to(torch::kCPU).contiguous().view({-1}));
+  flat.push_back(torch::tensor(at::ArrayRef<float>(figures.data(), figures.size())));
+  auto all = torch::cat(flat);
+  hosts.sum({all.data_ptr<float>(), static_cast<std::size_t>(all.numel())});
+  all /= hosts.count;
+  std::int64_t at = 0;
+  for (const auto& parameter : parameters) {
+    parameter.mutable_grad().copy_(all.narrow(0, at, parameter.numel()).view(parameter.sizes()));
+    at += parameter.numel();
+  }
+  std::copy_n(all.data_ptr<float>() + at, figures.size(), figures.begin());
+}
+
+/// Under what a parameter's state is filed: its address, or, before LibTorch 2, that as text.
+template <typename States>
+auto state_key(States& states, const torch::Tensor& parameter) {
+  using Key = std::decay_t<decltype(states.begin()->first)>;
+  if constexpr (std::is_pointer_v<Key>) {
+    return static_cast<Key>(parameter.unsafeGetTensorImpl());
+  } else {
+    std::ostringstream text;
+    text << parameter.unsafeGetTensorImpl();
+    return Key(text.str());
+  }
+}
+
 double learning_rate_at(std::int64_t step, const TrainOptions& o) {
   if (step < o.warm_up_steps)
     return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warm_up_steps);
@@ -295,6 +362,9 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     throw Error(ErrorKind::usage,
                 "batch must be at least 1 and patch_px a multiple of 8, at least 32");
   }
+  const Hosts& hosts = options.hosts;
+  if (hosts.count > 1 && options.batch % std::max(1, options.reuse) != 0)
+    throw Error(ErrorKind::usage, "with several hosts, batch must be a multiple of reuse");
   const int threads = thread_count(options.threads);
   at::set_num_threads(threads);
   const Simulator simulator(options.corpus, false, options.seed, options.psf_bank, threads,
@@ -324,7 +394,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       state->step(step);
       state->exp_avg(file.tensors.at("first." + item.key()).to(device));
       state->exp_avg_sq(file.tensors.at("second." + item.key()).to(device));
-      adam.state()[c10::guts::to_string(item.value().unsafeGetTensorImpl())] = std::move(state);
+      adam.state()[state_key(adam.state(), item.value())] = std::move(state);
     }
   } else if (!options.initial_weights.empty()) {
     TensorFile file = read_safetensors(options.initial_weights);
@@ -344,14 +414,14 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
   }
 
   const auto save = [&] {
+    if (hosts.rank != 0) return;
     TensorFile file;
     file.metadata = {{"step", std::to_string(step)},
                      {"earlier_steps", std::to_string(earlier_steps)}};
     for (const auto& item : network->named_parameters()) {
       file.tensors["weights." + item.key()] = item.value();
       file.tensors["average." + item.key()] = average.at(item.key());
-      const auto state =
-          adam.state().find(c10::guts::to_string(item.value().unsafeGetTensorImpl()));
+      const auto state = adam.state().find(state_key(adam.state(), item.value()));
       if (state == adam.state().end()) continue;
       const auto& adam_state = static_cast<const torch::optim::AdamParamState&>(*state->second);
       file.tensors["first." + item.key()] = adam_state.exp_avg();
@@ -363,7 +433,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     about.architecture = options.architecture;
     about.shape = shape;
     about.steps = earlier_steps + step;
-    about.patches = (earlier_steps + step) * options.batch;
+    about.patches = (earlier_steps + step) * options.batch * hosts.count;
     about.config = options.config_text;
     about.corpus_hash = simulator.corpus_hash();
     save_model(options.output, average, about);
@@ -376,7 +446,8 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
   int compared = 0;
   std::int64_t logged = step;
   const std::int64_t first_step = step;
-  while (step < options.steps && !progress.stop.stop_requested()) {
+  bool stopped = hosts.count == 1 && progress.stop.stop_requested();
+  while (step < options.steps && !stopped) {
     const auto batch = batches.next();
     const auto planes = batch.planes.to(device), target = batch.target.to(device),
                controls = batch.controls.to(device);
@@ -390,6 +461,16 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     }();
     const auto loss = loss_of(answer, target, options);
     loss.backward();
+    // what is to be logged, and whether any host shall stop, goes with the gradients
+    std::array<float, 3> figures{0, 0, progress.stop.stop_requested() ? 1.0F : 0.0F};
+    const bool compare = step % identity_every == 0 || options.log_seconds <= 0;
+    if (compare) {
+      const torch::NoGradGuard no_grad;
+      figures[0] = loss.item<float>();
+      figures[1] = loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<float>();
+    }
+    average_over(hosts, network->parameters(), figures);
+    stopped = figures[2] > 0;
     torch::nn::utils::clip_grad_norm_(network->parameters(), options.gradient_clip);
     adam.step();
     {
@@ -398,22 +479,21 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
                                    static_cast<double>(1 + step) / static_cast<double>(10 + step));
       for (const auto& item : network->named_parameters())
         average[item.key()].mul_(keep).add_(item.value(), 1 - keep);
-      if (step % identity_every == 0) {
-        loss_sum += loss.item<double>();
-        identity_sum +=
-            loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<double>();
+      if (compare) {
+        loss_sum += static_cast<double>(figures[0]);
+        identity_sum += static_cast<double>(figures[1]);
         ++compared;
       }
     }
     ++step;
     const double now = seconds();
-    if (log && (now - last_log > 20 || step == options.steps)) {
+    if (log && hosts.rank == 0 && (now - last_log > options.log_seconds || step == options.steps)) {
       TrainState state;
       state.step = step;
       const auto steps = static_cast<double>(step - logged);
       state.loss = loss_sum / std::max(1, compared);
       state.identity_loss = identity_sum / std::max(1, compared);
-      state.patches_per_s = steps * options.batch / (now - last_log);
+      state.patches_per_s = steps * options.batch * hosts.count / (now - last_log);
       const double elapsed = now - started;
       state.loader_share = batches.loader().busy_seconds() / (elapsed * threads);
       state.wait_share = batches.loader().waited_seconds() / elapsed;
