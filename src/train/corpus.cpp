@@ -320,7 +320,13 @@ CorpusReport CorpusBuilder::finish() && {
 // ---- drawing -----------------------------------------------------------------------------------
 
 CorpusPatches CorpusPatches::load(const std::filesystem::path& path, bool validation) {
-  TensorFile file = read_safetensors(path);
+  TensorFile file = [&] {
+    try {
+      return read_safetensors(path);
+    } catch (const Error& error) {  // to the user it is an image file like others, no model
+      throw Error(ErrorKind::bad_input, error.what());
+    }
+  }();
   const char* key = validation ? "validation" : "training";
   const bool packed = file.metadata["kind"] == "limpid corpus 2";
   if ((!packed && file.metadata["kind"] != "limpid corpus 1") || file.tensors.count(key) == 0) {
