@@ -42,7 +42,8 @@ Coverage::Coverage(ConstView channel)
 }
 
 Coverage::Coverage(Size size, std::span<const int> edges) {
-  const auto width = static_cast<std::size_t>(size.width), height = static_cast<std::size_t>(size.height);
+  const auto width = static_cast<std::size_t>(size.width),
+             height = static_cast<std::size_t>(size.height);
   const auto take = [&](std::vector<int>& to, std::size_t count) {
     to.assign(edges.begin(), edges.begin() + static_cast<std::ptrdiff_t>(count));
     edges = edges.subspan(count);
@@ -55,7 +56,8 @@ Coverage::Coverage(Size size, std::span<const int> edges) {
 
 std::vector<int> Coverage::edges() const {
   std::vector<int> all = left_;
-  for (const auto* part : {&right_, &top_, &bottom_}) all.insert(all.end(), part->begin(), part->end());
+  for (const auto* part : {&right_, &top_, &bottom_})
+    all.insert(all.end(), part->begin(), part->end());
   return all;
 }
 
@@ -75,6 +77,28 @@ void Coverage::find_border(ConstView channel, float value) {
     top_[column] = std::max(top_[column], border_run(first, stride, height, value));
     bottom_[column] = std::min(bottom_[column], height - border_run(first + (height - 1) * stride,
                                                                     -stride, height, value));
+  }
+  // Short white runs from less than a tenth of a side are a clipped star that the side cuts.
+  if (value == 1.0F) {
+    struct Side {
+      std::vector<int> Coverage::*runs;
+      int across;
+    };
+    for (const auto& [runs, across] :
+         {Side{&Coverage::left_, width}, Side{&Coverage::right_, width},
+          Side{&Coverage::top_, height}, Side{&Coverage::bottom_, height}}) {
+      std::vector<int>& found = this->*runs;
+      const std::vector<int>& known = before.*runs;
+      const auto is_short = [&](std::size_t i) {
+        return found[i] != known[i] && 4 * std::abs(found[i] - known[i]) < across;
+      };
+      std::size_t lines = 0;
+      for (std::size_t i = 0; i < found.size(); ++i) lines += is_short(i) ? 1 : 0;
+      if (10 * lines >= found.size()) continue;
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        if (is_short(i)) found[i] = known[i];
+      }
+    }
   }
   int inside = 0, equal = 0;
   for (int y = 0; y < height; y += 3) {

@@ -10,8 +10,9 @@
 namespace limpid {
 
 /// Tells the picture from a border of NaN, zeros (what registration leaves) or ones (white, which
-/// some programs leave): a run of at least four such pixels that begins at a frame's edge. Where
-/// such values are common inside, too, as in 8-bit frames with a black sky, they are no border.
+/// some programs leave): a run of at least four such pixels that begins at a frame's edge, but not
+/// a few white ones, which are a clipped star that the edge cuts. Where such values are common
+/// inside, too, as in 8-bit frames with a black sky, they are no border.
 class Coverage {
  public:
   explicit Coverage(ConstView channel);
@@ -39,7 +40,8 @@ float sky_level(std::span<float> samples);
 /// A statistic on a mesh of cells, smoothed, and interpolated between their centres.
 class Mesh {
  public:
-  Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatistic statistic, int threads);
+  Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatistic statistic,
+       int threads);
   /// NaN everywhere when the channel has no data.
   [[nodiscard]] float at(float x, float y) const;
   /// The values along one row of the channel.

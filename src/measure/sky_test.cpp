@@ -31,8 +31,9 @@ TEST(MeasureSky, SmoothLightIsNoNoise) {
   Image frame(1, {512, 512}, 0.1F);
   for (int y = 0; y < 512; ++y) {
     for (int x = 0; x < 512; ++x) {
-      frame.view()(0, y, x) += 0.2F * std::exp(-0.00003F * static_cast<float>((x - 200) * (x - 200) +
-                                                                             (y - 300) * (y - 300)));
+      frame.view()(0, y, x) +=
+          0.2F *
+          std::exp(-0.00003F * static_cast<float>((x - 200) * (x - 200) + (y - 300) * (y - 300)));
     }
   }
   synthetic::add_noise(frame.view(), 0.002F, 0, 0, 3);
@@ -66,6 +67,24 @@ TEST(MeasureSky, SubtractedFramesAndBordersAreNoTrap) {
   const auto sky = measure_sky(frame.view());
   EXPECT_NEAR(sky[0].sky, 0, 0.0005F);
   EXPECT_NEAR(sky[0].sigma, 0.01F, 0.0005F);
+}
+
+TEST(Coverage, AClippedStarAtTheEdgeIsPicture) {
+  Image frame(1, {300, 200});
+  synthetic::add_noise(frame.view(), 0.01F, 0, 0, 7);
+  for (int y = 90; y < 104; ++y) {
+    for (int x = 290; x < 300; ++x) frame.view()(0, y, x) = 1;
+  }
+  EXPECT_TRUE(Coverage(frame.view()).covers(299, 95));
+  // but a white border is none, nor is a white line
+  for (int y = 0; y < 200; ++y) {
+    for (int x = 0; x < 6; ++x) frame.view()(0, y, x) = 1;
+  }
+  for (int x = 0; x < 300; ++x) frame.view()(0, 199, x) = 1;
+  const Coverage coverage(frame.view());
+  EXPECT_FALSE(coverage.covers(3, 50));
+  EXPECT_FALSE(coverage.covers(150, 199));
+  EXPECT_TRUE(coverage.covers(299, 95));
 }
 
 TEST(MeasureSky, FewLevelsStillHaveNoise) {
