@@ -1,7 +1,12 @@
 // limpid evaluate: weights judged on simulated scenes of known truth.
 #include <cmath>
+#include <memory>
 
+#include <limpid/error.h>
 #include <limpid/training.h>
+#ifndef LIMPID_TRAINER_ONLY
+#include <limpid/deconvolve.h>
+#endif
 
 #include "command.h"
 
@@ -29,22 +34,28 @@ ordered_json to_json(const Estimate& e, double offset = 0) {
           {"high", number(e.high + offset)}};
 }
 
+ordered_json to_json(const std::vector<StarRow>& rows) {
+  ordered_json json = ordered_json::array();
+  for (const StarRow& r : rows) {
+    json.push_back({{"class", r.label},
+                    {"fwhm_asked", r.asked_fwhm_ratio},
+                    {"fwhm_achieved_over_asked", to_json(r.fwhm_ratio_error, 1)},
+                    {"ellipticity_before", to_json(r.ellipticity_before)},
+                    {"ellipticity_after", to_json(r.ellipticity_after)},
+                    {"flux_error", to_json(r.flux_error)},
+                    {"centroid_before_px", to_json(r.centroid_before_px)},
+                    {"centroid_px", to_json(r.centroid_after_px)},
+                    {"ring", to_json(r.ring_depth)},
+                    {"colour_shift_px", to_json(r.colour_shift_px)},
+                    {"stars", r.stars}});
+  }
+  return json;
+}
+
 ordered_json to_json(const Evaluation& evaluation) {
   ordered_json json;
-  json["stars"] = ordered_json::array();
-  for (const StarRow& r : evaluation.stars) {
-    json["stars"].push_back({{"class", r.label},
-                             {"fwhm_asked", r.asked_fwhm_ratio},
-                             {"fwhm_achieved_over_asked", to_json(r.fwhm_ratio_error, 1)},
-                             {"ellipticity_before", to_json(r.ellipticity_before)},
-                             {"ellipticity_after", to_json(r.ellipticity_after)},
-                             {"flux_error", to_json(r.flux_error)},
-                             {"centroid_before_px", to_json(r.centroid_before_px)},
-                             {"centroid_px", to_json(r.centroid_after_px)},
-                             {"ring", to_json(r.ring_depth)},
-                             {"colour_shift_px", to_json(r.colour_shift_px)},
-                             {"stars", r.stars}});
-  }
+  json["stars"] = to_json(evaluation.stars);
+  if (!evaluation.program_stars.empty()) json["program_stars"] = to_json(evaluation.program_stars);
   json["nonstellar"] = ordered_json::array();
   for (const NebulaRow& r : evaluation.nebulae) {
     json["nonstellar"].push_back({{"class", r.label},
@@ -77,6 +88,30 @@ ordered_json to_json(const Evaluation& evaluation) {
   return json;
 }
 
+/// `limpid deconvolve` with these weights; nothing in the trainer alone, which has no such command.
+std::function<Image(ConstView, const TileControls&)> restoration(const EvaluateOptions& o) {
+#ifdef LIMPID_TRAINER_ONLY
+  (void)o;
+  return {};
+#else
+  const auto network =
+      std::make_shared<const Network>(Network::load(o.weights, o.device, o.precision));
+  return [network, threads = o.threads](ConstView frame, const TileControls& asked) {
+    DeconvolveOptions options;
+    options.sharpen_stars = asked.sharpen_stars;
+    options.sharpen_nonstellar = asked.sharpen_nonstellar;
+    options.threads = threads;
+    options.check = false;
+    try {
+      return deconvolve(frame, *network, options).image;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::failed) throw;
+      return Image();  // no star tells the PSF
+    }
+  };
+#endif
+}
+
 }  // namespace
 
 void add_evaluate(CLI::App& app, const Common& common) {
@@ -107,6 +142,7 @@ void add_evaluate(CLI::App& app, const Common& common) {
     o.threads = common.threads();
     o.device = Device::parse(options->device);
     o.precision = parse_precision(options->precision);
+    o.restore = restoration(o);
     const Evaluation evaluation = evaluate(o, common.progress());
     if (!options->record.empty()) record_table(o.weights, options->record, evaluation.table());
     common.print({to_json(evaluation), evaluation.table()});

@@ -89,6 +89,8 @@ TrainOptions read_config(const std::filesystem::path& path) {
       set(o.relative_weight, node, key);
     else if (key == "flux_weight")
       set(o.flux_weight, node, key);
+    else if (key == "flux_levels")
+      set(o.flux_levels, node, key);
     else if (key == "large_error_weight")
       set(o.large_error_weight, node, key);
     else if (key == "slope_weight")

@@ -191,7 +191,8 @@ struct TrainOptions {
   double weight_average = 0.999;  ///< exponential moving average of the weights
   double gradient_clip = 1.0;
   double relative_weight = 0.02;  ///< errors count in units of noise plus this share of the light
-  double flux_weight = 1.0;       ///< of the 4x4-mean term
+  double flux_weight = 1.0;       ///< of the errors of 4x4 means
+  int flux_levels = 1;            ///< and of means of blocks 8, 16, ... px wide: so many sizes
   double slope_weight = 0.25;     ///< of the differences between neighbouring pixels' errors
   double large_error_weight = 1;  ///< of the squares of errors up to four units
   int reuse = 2;                  ///< times each scene is shown, newly turned and recoloured
@@ -232,6 +233,10 @@ struct EvaluateOptions {
   int threads = 0;
   Device device;
   Precision precision = Precision::automatic;
+  /// How a program restores a frame (3, height, width) by what it measures there itself, with the
+  /// sharpening that `asked` names; returns an empty image where it finds too little. Its stars are
+  /// judged beside those of the network alone, which is told the PSF with errors.
+  std::function<Image(ConstView frame, const TileControls& asked)> restore = {};
 };
 
 /// A figure and its 95 % interval; the ends are NaN when there are too few scenes for one.
@@ -264,7 +269,8 @@ struct ClippedRow {
   int stars = 0;
 };
 struct Evaluation {
-  std::vector<StarRow> stars;
+  std::vector<StarRow> stars;          ///< the network alone
+  std::vector<StarRow> program_stars;  ///< EvaluateOptions::restore, where it was given
   std::vector<NebulaRow> nebulae;
   std::vector<ClippedRow> clipped;
   Estimate noise_change_sigma;  ///< rms change of pure noise

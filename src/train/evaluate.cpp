@@ -49,8 +49,9 @@ std::uint64_t first_scene(const std::string& label) {
 /// What is shown to the networks, and what they say.
 class Judge {
  public:
-  Judge(const EvaluateOptions& options)
-      : device_(torch_device(options.device)),
+  explicit Judge(const EvaluateOptions& options)
+      : options_(options),
+        device_(torch_device(options.device)),
         type_(scalar_type(options.precision, device_)),
         model_(load_model(options.weights)),
         simulator_(options.corpus, true, options.seed, 0, options.threads) {
@@ -60,12 +61,21 @@ class Judge {
     SceneTensors scene;
     torch::Tensor guides, input, target, network, previous;
   };
+  /// What the program makes of a scene; undefined where it finds too little to work with.
+  [[nodiscard]] torch::Tensor program(const SceneTensors& scene) const {
+    if (!options_.restore) return {};
+    const auto field = scene.input.contiguous();
+    const int size = static_cast<int>(field.size(1));
+    const Image result = options_.restore(
+        ConstView(field.data_ptr<float>(), 3, {size, size}, size, size * size), scene.controls);
+    return result.empty() ? torch::Tensor() : inner(to_tensor(result.view()), side).contiguous();
+  }
   Answer answer(std::uint64_t index, const SceneOptions& options) {
     Answer a;
     a.scene = simulator_.body().draw(index, options);
     a.guides = guide_planes(a.scene.input, a.scene.controls);
-    a.input = inner(a.scene.input, side);
-    a.target = inner(a.scene.target, side);
+    a.input = inner(a.scene.input, side).contiguous();
+    a.target = inner(a.scene.target, side).contiguous();
     a.network = answer_of(model_, device_, type_, a.scene, a.guides).contiguous();
     if (previous_)
       a.previous = answer_of(*previous_, device_, type_, a.scene, a.guides).contiguous();
@@ -73,6 +83,7 @@ class Judge {
   }
 
  private:
+  const EvaluateOptions& options_;
   torch::Device device_;
   torch::ScalarType type_;
   Model model_;
@@ -92,21 +103,13 @@ StarPictures pictures_of(const Judge::Answer& a) {
           .width_from_wanted = a.scene.recording == Recording::stretched};
 }
 
-StarRow judge_stars(Judge& judge, const EvaluationRow& row, int scenes) {
+/// Medians of a row over the stars of its scenes.
+StarRow star_row(const std::string& label, double asked,
+                 const std::vector<std::vector<StarFigures>>& figures) {
   StarRow r;
-  r.label = row.label;
-  std::vector<std::vector<StarFigures>> figures(static_cast<std::size_t>(scenes));
-  for (int i = 0; i < scenes; ++i) {
-    const auto a = judge.answer(first_scene(row.label) + static_cast<std::uint64_t>(i), row.scene);
-    const StarPictures pictures = pictures_of(a);
-    r.asked_fwhm_ratio += pictures.fwhm_wanted / pictures.fwhm_before / scenes;
-    for (const SimulatedStar& star : a.scene.stars) {
-      if (const auto f = judge_star(pictures, star)) {
-        figures[static_cast<std::size_t>(i)].push_back(*f);
-        ++r.stars;
-      }
-    }
-  }
+  r.label = label;
+  r.asked_fwhm_ratio = asked;
+  for (const auto& scene : figures) r.stars += static_cast<int>(scene.size());
   const auto column = [&](double StarFigures::*field) {
     std::vector<std::vector<double>> values(figures.size());
     for (std::size_t i = 0; i < figures.size(); ++i) {
@@ -124,6 +127,30 @@ StarRow judge_stars(Judge& judge, const EvaluationRow& row, int scenes) {
   r.colour_shift_px = column(&StarFigures::colour);
   r.previous_fwhm_ratio_error = column(&StarFigures::previous_error);
   return r;
+}
+
+void judge_stars(Judge& judge, const EvaluationRow& row, int scenes, Evaluation& result) {
+  double asked = 0;
+  std::vector<std::vector<StarFigures>> network(static_cast<std::size_t>(scenes)),
+      program(network.size());
+  for (int i = 0; i < scenes; ++i) {
+    const auto a = judge.answer(first_scene(row.label) + static_cast<std::uint64_t>(i), row.scene);
+    const auto used = judge.program(a.scene);
+    StarPictures pictures = pictures_of(a);
+    asked += pictures.fwhm_wanted / pictures.fwhm_before / scenes;
+    const auto judge_all = [&](std::vector<StarFigures>& figures) {
+      for (const SimulatedStar& star : a.scene.stars) {
+        if (const auto f = judge_star(pictures, star)) figures.push_back(*f);
+      }
+    };
+    judge_all(network[static_cast<std::size_t>(i)]);
+    if (!used.defined()) continue;
+    pictures.after = used;
+    judge_all(program[static_cast<std::size_t>(i)]);
+  }
+  result.stars.push_back(star_row(row.label, asked, network));
+  const StarRow as_used = star_row(row.label, asked, program);
+  if (as_used.stars > 0) result.program_stars.push_back(as_used);
 }
 
 /// Stars found in `picture` at this S/N.
@@ -284,7 +311,7 @@ Evaluation evaluate(const EvaluateOptions& options, const Progress& progress) {
   };
   for (const EvaluationRow& row : stars) {
     begin(row);
-    result.stars.push_back(judge_stars(judge, row, options.scenes));
+    judge_stars(judge, row, options.scenes, result);
   }
   for (const EvaluationRow& row : nebulae) {
     begin(row);

@@ -24,9 +24,10 @@ std::string figure(const Estimate& e, int digits, double scale = 1, double offse
   return value + " ± " + half;
 }
 
-std::string star_table(const std::vector<StarRow>& rows) {
+std::string star_table(const char* title, const std::vector<StarRow>& rows) {
   std::string text =
-      "Stars (isolated, unsaturated, S/N of the peak 60 to 3000 where nothing else is said; "
+      std::string(title) +
+      " (isolated stars, unsaturated, S/N of the peak 60 to 3000 where nothing else is said; "
       "medians):\n\n"
       "| class | FWHM asked / input | achieved / asked | ellipticity before | after | flux, % | "
       "centroid before, px | after | ring, % | colour shift px | stars |\n"
@@ -82,7 +83,13 @@ std::string clipped_table(const std::vector<ClippedRow>& rows) {
 
 std::string Evaluation::table() const {
   std::string text;
-  if (!stars.empty()) text += star_table(stars);
+  if (!program_stars.empty()) {
+    text += star_table("Stars as `limpid deconvolve` makes them, the PSF measured in each scene",
+                       program_stars) +
+            "\n";
+  }
+  if (!stars.empty())
+    text += star_table("The network alone, told the PSF with a measurement's errors", stars);
   if (!nebulae.empty()) text += nebula_table(nebulae);
   if (!clipped.empty()) text += clipped_table(clipped);
   if (std::isfinite(noise_change_sigma.value))

@@ -8,7 +8,7 @@ namespace limpid {
 namespace {
 
 /// Share of the scenes that are not plain.
-constexpr double special_share = 0.3;
+constexpr double special_share = 0.4;
 
 torch::Tensor blurred(const torch::Tensor& noise, double share) {
   const double a = share * (1 - share);

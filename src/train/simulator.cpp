@@ -231,6 +231,16 @@ SceneOptions clipped_stars(SceneOptions options, double full_scale, int field, R
   return options;
 }
 
+/// Full scale: over what is drawn for it and the nebula, but now and then far under the nebula's
+/// brightest parts, as in frames of galaxies and on photographic plates. A random stream of its
+/// own: other scenes stay what they are without.
+double draw_full_scale(std::uint64_t seed, std::uint64_t index, double drawn, double nebula_peak) {
+  Random random(seed ^ 0xf5ca1eULL, index + 1);
+  const bool burnt_out = random.chance(0.2);
+  const double share = random.log_uniform(0.1, 1);
+  return burnt_out && nebula_peak > 100 ? share * nebula_peak : std::max(1.5 * nebula_peak, drawn);
+}
+
 struct Brightness {
   double peak_min = 1, peak_max = 3e4, slope = 0.8;
 };
@@ -456,7 +466,8 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& aske
   };
   auto stars = options.stars.value_or(1) == 0 ? std::vector<SceneStar>{} : draw_list(options);
   if (scene.recording == Recording::clipped) {
-    scene.saturation_level = std::max(1.5 * nebula_peak, random.log_uniform(500, 5000));
+    scene.saturation_level =
+        draw_full_scale(seed, index, random.log_uniform(500, 5000), nebula_peak);
     const auto bright = draw_list(clipped_stars(options, scene.saturation_level, field, random));
     if (options.isolated_stars) stars.clear();
     stars.insert(stars.end(), bright.begin(), bright.end());
@@ -484,6 +495,7 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& aske
   }
   blurred = blurred.contiguous();
   ideal = ideal.contiguous();
+  const auto ideal_rest = ideal.clone();
   const auto wanted_stellar = oversampled_moffat(scene.wanted.stellar).unsqueeze(0);
   if (!stars.empty()) {
     add_stars(blurred, stars, psf.here, psf.there, weight_there, 0.01F);
@@ -503,12 +515,16 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& aske
   scene.saturated = torch::zeros({1, field, field});
   if (options.saturation.value_or(random.chance(0.7))) {
     if (scene.saturation_level == 0)
-      scene.saturation_level = std::max(1.5 * nebula_peak, random.log_uniform(300, 3e4));
+      scene.saturation_level =
+          draw_full_scale(seed, index, random.log_uniform(300, 3e4), nebula_peak);
     const auto level = scene.saturation_level;
     const double gain = std::max(1.0, wanted_stellar.amax().item<double>() / psf_peak);
     scene.saturated = (scene.input >= 0.98 * level).any(0, true).to(torch::kFloat);
     scene.input = scene.input.clamp_max(level);
-    scene.target = scene.target.clamp_max(level * gain);
+    // Stars are clipped as if the frame had been sharper when it was recorded. Where nebulae are
+    // clipped, what lies above is unknown and shall stay so.
+    const auto stellar = ((ideal - ideal_rest) / ideal.clamp_min(1e-6)).clamp(0, 1);
+    scene.target = torch::minimum(scene.target, level * (1 + (gain - 1) * stellar));
   }
   if (scene.recording == Recording::stretched) {
     const double full_scale = scene.saturation_level > 0

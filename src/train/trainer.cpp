@@ -282,7 +282,8 @@ torch::Tensor mean_error(const torch::Tensor& relative, double large_error_weigh
 }
 
 /// Error in units of what can be told apart: the noise, and a share of the light; of pixels and of
-/// 4x4 means (flux). The target's light sets the scale.
+/// the means of blocks (flux), 4 px wide, 8, 16 and so on: what is missing in a star's wings is
+/// little in every pixel and much in all. The target's light sets the scale.
 torch::Tensor loss_of(const torch::Tensor& answer, const torch::Tensor& target,
                       const TrainOptions& o) {
   const auto error = answer - target;
@@ -300,15 +301,23 @@ torch::Tensor loss_of(const torch::Tensor& answer, const torch::Tensor& target,
                       (picture.diff(1, 2).abs().mean() + picture.diff(1, 3).abs().mean());
   }
   if (o.flux_weight > 0) {
-    const auto rows = [](const torch::Tensor& x) {
-      return x.permute({0, 2, 3, 1}).unflatten(3, at::IntArrayRef({3, block_area})).mean(4);
+    const auto means = [](const torch::Tensor& x) {
+      return x.permute({0, 2, 3, 1})
+          .unflatten(3, at::IntArrayRef({3, block_area}))
+          .mean(4)
+          .permute({0, 3, 1, 2});
     };
-    const auto light = rows(target);
-    const auto block_noise = (1.0 / block_area + (o.relative_weight * light).square()).sqrt();
-    // as many noise units of a block as of its pixels would make it outweigh them: divide by the
-    // side
-    loss = loss +
-           o.flux_weight / block_px * mean_error(rows(error) / block_noise, o.large_error_weight);
+    auto missed = means(error), light = means(target);
+    int side = block_px;
+    for (int level = 0;; side *= 2) {
+      const auto block_noise = (1.0 / (side * side) + (o.relative_weight * light).square()).sqrt();
+      // as many noise units of a block as of its pixels would make it outweigh them: divide by the
+      // side
+      loss = loss + o.flux_weight / side * mean_error(missed / block_noise, o.large_error_weight);
+      if (++level >= o.flux_levels || std::min(missed.size(2), missed.size(3)) < 2) break;
+      missed = torch::avg_pool2d(missed, 2);
+      light = torch::avg_pool2d(light, 2);
+    }
   }
   return loss;
 }
