@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
 namespace limpid {
 namespace {
@@ -10,7 +9,7 @@ namespace {
 /// Transfer function (h, w / 2 + 1) of a PSF whose centre lies on pixel (0, 0).
 torch::Tensor transfer(const Psf& psf, const std::vector<float>& residual, std::int64_t height,
                        std::int64_t width, const torch::Device& device) {
-  Image kernel = psf.kernel(psf_kernel_px, believable_residual(psf, residual));
+  Image kernel = psf.kernel(psf_kernel_px, residual);
   const auto small =
       torch::from_blob(kernel.pixels().data(), {psf_kernel_px, psf_kernel_px}).to(device);
   auto field = torch::zeros({height, width}, small.options());
@@ -19,26 +18,7 @@ torch::Tensor transfer(const Psf& psf, const std::vector<float>& residual, std::
   return torch::fft::rfft2(field.roll({-psf_kernel_px / 2, -psf_kernel_px / 2}, {0, 1}));
 }
 
-/// Noise of a measured residual's transfer, as a share of the PSF's at zero frequency.
-const double residual_noise = std::getenv("LIMPID_ETA") ? std::atof(std::getenv("LIMPID_ETA")) : 0;
-
 }  // namespace
-
-std::vector<float> believable_residual(const Psf& psf, const std::vector<float>& residual) {
-  if (residual.empty() || residual_noise == 0) return residual;
-  Image moffat = psf.kernel(psf_kernel_px);
-  constexpr std::int64_t side = psf_kernel_px;
-  const auto transferred = [](const float* from) {
-    return torch::fft::rfft2(torch::from_blob(const_cast<float*>(from), {side, side}));
-  };
-  const auto m = transferred(moffat.pixels().data());
-  const auto power = torch::real(m * torch::conj(m));
-  const auto kept = torch::fft::irfft2(
-      transferred(residual.data()) * (power / (power + residual_noise * residual_noise)),
-      at::IntArrayRef({side, side}));
-  const auto flat = kept.contiguous();
-  return {flat.data_ptr<float>(), flat.data_ptr<float>() + side * side};
-}
 
 bool TileControls::shared_psf() const {
   for (std::size_t c = 0; c < 3; ++c) {

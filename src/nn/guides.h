@@ -22,11 +22,6 @@ torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& contro
 /// the channels being equal. Not in the trainer-only build.
 Image guide_planes(ConstView tile, const TileControls& controls, int threads);
 
-/// What of a measured residual can be believed: stars tell it with noise that is alike at all
-/// frequencies, while the PSF itself fades. So each frequency counts as Wiener's filter says,
-/// |M|^2 / (|M|^2 + noise^2) with M the Moffat's transfer. Both have psf_kernel_px squared values.
-std::vector<float> believable_residual(const Psf& psf, const std::vector<float>& residual);
-
 /// The controls as the network sees them, about zero mean and unit size.
 inline constexpr int control_count = 16;
 std::array<float, control_count> control_vector(const TileControls& controls);
