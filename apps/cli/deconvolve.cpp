@@ -109,6 +109,8 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
       {"tile_px", r.tile_px},
       {"binned_by", r.binned_by},
       {"pixels_without_data", r.pixels_without_data},
+      {"light_given",
+       {{"stars", r.light.stars}, {"median", r.light.median}, {"scatter", r.light.scatter}}},
       {"stars_put_back", r.stars_put_back},
       {"seconds", r.seconds},
       {"network_seconds", r.network_seconds},

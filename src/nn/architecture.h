@@ -19,8 +19,7 @@ inline constexpr int plane_count = 3 + 3 * guide_count + 1;
 /// Networks work on blocks of `block_px` x `block_px` pixels laid into channels ("space to depth").
 inline constexpr int block_px = 4, block_area = block_px * block_px;
 
-/// Widths per level (a third: of the layers at full resolution, none without) and residual blocks
-/// (encoder, middle, decoder); kept in the weights' metadata.
+/// Widths per level and residual blocks (encoder, middle, decoder); kept in the weights' metadata.
 struct ArchitectureOptions {
   std::vector<int> widths{48, 96};
   std::vector<int> blocks{0, 1, 1};

@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "nn/architecture.h"
@@ -232,84 +231,6 @@ torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, 
     }
   });
   return mixed;
-}
-
-namespace {
-
-/// `light` holds all planes of a pixel, `step` apart.
-template <typename Value>
-void write_differences(const float* light, std::int64_t step, Value* out) {
-  constexpr int channels = 3;
-  for (int c = 0; c < channels; ++c) {
-    const float tile = light[c * step];
-    const float share = 1 / residual_scale(tile, light[(guide_count * channels + c) * step]);
-    for (int k = 0; k < guide_count; ++k)
-      out[k * channels + c] = Value((light[((k + 1) * channels + c) * step] - tile) * share);
-    out[guide_count * channels + c] = Value(tile * share);
-  }
-}
-
-template <typename Value>
-void write_differences(const std::vector<Plane>& planes, std::int64_t width, std::int64_t y,
-                       Value* out) {
-  constexpr std::size_t count = difference_count;
-  std::array<const float*, count> rows_of{};
-  for (std::size_t p = 0; p < count; ++p) rows_of[p] = planes[p].first + y * planes[p].stride;
-  std::array<float, count> light{};
-  for (std::int64_t x = 0; x < width; ++x, out += difference_count) {
-    for (std::size_t p = 0; p < count; ++p) light[p] = rows_of[p][x];
-    write_differences(light.data(), 1, out);
-  }
-}
-
-}  // namespace
-
-torch::Tensor differences_of(const torch::Tensor& planes) {
-  if (!on_cpu(planes)) {
-    const auto all = torch::pixel_shuffle(planes, block_px), tile = all.narrow(1, 0, 3);
-    const auto scale =
-        (tile.square() + all.narrow(1, 3 * guide_count, 3).square() + residual_knee * residual_knee)
-            .sqrt();
-    const auto others = all.narrow(1, 3, 3 * guide_count) - tile.repeat({1, guide_count, 1, 1});
-    return torch::cat({others, tile}, 1) / scale.repeat({1, guide_count + 1, 1, 1});
-  }
-  const auto light = rows(planes).contiguous();
-  const auto n = light.size(0), h = light.size(1), w = light.size(2), step = light.size(3);
-  auto result = torch::empty({n, h * block_px, w * block_px, difference_count}, light.options());
-  float* out = result.data_ptr<float>();
-  const float* in = light.data_ptr<float>();
-  at::parallel_for(0, n * h, 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      for (std::int64_t b = 0; b < w; ++b) {
-        const float* block = in + (row * w + b) * step;
-        for (std::int64_t i = 0; i < block_px; ++i) {
-          for (std::int64_t j = 0; j < block_px; ++j) {
-            write_differences(
-                block + i * block_px + j, block_area,
-                out + (((row * block_px + i) * w + b) * block_px + j) * difference_count);
-          }
-        }
-      }
-    }
-  });
-  return result.permute({0, 3, 1, 2});
-}
-
-torch::Tensor differences_of(const std::vector<Plane>& planes, std::int64_t height,
-                             std::int64_t width, torch::ScalarType type) {
-  auto result =
-      torch::empty({1, height, width, difference_count}, torch::TensorOptions().dtype(type));
-  const std::int64_t step = width * difference_count;
-  at::parallel_for(0, height, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t y = begin; y < end; ++y) {
-      if (type == torch::kBFloat16) {
-        write_differences(planes, width, y, result.data_ptr<c10::BFloat16>() + y * step);
-      } else {
-        write_differences(planes, width, y, result.data_ptr<float>() + y * step);
-      }
-    }
-  });
-  return result.permute({0, 3, 1, 2});
 }
 
 }  // namespace limpid

@@ -5,8 +5,6 @@
 
 #include <vector>
 
-#include "nn/guides.h"
-
 namespace limpid {
 
 /// How the network sees light: x / 2 (x^2 + knee^2)^(-3/8), linear in the noise, a fourth root far
@@ -33,16 +31,5 @@ torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t h
 /// mix_guides() of such planes; `answer` in float32 or bfloat16. Returns (3, height, width).
 torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
                          const torch::Tensor& answer, int guides);
-
-/// How the planes differ, pixel by pixel, and how bright the tile is, both over the residual's
-/// scale sqrt(knee^2 + tile^2 + last guide^2): per channel guide_k - tile for every guide, then the
-/// tile. Linear where the scale is constant, so that filters of these planes are filters of the
-/// light.
-inline constexpr int difference_count = 3 * (guide_count + 1);
-/// Of planes laid into blocks: (N, difference_count, H, W), float, channels last.
-torch::Tensor differences_of(const torch::Tensor& planes);
-/// Of planes that lie apart: (1, difference_count, height, width) of `type`, channels last.
-torch::Tensor differences_of(const std::vector<Plane>& planes, std::int64_t height,
-                             std::int64_t width, torch::ScalarType type);
 
 }  // namespace limpid

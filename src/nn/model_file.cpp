@@ -110,8 +110,7 @@ void add_missing_blocks(Architecture& network, std::map<std::string, torch::Tens
     const std::string& name = item.key();
     const bool first = name.find(".first.") != std::string::npos,
                second = name.find(".second.") != std::string::npos;
-    if (first || name.rfind("fine.", 0) == 0)
-      tensors.emplace(name, item.value().detach().clone());
+    if (first) tensors.emplace(name, item.value().detach().clone());
     if (second) tensors.emplace(name, torch::zeros_like(item.value()));
   }
 }

@@ -17,20 +17,16 @@ torch::Tensor planes(int n) {
 }
 
 TEST(GuidedUnet, UntrainedReturnsTheTile) {
-  for (const std::vector<int>& widths : {std::vector<int>{16, 16}, {16, 16, 8}}) {
-    const auto network = build_architecture("guided_unet", {widths, {0, 1, 1}});
-    const auto light = planes(2);
-    const auto out = network->forward(light, torch::randn({2, control_count}));
-    EXPECT_TRUE(torch::allclose(out, light.narrow(1, 0, 3 * block_area), 0, 1e-5));
-  }
+  const auto network = build_architecture("guided_unet", {});
+  const auto light = planes(2);
+  const auto out = network->forward(light, torch::randn({2, control_count}));
+  EXPECT_TRUE(torch::allclose(out, light.narrow(1, 0, 3 * block_area), 0, 1e-5));
 }
 
 TEST(GuidedUnet, UnknownOrNonsenseShapesAreBadModels) {
   EXPECT_THROW(build_architecture("transformer", {}), Error);
   EXPECT_THROW(build_architecture("guided_unet", {{48}, {0, 1, 1}}), Error);
   EXPECT_THROW(build_architecture("guided_unet", {{48, -1}, {0, 1, 1}}), Error);
-  EXPECT_THROW(build_architecture("guided_unet", {{48, 96, 0}, {0, 1, 1}}), Error);
-  EXPECT_THROW(build_architecture("guided_unet", {{48, 96, 8, 8}, {0, 1, 1}}), Error);
   EXPECT_THROW(build_architecture("guided_unet", {{48, 96}, {0, 1, 1000}}), Error);
 }
 
@@ -63,10 +59,9 @@ TEST(Mixing, AgreesWithTheFormulaWrittenPlainly) {
   EXPECT_TRUE(torch::allclose(by_fast, by_slow, 1e-4, 1e-3));
 }
 
-void expect_inference_to_agree(const std::vector<int>& widths) {
+TEST(GuidedUnet, InferenceAgreesWithTheTrainedForm) {
   const torch::NoGradGuard no_grad;
-  torch::manual_seed(3);
-  const auto network = build_architecture("guided_unet", {widths, {0, 1, 1}});
+  const auto network = build_architecture("guided_unet", {{16, 16}, {0, 1, 1}});
   for (auto& parameter : network->parameters()) torch::nn::init::uniform_(parameter, -0.05, 0.05);
   const auto picture = torch::randn({plane_count, 48, 64}) * 20;
   const auto controls = torch::randn({1, control_count});
@@ -74,31 +69,12 @@ void expect_inference_to_agree(const std::vector<int>& widths) {
   for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), 64});
   const auto trained = from_blocks(network->forward(to_blocks(picture), controls));
   EXPECT_TRUE(torch::allclose(network->infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
-  EXPECT_TRUE(
-      torch::allclose(network->Architecture::infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
+  EXPECT_TRUE(torch::allclose(network->Architecture::infer(planes, 48, 64, controls), trained, 1e-3,
+                              1e-3));
   network->to(torch::kBFloat16);
   const auto narrow = network->infer(planes, 48, 64, controls);
   EXPECT_LT((narrow - trained).abs().mean().item<float>(),
             0.03F * (trained - picture.narrow(0, 0, 3)).abs().mean().item<float>());
-}
-
-TEST(GuidedUnet, InferenceAgreesWithTheTrainedForm) { expect_inference_to_agree({16, 16}); }
-
-TEST(GuidedUnet, InferenceWithLayersAtFullResolutionAgreesToo) {
-  expect_inference_to_agree({16, 16, 8});
-}
-
-TEST(Mixing, DifferencesAreThoseOfTheFormulaPixelByPixel) {
-  const auto light = planes(2);
-  const auto all = torch::pixel_shuffle(light, block_px);
-  const auto tile = all.narrow(1, 0, 3);
-  const auto scale = (900 + tile.square() + all.narrow(1, 3 * guide_count, 3).square()).sqrt();
-  const auto found = differences_of(light);
-  for (int k = 0; k < guide_count; ++k) {
-    const auto slow = (all.narrow(1, 3 * (k + 1), 3) - tile) / scale;
-    EXPECT_TRUE(torch::allclose(found.narrow(1, 3 * k, 3), slow, 1e-4, 1e-5)) << k;
-  }
-  EXPECT_TRUE(torch::allclose(found.narrow(1, 3 * guide_count, 3), tile / scale, 1e-4, 1e-5));
 }
 
 TEST(Mixing, ViewIsOddAndRisesEverywhere) {
@@ -117,14 +93,13 @@ TEST(ModelFile, AddedBlocksChangeNothing) {
     for (const auto& item : small->named_parameters())
       tensors[item.key()] = item.value().normal_(0, 0.1).clone();
   }
-  const auto large = build_architecture("guided_unet", {{8, 12, 8}, {1, 1, 2}});
+  const auto large = build_architecture("guided_unet", {{8, 12}, {1, 1, 2}});
   add_missing_blocks(*large, tensors);
   load_parameters(*large, tensors, "", "memory");
   EXPECT_GT(large->parameters().size(), small->parameters().size());
 
   const auto controls = torch::randn({2, control_count});
-  EXPECT_TRUE(
-      torch::equal(small->forward(planes(2), controls), large->forward(planes(2), controls)));
+  EXPECT_TRUE(torch::equal(small->forward(planes(2), controls), large->forward(planes(2), controls)));
 }
 
 TEST(ModelFile, KeepsWeightsToHalfPrecisionAndRefusesOtherShapes) {

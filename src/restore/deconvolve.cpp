@@ -13,6 +13,7 @@
 
 #include "core/parallel.h"
 #include "restore/holes.h"
+#include "restore/light_balance.h"
 #include "restore/normalise.h"
 #include "restore/reblur.h"
 #include "restore/star_width.h"
@@ -472,6 +473,31 @@ Image recolour(ConstView frame, ConstView before, ConstView after, const std::ve
   return result;
 }
 
+/// The last pass over `region`, with the light of its stars as it was in the frame. What `restore`
+/// makes reaches further, so that stars near the region's border come out as in the whole frame.
+Image balanced(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+               DeconvolveReport& report, const std::function<Image(Rect)>& restore) {
+  if (!known.field || o.no_stars || typical_fwhm(known, frame.size()) < narrowest_fwhm_px)
+    return restore(region);
+  const int margin =
+      static_cast<int>(std::ceil(light_margin_fwhm * typical_fwhm(known, frame.size()))) + 4;
+  const Rect larger = intersect(grown(region, margin), {0, 0, frame.width(), frame.height()});
+  Image result = restore(larger);
+  const auto wanted = [&](float x, float y) {
+    return wanted_psfs(controls_at(known, o, frame.channels(), x, y)).stellar;
+  };
+  report.light = balance_light({.before = frame,
+                                .part = larger,
+                                .catalogue = known.catalogue,
+                                .field = *known.field,
+                                .wanted = wanted,
+                                .threads = o.threads},
+                               result.view());
+  if (larger == region) return result;
+  return copy(
+      result.view().crop({region.x - larger.x, region.y - larger.y, region.width, region.height}));
+}
+
 /// What one pass starts from: the frame, or what the passes before it made of it.
 struct Stage {
   std::string made_by;  ///< the passes before it, and all that they depend on
@@ -565,8 +591,10 @@ Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network&
     };
     if (i + 1 == list.size()) {
       if (!options.judged.empty()) return copy(options.judged);
-      return pass(current, region, list[i], network, report, stage.known, request,
-                  part.part(0.15, 1), fallback);
+      return balanced(start, region, stages.front().known, options, report, [&](Rect larger) {
+        return pass(current, larger, list[i], network, report, stage.known, request,
+                    part.part(0.15, 1), fallback);
+      });
     }
     made_by += pass_print;
     // earlier passes need the whole frame: the next one measures it

@@ -1,0 +1,266 @@
+#include "restore/light_balance.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/statistics.h"
+
+namespace limpid {
+namespace {
+
+constexpr float least_snr = 15;
+/// Inside this radius, in FWHM, an aperture counts everything; to light_reach_fwhm it fades.
+constexpr float full_reach_fwhm = 2;
+/// What the network's errors are taken for, as a share of a star's light, and the most that is
+/// mended: more is no error of this kind but a star that is none.
+constexpr double prior_share = 0.1, most_share = 0.2;
+/// A Moffat with wider wings than this has its light anywhere: it describes a core, not a star.
+constexpr float least_beta = 1.6F;
+constexpr int sweeps = 12, grid_places = 6;
+
+float aperture(float away, float fwhm_px) {
+  const float t = (away / fwhm_px - full_reach_fwhm) / (light_reach_fwhm - full_reach_fwhm);
+  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * 3.14159265F);
+}
+
+/// A square of pixels around a star's place.
+struct Stamp {
+  int x = 0, y = 0, side = 0;
+  std::vector<float> values;
+};
+
+/// A round Moffat about (x, y), sampled finely in its core; sums to 1 over the stamp.
+Stamp star_shape(float x, float y, const Psf& psf, int reach) {
+  Stamp s{static_cast<int>(std::lround(x)) - reach,
+          static_cast<int>(std::lround(y)) - reach,
+          2 * reach + 1,
+          {}};
+  s.values.resize(static_cast<std::size_t>(s.side) * static_cast<std::size_t>(s.side));
+  const float a = psf.fwhm_px / (2 * std::sqrt(std::exp2(1 / psf.beta) - 1));
+  const float scale = 1 / (a * a), core = 1.5F * psf.fwhm_px + 1;
+  double sum = 0;
+  for (int j = 0; j < s.side; ++j) {
+    for (int i = 0; i < s.side; ++i) {
+      const float dx = static_cast<float>(s.x + i) - x, dy = static_cast<float>(s.y + j) - y;
+      const int fine = dx * dx + dy * dy < core * core ? 4 : 1;
+      float light = 0;
+      for (int v = 0; v < fine; ++v) {
+        for (int u = 0; u < fine; ++u) {
+          const float sx = dx + (static_cast<float>(u) + 0.5F) / static_cast<float>(fine) - 0.5F,
+                      sy = dy + (static_cast<float>(v) + 0.5F) / static_cast<float>(fine) - 0.5F;
+          light += std::pow(1 + (sx * sx + sy * sy) * scale, -psf.beta);
+        }
+      }
+      float& value = s.values[static_cast<std::size_t>(j * s.side + i)];
+      value = light / static_cast<float>(fine * fine);
+      sum += static_cast<double>(value);
+    }
+  }
+  for (float& value : s.values) value = static_cast<float>(static_cast<double>(value) / sum);
+  return s;
+}
+
+/// How much of it an aperture around (x, y) holds.
+double light_inside(const Stamp& shape, float x, float y, float fwhm_px) {
+  double inside = 0;
+  for (int j = 0; j < shape.side; ++j) {
+    for (int i = 0; i < shape.side; ++i) {
+      const float w = aperture(
+          std::hypot(static_cast<float>(shape.x + i) - x, static_cast<float>(shape.y + j) - y),
+          fwhm_px);
+      inside += static_cast<double>(w * shape.values[static_cast<std::size_t>(j * shape.side + i)]);
+    }
+  }
+  return inside;
+}
+
+/// How much of the measured PSF's light an aperture of this frame holds, on a grid of places.
+class ShareInside {
+ public:
+  ShareInside(const LightBalance& known, float fwhm_px, int reach, int threads)
+      : size_(known.before.size()),
+        channels_(known.before.channels()),
+        shares_(static_cast<std::size_t>(grid_places * grid_places * channels_)) {
+    parallel_for(grid_places * grid_places, threads, [&](int place) {
+      const float x = at(place % grid_places, size_.width),
+                  y = at(place / grid_places, size_.height);
+      for (int c = 0; c < channels_; ++c) {
+        const int side = 2 * (reach + 8);
+        const Image drawn = known.field.kernel(x, y, c, side);
+        const ConstView kernel = drawn.view();
+        double inside = 0;
+        for (int j = 0; j < side; ++j) {
+          for (int i = 0; i < side; ++i) {
+            const auto away = static_cast<float>(std::hypot(i - side / 2, j - side / 2));
+            inside += static_cast<double>(kernel(0, j, i) * aperture(away, fwhm_px));
+          }
+        }
+        shares_[static_cast<std::size_t>(place * channels_ + c)] = inside;
+      }
+    });
+  }
+  [[nodiscard]] double operator()(float x, float y, int channel) const {
+    const int i = cell(x, size_.width), j = cell(y, size_.height);
+    return shares_[static_cast<std::size_t>((j * grid_places + i) * channels_ + channel)];
+  }
+
+ private:
+  static float at(int cell, int length) {
+    return (static_cast<float>(cell) + 0.5F) / grid_places * static_cast<float>(length);
+  }
+  static int cell(float x, int length) {
+    return std::clamp(static_cast<int>(x * grid_places / static_cast<float>(length)), 0,
+                      grid_places - 1);
+  }
+  Size size_;
+  int channels_;
+  std::vector<double> shares_;
+};
+
+/// One star and what its aperture says, per channel.
+struct Account {
+  const Star* star = nullptr;
+  Stamp shape;                    ///< of the PSF wanted
+  double own = 0;                 ///< share of the wanted PSF's light inside the aperture
+  std::array<double, 3> light{};  ///< that the star has in the frame
+  std::array<double, 3> missing{}, trusted{}, given{};
+  std::vector<std::pair<std::size_t, double>> neighbours;  ///< and what of their light falls inside
+};
+
+/// Sums over a star's aperture: of the frame over the sky around it, and of what was gained.
+void open_account(Account& a, const LightBalance& known, ConstView after, float fwhm_px,
+                  const ShareInside& share) {
+  const Star& star = *a.star;
+  for (int c = 0; c < after.channels(); ++c) {
+    double sum = 0, weights = 0, squares = 0, gained = 0;
+    std::vector<float> around, changes;
+    for (int j = 0; j < a.shape.side; ++j) {
+      for (int i = 0; i < a.shape.side; ++i) {
+        const int x = a.shape.x + i, y = a.shape.y + j;
+        const float w = aperture(
+            std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y), fwhm_px);
+        const float before = known.before(c, y, x),
+                    change = after(c, y - known.part.y, x - known.part.x) - before;
+        if (w == 0) {
+          around.push_back(before);
+          changes.push_back(std::abs(change));
+          continue;
+        }
+        sum += static_cast<double>(w * before);
+        gained += static_cast<double>(w * change);
+        weights += static_cast<double>(w);
+        squares += static_cast<double>(w * w);
+      }
+    }
+    const auto channel = static_cast<std::size_t>(c);
+    const double inside = share(star.x, star.y, c);
+    const auto sky = static_cast<double>(median_in_place(around));
+    a.light[channel] = std::max(0.0, (sum - weights * sky) / inside);
+    a.missing[channel] = a.light[channel] * (a.own - inside) - gained;
+    // changes of what lies around are alike over an area of the PSF's size
+    const double error = static_cast<double>(sigma_per_mad * median_in_place(changes) * fwhm_px) *
+                         std::sqrt(squares),
+                 prior = prior_share * a.light[channel] * a.own;
+    a.trusted[channel] = prior > 0 ? prior * prior / (prior * prior + error * error) : 0;
+  }
+}
+
+/// What each star must be given so that all apertures agree.
+void settle(std::vector<Account>& accounts, int channels) {
+  for (int sweep = 0; sweep < sweeps; ++sweep) {
+    for (Account& a : accounts) {
+      for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
+        double others = 0;
+        for (const auto& [index, inside] : a.neighbours)
+          others += inside * accounts[index].given[c];
+        const double most = most_share * a.light[c];
+        a.given[c] = std::clamp(a.trusted[c] * (a.missing[c] - others) / a.own, -most, most);
+      }
+    }
+  }
+}
+
+/// What a star's aperture holds of each other star's light.
+void find_neighbours(std::vector<Account>& accounts, Size frame, int reach, float fwhm_px,
+                     int threads) {
+  // squares as wide as two stars' lights meet
+  const int pitch = 2 * reach, columns = frame.width / pitch + 1, rows = frame.height / pitch + 1;
+  std::vector<std::vector<std::size_t>> squares(static_cast<std::size_t>(columns * rows));
+  const auto square_of = [&](const Account& a) {
+    return std::pair{static_cast<int>(a.star->x) / pitch, static_cast<int>(a.star->y) / pitch};
+  };
+  for (std::size_t i = 0; i < accounts.size(); ++i) {
+    const auto [column, row] = square_of(accounts[i]);
+    squares[static_cast<std::size_t>(row * columns + column)].push_back(i);
+  }
+  parallel_for(static_cast<int>(accounts.size()), threads, [&](int index) {
+    Account& a = accounts[static_cast<std::size_t>(index)];
+    const auto [column, row] = square_of(a);
+    for (int j = std::max(0, row - 1); j <= std::min(rows - 1, row + 1); ++j) {
+      for (int i = std::max(0, column - 1); i <= std::min(columns - 1, column + 1); ++i) {
+        for (const std::size_t other : squares[static_cast<std::size_t>(j * columns + i)]) {
+          if (other == static_cast<std::size_t>(index)) continue;
+          const double inside = light_inside(accounts[other].shape, a.star->x, a.star->y, fwhm_px);
+          if (inside > 1e-3) a.neighbours.emplace_back(other, inside);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+BalancedLight balance_light(const LightBalance& known, MutableView after) {
+  const Size frame = known.before.size();
+  const Psf typical = known.field.mean_at(static_cast<float>(frame.width) / 2,
+                                          static_cast<float>(frame.height) / 2);
+  if (typical.beta < least_beta) return {};
+  const float fwhm_px = typical.fwhm_px;
+  const int reach = static_cast<int>(std::ceil(light_reach_fwhm * fwhm_px)) + 1;
+  std::vector<Account> accounts;
+  for (const Star& star : known.catalogue.stars) {
+    const int x = static_cast<int>(std::lround(star.x)) - known.part.x,
+              y = static_cast<int>(std::lround(star.y)) - known.part.y;
+    if (star.saturated || star.artefact || star.on_edge || star.snr < least_snr || x < reach ||
+        y < reach || x + reach >= known.part.width || y + reach >= known.part.height)
+      continue;
+    accounts.emplace_back().star = &star;
+  }
+  const ShareInside share(known, fwhm_px, reach, known.threads);
+  parallel_for(static_cast<int>(accounts.size()), known.threads, [&](int index) {
+    Account& a = accounts[static_cast<std::size_t>(index)];
+    a.shape = star_shape(a.star->x, a.star->y, known.wanted(a.star->x, a.star->y), reach);
+    a.own = light_inside(a.shape, a.star->x, a.star->y, fwhm_px);
+    open_account(a, known, after, fwhm_px, share);
+  });
+  find_neighbours(accounts, frame, reach, fwhm_px, known.threads);
+  settle(accounts, after.channels());
+
+  BalancedLight result;
+  std::vector<float> shares;
+  for (const Account& a : accounts) {
+    double given = 0, light = 0;
+    for (int c = 0; c < after.channels(); ++c) {
+      const auto amount = static_cast<float>(a.given[static_cast<std::size_t>(c)]);
+      given += a.given[static_cast<std::size_t>(c)];
+      light += a.light[static_cast<std::size_t>(c)];
+      for (int j = 0; j < a.shape.side; ++j) {
+        const auto row = after.row(c, a.shape.y + j - known.part.y);
+        const float* shape = &a.shape.values[static_cast<std::size_t>(j * a.shape.side)];
+        for (int i = 0; i < a.shape.side; ++i)
+          row[static_cast<std::size_t>(a.shape.x + i - known.part.x)] += amount * shape[i];
+      }
+    }
+    if (light > 0) shares.push_back(static_cast<float>(given / light));
+  }
+  result.stars = static_cast<int>(shares.size());
+  if (shares.empty()) return result;
+  result.median = median(shares);
+  result.scatter = (quantile(shares, 0.84) - quantile(shares, 0.16)) / 2;
+  return result;
+}
+
+}  // namespace limpid
