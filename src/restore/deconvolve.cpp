@@ -483,6 +483,8 @@ Image balanced(ConstView frame, Rect region, const Knowledge& known, const Decon
       static_cast<int>(std::ceil(light_margin_fwhm * typical_fwhm(known, frame.size()))) + 4;
   const Rect larger = intersect(grown(region, margin), {0, 0, frame.width(), frame.height()});
   Image result = restore(larger);
+  fill_rings(frame.crop(larger), result.view(), known.catalogue.sky,
+             static_cast<double>(typical_fwhm(known, frame.size())), o.threads);
   const auto wanted = [&](float x, float y) {
     return wanted_psfs(controls_at(known, o, frame.channels(), x, y)).stellar;
   };

@@ -12,6 +12,10 @@ namespace {
 
 constexpr float light_sigma = 10, pixel_sigma = -6, mean_sigma = -3, star_sigma = 500,
                 reach_fwhm = 12;
+/// Shallower holes, as shares of the star's brightest light, are rings that can be filled.
+constexpr float pixel_share = -0.01F, mean_share = -0.005F;
+/// The darkest of many places lies about two sigma under the sky that is put in.
+constexpr float filled_sigma = 1.5F;
 constexpr int soft_edge_px = 4;
 
 struct Place {
@@ -68,6 +72,26 @@ class Levels {
     }
     return found;
   }
+  /// Raises what lies under the darkest place nearby, where light was recorded beside a star.
+  void fill(MutableView after, int threads) const {
+    parallel_for(floor_.view().height(), threads, [&](int j) {
+      for (int c = 0; c < frame_.channels(); ++c) {
+        const SkyLevel& level = sky_[static_cast<std::size_t>(c)];
+        for (int i = 0; i < floor_.view().width(); ++i) {
+          if (!beside_star(c, i, j)) continue;
+          const float dark = floor_.view()(c, j, i);
+          const float least = level.sky + level.sigma * dark,
+                      filling = level.sky + level.sigma * (dark + filled_sigma),
+                      light = level.sky + level.sigma * (dark + light_sigma);
+          for (int y = j * block_; y < std::min((j + 1) * block_, frame_.height()); ++y) {
+            for (int x = i * block_; x < std::min((i + 1) * block_, frame_.width()); ++x) {
+              if (frame_(c, y, x) > light && after(c, y, x) < least) after(c, y, x) = filling;
+            }
+          }
+        }
+      }
+    });
+  }
   [[nodiscard]] bool bright(int x, int y) const {
     for (int c = 0; c < frame_.channels(); ++c) {
       if (over_sky(frame_, c, x, y) > floor(c, x, y) + light_sigma) return true;
@@ -81,11 +105,11 @@ class Levels {
   }
   [[nodiscard]] bool hole(ConstView after, int x, int y) const {
     for (int c = 0; c < frame_.channels(); ++c) {
-      const float dark = floor(c, x, y);
+      const float dark = floor(c, x, y), peak = brightest_.view()(c, y / block_, x / block_) - dark;
       if (beside_star(c, x / block_, y / block_) &&
           over_sky(frame_, c, x, y) > dark + light_sigma &&
-          (over_sky(after, c, x, y) < dark + pixel_sigma ||
-           mean_over_sky(after, c, x, y) < dark + mean_sigma))
+          (over_sky(after, c, x, y) < dark + std::min(pixel_sigma, pixel_share * peak) ||
+           mean_over_sky(after, c, x, y) < dark + std::min(mean_sigma, mean_share * peak)))
         return true;
     }
     return false;
@@ -142,6 +166,11 @@ class Levels {
 };
 
 }  // namespace
+
+void fill_rings(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
+                double fwhm_px, int threads) {
+  Levels(before, sky, fwhm_px, threads).fill(after, threads);
+}
 
 int put_back_holes(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
                    double fwhm_px, int threads) {

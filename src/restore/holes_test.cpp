@@ -49,6 +49,34 @@ TEST(PutBackHoles, NoiseAndNarrowStarsAreNoHoles) {
   EXPECT_TRUE(std::ranges::equal(after.pixels(), kept.pixels()));
 }
 
+TEST(FillRings, ADarkRingBecomesSkyAndTheStarStaysRestored) {
+  const Image before = two_stars();
+  Image after = copy(before.view());
+  after.view()(0, 50, 44) = 0.1F - 0.007F;  // 7 sigma under the sky beside a star of 20,000
+  after.view()(0, 51, 44) = 0.1F - 0.0005F;
+  Image made = copy(after.view());
+  EXPECT_EQ(put_back_holes(before.view(), made.view(), sky, 3), 0) << "too shallow for a hole";
+  fill_rings(before.view(), made.view(), sky, 3);
+  EXPECT_NEAR(made.view()(0, 50, 44), 0.1F, 0.003F);
+  for (std::size_t i = 0; i < made.pixels().size(); ++i) {
+    if (made.pixels()[i] != after.pixels()[i]) EXPECT_LT(after.pixels()[i], 0.1F);
+  }
+  EXPECT_EQ(made.view()(0, 50, 40), before.view()(0, 50, 40));
+}
+
+TEST(FillRings, NoiseOfTheSkyStays) {
+  const Image before = two_stars();
+  Image after = copy(before.view());
+  synthetic::add_noise(after.view(), 0.001F, 0, 0.1F, 3);
+  Image made = copy(after.view());
+  fill_rings(before.view(), made.view(), sky, 3);
+  int changed = 0;
+  for (int y = 75; y < 100; ++y) {
+    for (int x = 0; x < 120; ++x) changed += made.view()(0, y, x) != after.view()(0, y, x);
+  }
+  EXPECT_EQ(changed, 0) << "far from stars nothing was recorded that could be missing";
+}
+
 TEST(PutBackHoles, WorksAtTheEdgeAndWithoutNoise) {
   Image before(1, {30, 30}, 0.1F), after(1, {30, 30}, 0.1F);
   synthetic::add_star(before.view(), psf, {0, 0, 20});

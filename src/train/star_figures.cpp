@@ -35,6 +35,36 @@ std::optional<std::array<MoffatFit, 3>> fit(const torch::Tensor& picture, const 
   return fits;
 }
 
+/// Light gained within 3.5 FWHM of the input, as a share of the star's: in the difference of the
+/// pictures, which share their noise. The flux of a fitted Moffat is an extrapolation, and changes
+/// with the width: an untouched star of twice the width asked for has 6 % less in it. The wanted
+/// picture itself gains up to 4 % here, what it draws in of the wings further out.
+double light_error(const StarPictures& p, const SimulatedStar& star) {
+  const double reach = 3.5 * p.fwhm_before;
+  const int size = static_cast<int>(p.after.size(1));
+  const auto first = [&](float at) {
+    return std::max(0, static_cast<int>(std::ceil(static_cast<double>(at) - reach)));
+  };
+  const auto last = [&](float at) {
+    return std::min(size - 1, static_cast<int>(std::floor(static_cast<double>(at) + reach)));
+  };
+  double error = 0;
+  for (int c = 0; c < 3; ++c) {
+    double gained = 0;
+    for (int y = first(star.y); y <= last(star.y); ++y) {
+      for (int x = first(star.x); x <= last(star.x); ++x) {
+        if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) > reach)
+          continue;
+        const std::int64_t at = (static_cast<std::int64_t>(c) * size + y) * size + x;
+        gained +=
+            static_cast<double>(p.after.data_ptr<float>()[at] - p.before.data_ptr<float>()[at]);
+      }
+    }
+    error += gained / static_cast<double>(star.flux[static_cast<std::size_t>(c)]) / 3;
+  }
+  return error;
+}
+
 /// Lowest point of the azimuthal mean between one and three and a half output FWHM, over the peak.
 double ring_depth(const torch::Tensor& picture, const SimulatedStar& star, double fwhm_px) {
   const int size = static_cast<int>(picture.size(1)),
@@ -65,8 +95,6 @@ double ring_depth(const torch::Tensor& picture, const SimulatedStar& star, doubl
 std::optional<StarFigures> judge_star(const StarPictures& p, const SimulatedStar& star) {
   const auto after = fit(p.after, star, p.fwhm_wanted);
   const auto before = fit(p.before, star, p.fwhm_before);
-  // The flux of a Moffat is an extrapolation: up to 2 % from the star's even where the picture is
-  // the wanted one. So it is compared with that of the same fit to the wanted picture.
   const auto right = fit(p.wanted, star, p.fwhm_wanted);
   if (!after || !before || !right) return std::nullopt;
   const auto width = [](const std::array<MoffatFit, 3>& fits) {
@@ -81,8 +109,8 @@ std::optional<StarFigures> judge_star(const StarPictures& p, const SimulatedStar
   for (std::size_t c = 0; c < 3; ++c) {
     f.ellipticity_before += static_cast<double>((*before)[c].psf().ellipticity()) / 3;
     f.ellipticity_after += static_cast<double>((*after)[c].psf().ellipticity()) / 3;
-    f.flux_error += ((*after)[c].value.flux / (*right)[c].value.flux - 1) / 3;
   }
+  f.flux_error = light_error(p, star);
   const double wanted = p.width_from_wanted ? width(*right) : p.fwhm_wanted;
   f.fwhm_error = width(*after) / wanted - 1;
   f.centroid_before = miss(*before);
