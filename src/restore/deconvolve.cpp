@@ -473,18 +473,28 @@ Image recolour(ConstView frame, ConstView before, ConstView after, const std::ve
   return result;
 }
 
-/// The last pass over `region`, with the light of its stars as it was in the frame. What `restore`
-/// makes reaches further, so that stars near the region's border come out as in the whole frame.
-Image balanced(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
-               DeconvolveReport& report, const std::function<Image(Rect)>& restore) {
-  if (!known.field || o.no_stars || typical_fwhm(known, frame.size()) < narrowest_fwhm_px)
-    return restore(region);
-  const int margin =
-      static_cast<int>(std::ceil(light_margin_fwhm * typical_fwhm(known, frame.size()))) + 4;
+/// The last pass over `region`, and what is mended after it: stars that the network did not
+/// understand, dark rings, light that was lost. What `restore` makes reaches further, so that stars
+/// near the region's border come out as in the whole frame.
+Image mended(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+             DeconvolveReport& report, const Progress& progress,
+             const std::function<Image(Rect)>& restore) {
+  const float fwhm_px = typical_fwhm(known, frame.size());
+  const bool stars = known.field && !o.no_stars && fwhm_px >= narrowest_fwhm_px;
+  const int margin = stars ? static_cast<int>(std::ceil(light_margin_fwhm * fwhm_px)) + 4 : 0;
   const Rect larger = intersect(grown(region, margin), {0, 0, frame.width(), frame.height()});
   Image result = restore(larger);
-  fill_rings(frame.crop(larger), result.view(), known.catalogue.sky,
-             static_cast<double>(typical_fwhm(known, frame.size())), o.threads);
+  const ConstView before = frame.crop(larger);
+  const auto width = static_cast<double>(fwhm_px);
+  report.stars_put_back =
+      put_back_holes(before, result.view(), known.catalogue.sky, width, o.threads);
+  if (report.stars_put_back > 0) {
+    report.notes.push_back(std::to_string(report.stars_put_back) +
+                           " very bright star(s) stay as recorded: the network made holes there");
+    progress.say(report.notes.back());
+  }
+  if (!stars) return result;
+  fill_rings(before, result.view(), known.catalogue.sky, width, o.threads);
   const auto wanted = [&](float x, float y) {
     return wanted_psfs(controls_at(known, o, frame.channels(), x, y)).stellar;
   };
@@ -593,10 +603,11 @@ Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network&
     };
     if (i + 1 == list.size()) {
       if (!options.judged.empty()) return copy(options.judged);
-      return balanced(start, region, stages.front().known, options, report, [&](Rect larger) {
-        return pass(current, larger, list[i], network, report, stage.known, request,
-                    part.part(0.15, 1), fallback);
-      });
+      return mended(start, region, stages.front().known, options, report, progress,
+                    [&](Rect larger) {
+                      return pass(current, larger, list[i], network, report, stage.known, request,
+                                  part.part(0.15, 1), fallback);
+                    });
     }
     made_by += pass_print;
     // earlier passes need the whole frame: the next one measures it
@@ -654,19 +665,6 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
     const Image part = copy(body_->intensity.view().crop(region));
     sharp = recolour(given.crop(region), part.view(), sharp.view(), body_->colour_sky,
                      before.catalogue.sky.at(0));
-  }
-
-  const std::vector<SkyLevel>& sky = luminance ? body_->colour_sky : before.catalogue.sky;
-  if (options.judged.empty()) {
-    report.stars_put_back = put_back_holes(
-        given.crop(region), sharp.view(), sky,
-        report.fwhm_px > 0 ? report.fwhm_px : static_cast<double>(before.assumed.fwhm_px),
-        options.threads);
-  }
-  if (report.stars_put_back > 0) {
-    report.notes.push_back(std::to_string(report.stars_put_back) +
-                           " very bright star(s) stay as recorded: the network made holes there");
-    progress.say(report.notes.back());
   }
 
   if (options.reblur) {

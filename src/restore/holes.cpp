@@ -12,8 +12,9 @@ namespace {
 
 constexpr float light_sigma = 10, pixel_sigma = -6, mean_sigma = -3, star_sigma = 500,
                 reach_fwhm = 12;
-/// Shallower holes, as shares of the star's brightest light, are rings that can be filled.
-constexpr float pixel_share = -0.01F, mean_share = -0.005F;
+/// Shallower holes, as shares of the star's brightest light, are rings that can be filled, unless
+/// the star is so bright that a network has hardly seen its like.
+constexpr float pixel_share = -0.01F, mean_share = -0.005F, brightest_filled_sigma = 5000;
 /// The darkest of many places lies about two sigma under the sky that is put in.
 constexpr float filled_sigma = 1.5F;
 constexpr int soft_edge_px = 4;

@@ -227,6 +227,8 @@ BalancedLight balance_light(const LightBalance& known, MutableView after) {
     if (star.saturated || star.artefact || star.on_edge || star.snr < least_snr || x < reach ||
         y < reach || x + reach >= known.part.width || y + reach >= known.part.height)
       continue;
+    // a star that was put back as recorded has its light
+    if (after(0, y, x) == known.before(0, y + known.part.y, x + known.part.x)) continue;
     accounts.emplace_back().star = &star;
   }
   const ShareInside share(known, fwhm_px, reach, known.threads);

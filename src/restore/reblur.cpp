@@ -262,8 +262,8 @@ Reblurring test_by_reblurring(const ReblurInput& in, int threads, const Progress
     const double rms =
         std::sqrt(sum.all / (channels * static_cast<double>(cell_at(i).size().pixels())));
     if (rms > doubtful_rms || sum.worst_window > doubtful_window)
-      report.doubtful.push_back(
-          {cell_at(i), rms, sum.worst_window, beside_clipped_star(in.catalogue, cell_at(i), reach)});
+      report.doubtful.push_back({cell_at(i), rms, sum.worst_window,
+                                 beside_clipped_star(in.catalogue, cell_at(i), reach)});
   }
   std::ranges::sort(report.doubtful, std::greater<>(), &DoubtfulTile::worst_sigma);
   report.residual_rms = std::sqrt(total.all / (channels * static_cast<double>(size.pixels())));
