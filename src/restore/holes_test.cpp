@@ -59,7 +59,9 @@ TEST(FillRings, ADarkRingBecomesSkyAndTheStarStaysRestored) {
   fill_rings(before.view(), made.view(), sky, 3);
   EXPECT_NEAR(made.view()(0, 50, 44), 0.1F, 0.003F);
   for (std::size_t i = 0; i < made.pixels().size(); ++i) {
-    if (made.pixels()[i] != after.pixels()[i]) EXPECT_LT(after.pixels()[i], 0.1F);
+    if (made.pixels()[i] != after.pixels()[i]) {
+      EXPECT_LT(after.pixels()[i], 0.1F);
+    }
   }
   EXPECT_EQ(made.view()(0, 50, 40), before.view()(0, 50, 40));
 }

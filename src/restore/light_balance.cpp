@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numbers>
+#include <optional>
 #include <vector>
 
 #include "core/parallel.h"
 #include "core/statistics.h"
+#include "measure/neighbours.h"
 
 namespace limpid {
 namespace {
@@ -21,6 +24,12 @@ constexpr double prior_share = 0.1, most_share = 0.2;
 constexpr float least_beta = 1.6F;
 constexpr int sweeps = 12, grid_places = 6;
 
+/// Apertures of stars with neighbours are smaller, by one of these factors.
+constexpr std::array<float, 3> scales{0.5F, 0.75F, 1.0F};
+/// Stars with another of a twentieth of their light nearer than this stay as they are.
+constexpr float nearest_fwhm = 1.5F, counting_share = 0.05F;
+
+/// `fwhm_px`: of the frame, times the scale of the aperture.
 float aperture(float away, float fwhm_px) {
   const float t = (away / fwhm_px - full_reach_fwhm) / (light_reach_fwhm - full_reach_fwhm);
   return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * 3.14159265F);
@@ -32,7 +41,14 @@ struct Stamp {
   std::vector<float> values;
 };
 
-/// A round Moffat about (x, y), sampled finely in its core; sums to 1 over the stamp.
+/// What a Moffat holds within a radius, of 1 in all.
+double share_within(const Psf& psf, double radius_px) {
+  const double a = static_cast<double>(psf.fwhm_px) /
+                   (2 * std::sqrt(std::exp2(1 / static_cast<double>(psf.beta)) - 1));
+  return 1 - std::pow(1 + radius_px * radius_px / (a * a), 1 - static_cast<double>(psf.beta));
+}
+
+/// A round Moffat about (x, y), sampled finely in its core; sums to 1 with what lies outside.
 Stamp star_shape(float x, float y, const Psf& psf, int reach) {
   Stamp s{static_cast<int>(std::lround(x)) - reach,
           static_cast<int>(std::lround(y)) - reach,
@@ -41,7 +57,7 @@ Stamp star_shape(float x, float y, const Psf& psf, int reach) {
   s.values.resize(static_cast<std::size_t>(s.side) * static_cast<std::size_t>(s.side));
   const float a = psf.fwhm_px / (2 * std::sqrt(std::exp2(1 / psf.beta) - 1));
   const float scale = 1 / (a * a), core = 1.5F * psf.fwhm_px + 1;
-  double sum = 0;
+  const float unit = (psf.beta - 1) * scale / std::numbers::pi_v<float>;
   for (int j = 0; j < s.side; ++j) {
     for (int i = 0; i < s.side; ++i) {
       const float dx = static_cast<float>(s.x + i) - x, dy = static_cast<float>(s.y + j) - y;
@@ -54,12 +70,10 @@ Stamp star_shape(float x, float y, const Psf& psf, int reach) {
           light += std::pow(1 + (sx * sx + sy * sy) * scale, -psf.beta);
         }
       }
-      float& value = s.values[static_cast<std::size_t>(j * s.side + i)];
-      value = light / static_cast<float>(fine * fine);
-      sum += static_cast<double>(value);
+      s.values[static_cast<std::size_t>(j * s.side + i)] =
+          unit * light / static_cast<float>(fine * fine);
     }
   }
-  for (float& value : s.values) value = static_cast<float>(static_cast<double>(value) / sum);
   return s;
 }
 
@@ -83,7 +97,7 @@ class ShareInside {
   ShareInside(const LightBalance& known, float fwhm_px, int reach, int threads)
       : size_(known.before.size()),
         channels_(known.before.channels()),
-        shares_(static_cast<std::size_t>(grid_places * grid_places * channels_)) {
+        shares_(scales.size() * static_cast<std::size_t>(grid_places * grid_places * channels_)) {
     parallel_for(grid_places * grid_places, threads, [&](int place) {
       const float x = at(place % grid_places, size_.width),
                   y = at(place / grid_places, size_.height);
@@ -91,23 +105,31 @@ class ShareInside {
         const int side = 2 * (reach + 8);
         const Image drawn = known.field.kernel(x, y, c, side);
         const ConstView kernel = drawn.view();
-        double inside = 0;
-        for (int j = 0; j < side; ++j) {
-          for (int i = 0; i < side; ++i) {
-            const auto away = static_cast<float>(std::hypot(i - side / 2, j - side / 2));
-            inside += static_cast<double>(kernel(0, j, i) * aperture(away, fwhm_px));
+        const double all = share_within(known.field.at(x, y, c), 0.56 * side);
+        for (std::size_t scale = 0; scale < scales.size(); ++scale) {
+          double inside = 0;
+          for (int j = 0; j < side; ++j) {
+            for (int i = 0; i < side; ++i) {
+              const auto away = static_cast<float>(std::hypot(i - side / 2, j - side / 2));
+              inside +=
+                  static_cast<double>(kernel(0, j, i) * aperture(away, fwhm_px * scales[scale]));
+            }
           }
+          shares_[index(scale, place, c)] = all * inside;
         }
-        shares_[static_cast<std::size_t>(place * channels_ + c)] = inside;
       }
     });
   }
-  [[nodiscard]] double operator()(float x, float y, int channel) const {
+  [[nodiscard]] double operator()(std::size_t scale, float x, float y, int channel) const {
     const int i = cell(x, size_.width), j = cell(y, size_.height);
-    return shares_[static_cast<std::size_t>((j * grid_places + i) * channels_ + channel)];
+    return shares_[index(scale, j * grid_places + i, channel)];
   }
 
  private:
+  [[nodiscard]] std::size_t index(std::size_t scale, int place, int channel) const {
+    return scale * static_cast<std::size_t>(grid_places * grid_places * channels_) +
+           static_cast<std::size_t>(place * channels_ + channel);
+  }
   static float at(int cell, int length) {
     return (static_cast<float>(cell) + 0.5F) / grid_places * static_cast<float>(length);
   }
@@ -123,32 +145,54 @@ class ShareInside {
 /// One star and what its aperture says, per channel.
 struct Account {
   const Star* star = nullptr;
-  Stamp shape;                    ///< of the PSF wanted
-  double own = 0;                 ///< share of the wanted PSF's light inside the aperture
-  std::array<double, 3> light{};  ///< that the star has in the frame
-  std::array<double, 3> missing{}, trusted{}, given{};
-  std::vector<std::pair<std::size_t, double>> neighbours;  ///< and what of their light falls inside
+  std::size_t scale = 0;           ///< of its aperture
+  Stamp shape, recorded;           ///< of the PSF wanted and, roughly, of that which was recorded
+  double own = 0;                  ///< share of the wanted PSF's light inside the aperture
+  std::array<double, 3> inside{};  ///< the same of the measured PSF
+  std::array<double, 3> seen{}, light{};  ///< in the aperture; of the star itself
+  std::array<double, 3> gained{}, error{}, given{};
+  struct Neighbour {
+    std::size_t index;
+    double wanted, recorded;  ///< what of its light falls into this aperture
+  };
+  std::vector<Neighbour> neighbours;
 };
 
+/// Which aperture a star has beside its neighbours; nothing where they are too near.
+std::optional<std::size_t> aperture_of(const Star& star, const Neighbourhood& neighbourhood,
+                                       float fwhm_px) {
+  float nearest = 1e9F;
+  for (const Star* other : neighbourhood.around(star)) {
+    if (other->flux >= counting_share * star.flux)
+      nearest = std::min(nearest, std::hypot(other->x - star.x, other->y - star.y));
+  }
+  if (nearest < nearest_fwhm * fwhm_px) return std::nullopt;
+  std::size_t scale = scales.size() - 1;
+  while (scale > 0 && nearest < 2 * full_reach_fwhm * scales[scale] * fwhm_px) --scale;
+  return scale;
+}
+
 /// Sums over a star's aperture: of the frame over the sky around it, and of what was gained.
-void open_account(Account& a, const LightBalance& known, ConstView after, float fwhm_px,
+void open_account(Account& a, const LightBalance& known, ConstView after, float frame_fwhm_px,
                   const ShareInside& share) {
   const Star& star = *a.star;
+  const float fwhm_px = frame_fwhm_px * scales[a.scale];
   for (int c = 0; c < after.channels(); ++c) {
     double sum = 0, weights = 0, squares = 0, gained = 0;
     std::vector<float> around, changes;
     for (int j = 0; j < a.shape.side; ++j) {
       for (int i = 0; i < a.shape.side; ++i) {
         const int x = a.shape.x + i, y = a.shape.y + j;
-        const float w = aperture(
-            std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y), fwhm_px);
+        const float away =
+            std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
+        const float w = aperture(away, fwhm_px);
         const float before = known.before(c, y, x),
                     change = after(c, y - known.part.y, x - known.part.x) - before;
-        if (w == 0) {
+        if (away >= light_reach_fwhm * frame_fwhm_px) {
           around.push_back(before);
           changes.push_back(std::abs(change));
-          continue;
         }
+        if (w == 0) continue;
         sum += static_cast<double>(w * before);
         gained += static_cast<double>(w * change);
         weights += static_cast<double>(w);
@@ -156,28 +200,36 @@ void open_account(Account& a, const LightBalance& known, ConstView after, float 
       }
     }
     const auto channel = static_cast<std::size_t>(c);
-    const double inside = share(star.x, star.y, c);
-    const auto sky = static_cast<double>(median_in_place(around));
-    a.light[channel] = std::max(0.0, (sum - weights * sky) / inside);
-    a.missing[channel] = a.light[channel] * (a.own - inside) - gained;
+    a.inside[channel] = share(a.scale, star.x, star.y, c);
+    a.seen[channel] = sum - weights * static_cast<double>(median_in_place(around));
+    a.gained[channel] = gained;
     // changes of what lies around are alike over an area of the PSF's size
-    const double error = static_cast<double>(sigma_per_mad * median_in_place(changes) * fwhm_px) *
-                         std::sqrt(squares),
-                 prior = prior_share * a.light[channel] * a.own;
-    a.trusted[channel] = prior > 0 ? prior * prior / (prior * prior + error * error) : 0;
+    a.error[channel] = static_cast<double>(sigma_per_mad * median_in_place(changes) * fwhm_px) *
+                       std::sqrt(squares);
   }
 }
 
-/// What each star must be given so that all apertures agree.
+/// The light of each star, then what it must be given so that all apertures agree.
 void settle(std::vector<Account>& accounts, int channels) {
-  for (int sweep = 0; sweep < sweeps; ++sweep) {
-    for (Account& a : accounts) {
-      for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
+  for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
+    for (int sweep = 0; sweep < sweeps; ++sweep) {
+      for (Account& a : accounts) {
         double others = 0;
-        for (const auto& [index, inside] : a.neighbours)
-          others += inside * accounts[index].given[c];
-        const double most = most_share * a.light[c];
-        a.given[c] = std::clamp(a.trusted[c] * (a.missing[c] - others) / a.own, -most, most);
+        for (const auto& n : a.neighbours) others += n.recorded * accounts[n.index].light[c];
+        a.light[c] = std::max(0.0, (a.seen[c] - others) / a.inside[c]);
+      }
+    }
+    for (int sweep = 0; sweep < sweeps; ++sweep) {
+      for (Account& a : accounts) {
+        double missing = a.light[c] * (a.own - a.inside[c]) - a.gained[c];
+        for (const auto& n : a.neighbours) {
+          const Account& other = accounts[n.index];
+          missing += other.light[c] * (n.wanted - n.recorded) - other.given[c] * n.wanted;
+        }
+        const double prior = prior_share * a.light[c] * a.own, most = most_share * a.light[c];
+        const double trusted =
+            prior > 0 ? prior * prior / (prior * prior + a.error[c] * a.error[c]) : 0;
+        a.given[c] = std::clamp(trusted * missing / a.own, -most, most);
       }
     }
   }
@@ -199,12 +251,15 @@ void find_neighbours(std::vector<Account>& accounts, Size frame, int reach, floa
   parallel_for(static_cast<int>(accounts.size()), threads, [&](int index) {
     Account& a = accounts[static_cast<std::size_t>(index)];
     const auto [column, row] = square_of(a);
+    const float own_px = fwhm_px * scales[a.scale];
     for (int j = std::max(0, row - 1); j <= std::min(rows - 1, row + 1); ++j) {
       for (int i = std::max(0, column - 1); i <= std::min(columns - 1, column + 1); ++i) {
         for (const std::size_t other : squares[static_cast<std::size_t>(j * columns + i)]) {
           if (other == static_cast<std::size_t>(index)) continue;
-          const double inside = light_inside(accounts[other].shape, a.star->x, a.star->y, fwhm_px);
-          if (inside > 1e-3) a.neighbours.emplace_back(other, inside);
+          const Account::Neighbour found{
+              other, light_inside(accounts[other].shape, a.star->x, a.star->y, own_px),
+              light_inside(accounts[other].recorded, a.star->x, a.star->y, own_px)};
+          if (found.recorded > 1e-3) a.neighbours.push_back(found);
         }
       }
     }
@@ -220,6 +275,7 @@ BalancedLight balance_light(const LightBalance& known, MutableView after) {
   if (typical.beta < least_beta) return {};
   const float fwhm_px = typical.fwhm_px;
   const int reach = static_cast<int>(std::ceil(light_reach_fwhm * fwhm_px)) + 1;
+  const Neighbourhood neighbourhood(known.catalogue, std::max(16, 2 * reach));
   std::vector<Account> accounts;
   for (const Star& star : known.catalogue.stars) {
     const int x = static_cast<int>(std::lround(star.x)) - known.part.x,
@@ -229,13 +285,18 @@ BalancedLight balance_light(const LightBalance& known, MutableView after) {
       continue;
     // a star that was put back as recorded has its light
     if (after(0, y, x) == known.before(0, y + known.part.y, x + known.part.x)) continue;
-    accounts.emplace_back().star = &star;
+    const auto scale = aperture_of(star, neighbourhood, fwhm_px);
+    if (!scale) continue;
+    Account& account = accounts.emplace_back();
+    account.star = &star;
+    account.scale = *scale;
   }
   const ShareInside share(known, fwhm_px, reach, known.threads);
   parallel_for(static_cast<int>(accounts.size()), known.threads, [&](int index) {
     Account& a = accounts[static_cast<std::size_t>(index)];
     a.shape = star_shape(a.star->x, a.star->y, known.wanted(a.star->x, a.star->y), reach);
-    a.own = light_inside(a.shape, a.star->x, a.star->y, fwhm_px);
+    a.recorded = star_shape(a.star->x, a.star->y, known.field.mean_at(a.star->x, a.star->y), reach);
+    a.own = light_inside(a.shape, a.star->x, a.star->y, fwhm_px * scales[a.scale]);
     open_account(a, known, after, fwhm_px, share);
   });
   find_neighbours(accounts, frame, reach, fwhm_px, known.threads);
