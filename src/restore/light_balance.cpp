@@ -16,7 +16,7 @@ namespace {
 
 constexpr float least_snr = 15;
 /// Inside this radius, in FWHM, an aperture counts everything; to light_reach_fwhm it fades.
-constexpr float full_reach_fwhm = 2;
+constexpr float full_reach_fwhm = 3;
 /// What the network's errors are taken for, as a share of a star's light, and the most that is
 /// mended: more is no error of this kind but a star that is none.
 constexpr double prior_share = 0.1, most_share = 0.2;
@@ -27,7 +27,7 @@ constexpr int sweeps = 12, grid_places = 6;
 /// Apertures of stars with neighbours are smaller, by one of these factors.
 constexpr std::array<float, 3> scales{0.5F, 0.75F, 1.0F};
 /// Stars with another of a twentieth of their light nearer than this stay as they are.
-constexpr float nearest_fwhm = 1.5F, counting_share = 0.05F;
+constexpr float nearest_fwhm = 2, counting_share = 0.05F;
 
 /// `fwhm_px`: of the frame, times the scale of the aperture.
 float aperture(float away, float fwhm_px) {
@@ -149,11 +149,13 @@ struct Account {
   Stamp shape, recorded;           ///< of the PSF wanted and, roughly, of that which was recorded
   double own = 0;                  ///< share of the wanted PSF's light inside the aperture
   std::array<double, 3> inside{};  ///< the same of the measured PSF
-  std::array<double, 3> seen{}, light{};  ///< in the aperture; of the star itself
+  /// In the smallest aperture, where nebulae count least; of the star itself.
+  std::array<double, 3> seen{}, light{};
   std::array<double, 3> gained{}, error{}, given{};
   struct Neighbour {
     std::size_t index;
     double wanted, recorded;  ///< what of its light falls into this aperture
+    double seen;              ///< and into the smallest
   };
   std::vector<Neighbour> neighbours;
 };
@@ -192,16 +194,20 @@ void open_account(Account& a, const LightBalance& known, ConstView after, float 
           around.push_back(before);
           changes.push_back(std::abs(change));
         }
+        const float least = aperture(away, frame_fwhm_px * scales[0]);
+        sum += static_cast<double>(least * before);
+        weights += static_cast<double>(least);
         if (w == 0) continue;
-        sum += static_cast<double>(w * before);
+
         gained += static_cast<double>(w * change);
-        weights += static_cast<double>(w);
+
         squares += static_cast<double>(w * w);
       }
     }
     const auto channel = static_cast<std::size_t>(c);
     a.inside[channel] = share(a.scale, star.x, star.y, c);
-    a.seen[channel] = sum - weights * static_cast<double>(median_in_place(around));
+    a.seen[channel] = (sum - weights * static_cast<double>(median_in_place(around))) /
+                      share(0, star.x, star.y, c);
     a.gained[channel] = gained;
     // changes of what lies around are alike over an area of the PSF's size
     a.error[channel] = static_cast<double>(sigma_per_mad * median_in_place(changes) * fwhm_px) *
@@ -215,8 +221,8 @@ void settle(std::vector<Account>& accounts, int channels) {
     for (int sweep = 0; sweep < sweeps; ++sweep) {
       for (Account& a : accounts) {
         double others = 0;
-        for (const auto& n : a.neighbours) others += n.recorded * accounts[n.index].light[c];
-        a.light[c] = std::max(0.0, (a.seen[c] - others) / a.inside[c]);
+        for (const auto& n : a.neighbours) others += n.seen * accounts[n.index].light[c];
+        a.light[c] = std::max(0.0, a.seen[c] - others);
       }
     }
     for (int sweep = 0; sweep < sweeps; ++sweep) {
@@ -258,7 +264,8 @@ void find_neighbours(std::vector<Account>& accounts, Size frame, int reach, floa
           if (other == static_cast<std::size_t>(index)) continue;
           const Account::Neighbour found{
               other, light_inside(accounts[other].shape, a.star->x, a.star->y, own_px),
-              light_inside(accounts[other].recorded, a.star->x, a.star->y, own_px)};
+              light_inside(accounts[other].recorded, a.star->x, a.star->y, own_px),
+              light_inside(accounts[other].recorded, a.star->x, a.star->y, fwhm_px * scales[0])};
           if (found.recorded > 1e-3) a.neighbours.push_back(found);
         }
       }

@@ -21,7 +21,7 @@ struct LightBalance {
 };
 
 /// Stars reach this far from their centres in this reckoning, in FWHM of the frame.
-inline constexpr float light_reach_fwhm = 3.5F;
+inline constexpr float light_reach_fwhm = 4.5F;
 /// A part must be so much larger on each side than what is wanted of it, in FWHM.
 inline constexpr float light_margin_fwhm = 2 * light_reach_fwhm;
 
@@ -29,7 +29,8 @@ inline constexpr float light_margin_fwhm = 2 * light_reach_fwhm;
 /// frame, summed over an aperture, must be what both PSFs say of their wings outside it; what is
 /// missing is put in, in the shape of the PSF wanted. Stars whose apertures overlap are solved for
 /// together, under a prior that errors are of ten per cent (ridge regression, Gauss-Seidel).
-/// Clipped, faint (S/N under 15) and cut stars stay as they are, all stars where the PSF's wings
+/// Clipped, faint (S/N under 15) and cut stars stay as they are, those with another nearer than two
+/// FWHM, all stars where the PSF's wings
 /// are too wide to be told (beta under 1.6). `after` has the size of the part.
 BalancedLight balance_light(const LightBalance& known, MutableView after);
 

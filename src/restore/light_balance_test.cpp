@@ -102,7 +102,7 @@ TEST(LightBalance, WhatIsRightStays) {
 TEST(LightBalance, StarsThatOverlapAreSolvedForTogether) {
   Scene scene;
   scene.add(70, 70, 2, 0.9F);
-  scene.add(76.5F, 72, 1, 1);  // each is in the other's aperture
+  scene.add(79.5F, 72, 1, 1);  // each would be in the other's aperture
   scene.add_sky();
   scene.balance();
   double sum = 0;
