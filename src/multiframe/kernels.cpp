@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
+#include "measure/moffat.h"
 #include "multiframe/super_resolution.h"
 
 namespace limpid::multiframe {
@@ -67,6 +68,9 @@ Image kernel_at(const Member& member, const InputFrame& frame, float x, float y,
   shift_v += member.shift_y;
   if (member.field) {
     Psf psf = member.field->at(x, y, channel);
+    psf.beta = std::clamp(psf.beta * member.beta_factor, static_cast<float>(min_moffat_beta),
+                          static_cast<float>(max_moffat_beta));
+    psf.fwhm_px *= member.fwhm_factor;
     psf.dx = shift_u;
     psf.dy = shift_v;
     std::vector<float> beyond;
