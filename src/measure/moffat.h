@@ -34,6 +34,9 @@ struct MoffatOptions {
   std::optional<double> fixed_beta, fixed_sky;
   /// The sky is a plane instead of a constant: for stars before nebulae.
   bool sloping_sky = false;
+  /// Pixels that miss the fit by over this many robust sigmas, and by over a quarter of the star's
+  /// own light there, are left out and the rest fitted again. 0: none are. Needs `sky_sigma`.
+  double reject_sigma = 0;
   int max_iterations = 60;
 };
 

@@ -5,6 +5,7 @@
 
 #include <Eigen/Dense>
 
+#include "core/statistics.h"
 #include "measure/moffat.h"
 
 namespace limpid {
@@ -52,6 +53,8 @@ class Search {
   bool minimise(Vector& p) const;
   /// Weights by sky and shot noise of the model `p`.
   void weigh(const Vector& p);
+  /// Leaves out what no star shows: cosmic rays, a trail, a neighbour's core. False: nothing did.
+  bool drop_outliers(const Vector& p);
   [[nodiscard]] MoffatFit describe(const Vector& p) const;
 
  private:
@@ -105,6 +108,31 @@ void Search::weigh(const Vector& p) {
     pixel.weight = 1 / (variance + shot);
     pixel.trust = 1 - misfit * misfit * pixel.weight;
   }
+}
+
+bool Search::drop_outliers(const Vector& p) {
+  const MoffatProfile profile = profile_of(p);
+  std::vector<double> residuals, lights;
+  std::vector<float> pulls;
+  for (const Pixel& pixel : pixels_) {
+    lights.push_back(p[unknown_flux] *
+                     profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]));
+    residuals.push_back(pixel.value - sky_at(p, pixel) - lights.back());
+    pulls.push_back(static_cast<float>(residuals.back() * std::sqrt(pixel.weight)));
+  }
+  const double scale = std::max(1.0, static_cast<double>(robust_spread(pulls).sigma));
+  // Stars that are no Moffat miss it by some sigmas, too, but by a small share of their own light.
+  constexpr double share = 0.25;
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < pixels_.size(); ++i) {
+    const bool off = std::abs(static_cast<double>(pulls[i])) > options_.reject_sigma * scale &&
+                     std::abs(residuals[i]) > share * lights[i];
+    if (!off) pixels_[kept++] = pixels_[i];
+  }
+  // many that are off are no accident
+  if (kept == pixels_.size() || 10 * kept < 9 * pixels_.size()) return false;
+  pixels_.resize(kept);
+  return pixel_count() > free_count_;
 }
 
 /// Flux and sky by linear least squares, the shape held.
@@ -305,6 +333,11 @@ std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
   if (options.sky_sigma > 0 && star_adds_noise && p[unknown_flux] > 0) {
     // Weights from the first solution, not from the data: those would pull the fit to low pixels.
     search.weigh(p);
+    if (!search.minimise(p)) return std::nullopt;
+  }
+  constexpr int rounds = 3;
+  for (int round = 0; round < rounds && options.reject_sigma > 0; ++round) {
+    if (!search.drop_outliers(p)) break;
     if (!search.minimise(p)) return std::nullopt;
   }
   const bool inside = p[unknown_x] > -0.5 && p[unknown_x] < cutout.width() - 0.5 &&

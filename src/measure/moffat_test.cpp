@@ -175,6 +175,25 @@ TEST(FitMoffat, LeavesOutClippedAndMaskedPixels) {
   EXPECT_NEAR(fit->value.flux, 1, 0.02);
 }
 
+TEST(FitMoffat, LeavesOutCosmicRaysWhenAsked) {
+  Image cutout(1, {41, 41});
+  synthetic::add_star(cutout.view(), {4, 3, 0, 0, 0, 0}, {20.2F, 19.7F, 8000}, 0, 20);
+  synthetic::add_noise(cutout.view(), 1, 0, 0, 3);
+  for (const auto& [x, y] : {std::pair{29, 20}, {12, 25}, {13, 25}}) cutout.view()(0, y, x) += 150;
+  MoffatOptions options;
+  options.sky_sigma = 1;
+  options.sloping_sky = true;
+  const auto fooled = fit_moffat(cutout.view(), {20, 20, 4}, options);
+  options.reject_sigma = 6;
+  const auto fit = fit_moffat(cutout.view(), {20, 20, 4}, options);
+  ASSERT_TRUE(fit && fooled);
+  EXPECT_GT(std::abs(fooled->value.beta - 3), 0.3);
+  EXPECT_EQ(fit->pixels_used, 41 * 41 - 3);
+  EXPECT_LT(std::abs(fit->value.beta - 3), 4 * fit->error.beta);
+  EXPECT_LT(fit->error.beta, 0.1);
+  EXPECT_NEAR(fit->chi2, 1, 0.15);  // of 1671 pixels: 0.035, four times
+}
+
 TEST(FitMoffat, HoldsWhatIsFixed) {
   MoffatOptions options;
   options.fixed_beta = 4.5;

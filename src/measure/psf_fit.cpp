@@ -85,6 +85,7 @@ constexpr double fwhm_floor = 0.02, shape_floor = 0.01;
 
 std::vector<Sample> samples_of(const StarCatalogue& catalogue, std::size_t channel) {
   std::vector<Sample> samples;
+  constexpr double usual_beta = 3;
   for (const Star& star : catalogue.stars) {
     if (channel >= star.fits.size() || star.saturated || star.blended || star.artefact) continue;
     const StarFit& fit = star.fits[channel];
@@ -99,9 +100,12 @@ std::vector<Sample> samples_of(const StarCatalogue& catalogue, std::size_t chann
     const double place = std::hypot(fit.x_error, fit.y_error);
     const double by_width = 1 / (width * width + fwhm_floor * fwhm_floor);
     const double by_shape = 1 / (shape * shape + shape_floor * shape_floor);
-    // Where beta was held, or hit its bound, the star says nothing of it.
+    // Where beta was held, or hit its bound, the star says nothing of it. Of 1 / beta the error is
+    // nearly the same whatever its value; that of beta is small where beta came out small, so that
+    // what a nebula makes of the wings would decide. chi2 tells of the nebula.
     constexpr double beta_floor = 0.1, untold = 1e-6;
-    const double wings = fit.beta_error / fit.psf.beta;
+    const double wings = fit.beta_error / (fit.psf.beta * fit.psf.beta) * usual_beta *
+                         std::sqrt(std::max(fit.chi2, 1.0F));
     const double by_wings = wings > 0 ? 1 / (wings * wings + beta_floor * beta_floor) : untold;
     const double by_place = 1 / (place * place + shape_floor * shape_floor);
     sample.weight = {by_width, by_shape, by_shape, by_wings, by_place, by_place};

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -51,6 +52,26 @@ StarCatalogue catalogue_of(int stars, int channels, float outliers, std::uint32_
     catalogue.stars.push_back(star);
   }
   return catalogue;
+}
+
+// Of 1 / beta fits err alike whatever they find, and with it the error of beta grows with beta:
+// wings found too heavy would weigh dozens of times as much as those found too light.
+TEST(FitPsfField, WingsAreNotDecidedByFitsThatANebulaSpoils) {
+  StarCatalogue catalogue = catalogue_of(60, 1, 0, 7);
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  for (std::size_t i = 0; i < catalogue.stars.size(); ++i) {
+    StarFit& fit = catalogue.stars[i].fits[0];
+    const bool spoilt = i % 3 != 0;
+    fit.chi2 = spoilt ? 9 : 1;
+    const float error = 0.03F;  // of 1 / beta, by noise alone
+    fit.psf.beta = 1 / std::clamp(1 / 3.0F + (spoilt ? 4 : 1) * error * normal(random), 0.1F, 0.8F);
+    fit.beta_error = error * fit.psf.beta * fit.psf.beta;
+  }
+  const auto field = fit_psf_field(catalogue);
+  ASSERT_TRUE(field);
+  // 20 good stars: 0.09 / sqrt(20) = 2 %, three times
+  EXPECT_NEAR(field->mean_at(1500, 1000).beta, 3, 0.18F);
 }
 
 TEST(FitPsfField, PredictsStarsThatWereLeftOut) {

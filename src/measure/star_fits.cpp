@@ -13,6 +13,8 @@ namespace {
 
 /// Fainter stars do not tell the exponent of their wings.
 constexpr float least_snr_for_beta = 60;
+/// Cosmic rays near a star, in single exposures one in every second cutout, pass for wings.
+constexpr double outlier_sigma = 6;
 /// Brighter ones show their wings further out, and a sky fitted too near would swallow these.
 constexpr float bright_snr = 150;
 
@@ -69,6 +71,7 @@ std::optional<ChannelFit> fit_channel(const FitInput& input, const Candidate& ca
   options.saturation = input.scene.saturation[static_cast<std::size_t>(channel)];
   options.mask = mask.view();
   options.sloping_sky = true;
+  options.reject_sigma = outlier_sigma;
   if (noise.beta > 0 && candidate.star.snr < least_snr_for_beta) options.fixed_beta = noise.beta;
   const double beta = noise.beta > 0 ? noise.beta : input.scene.shape.beta;
   const MoffatStart start{candidate.peak.sub_x - box.x,

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
+#include "measure/moffat.h"
 #include "multiframe/super_resolution.h"
 
 namespace limpid::multiframe {
@@ -67,6 +68,9 @@ Image kernel_at(const Member& member, const InputFrame& frame, float x, float y,
   shift_v += member.shift_y;
   if (member.field) {
     Psf psf = member.field->at(x, y, channel);
+    psf.beta = std::clamp(psf.beta * member.beta_factor, static_cast<float>(min_moffat_beta),
+                          static_cast<float>(max_moffat_beta));
+    psf.fwhm_px *= member.fwhm_factor;
     psf.dx = shift_u;
     psf.dy = shift_v;
     std::vector<float> beyond;
@@ -93,6 +97,13 @@ Image kernel_at(const Member& member, const InputFrame& frame, float x, float y,
   if (!(sum > 0)) throw Error(ErrorKind::bad_input, frame.name + ": its PSF has no light");
   for (float& value : kernel.pixels()) value = static_cast<float>(value / sum);
   return kernel;
+}
+
+Spectrum scaled_transfer(const Image& kernel, Size size) {
+  Image scaled = kernel.clone();
+  const float scale = 1.0F / static_cast<float>(size.pixels());
+  for (float& value : scaled.pixels()) value *= scale;
+  return transfer({&scaled, 1}, size);
 }
 
 }  // namespace limpid::multiframe

@@ -6,6 +6,7 @@
 
 #include <limpid/multiframe.h>
 
+#include "core/fft.h"
 #include "multiframe/survey.h"
 
 namespace limpid::multiframe {
@@ -23,5 +24,9 @@ int native_reach(std::span<const InputFrame> frames, const Survey& survey);
 std::vector<std::vector<Image>> make_kernels(std::span<const InputFrame> frames,
                                              const Survey& survey, const MultiframeOptions& options,
                                              int reach, const Progress& progress);
+
+/// What a product with a spectrum of `size` convolves by, over the number of pixels, by which
+/// inverse_fft_in_place() does not divide.
+Spectrum scaled_transfer(const Image& kernel, Size size);
 
 }  // namespace limpid::multiframe

@@ -8,6 +8,7 @@
 
 #include "measure/matched_filter.h"
 #include "multiframe/match_skies.h"
+#include "multiframe/match_wings.h"
 
 namespace limpid::multiframe {
 namespace {
@@ -120,6 +121,7 @@ Measured measure(const InputFrame& frame, int index, Size size, const Multiframe
     result.fwhm_px = psf.fwhm_px;
     result.ellipticity = psf.ellipticity();
     result.beta = psf.beta;
+    result.wing_weight = wing_weight(catalogue);
     result.widest_px = psf.fwhm_px;
     result.stars = field->star_count();
     member.field = std::make_shared<const PsfField>(std::move(*field));

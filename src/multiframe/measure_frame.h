@@ -23,6 +23,7 @@ struct Measured {
   std::vector<Point> points;
   int stars = 0;  ///< that the PSF comes from
   float fwhm_px = 0, ellipticity = 0, beta = 0;
+  float wing_weight = 0;  ///< how well beta is known, see match_wings.h
   float widest_px = 0;  ///< FWHM that the kernel must have room for
   std::string fault;    ///< why it cannot take part
 };

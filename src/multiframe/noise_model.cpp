@@ -13,22 +13,14 @@ namespace {
 /// Of the squares of normal samples: (0.6745)^2.
 constexpr float median_of_squares = 1 / (sigma_per_mad * sigma_per_mad);
 
-/// Squared typical residual in matched units; `variance` is the sky's.
-float typical_square(const NoiseModel& noise, float variance, float light) {
-  const float sigma = std::sqrt(variance);
-  return noise.floor * variance + noise.shot * light * sigma + noise.misfit * noise.misfit * light * light;
-}
-
 }  // namespace
 
 void ResidualStatistics::add(const ResidualStatistics& other) {
-  for (std::size_t o = 0; o < counts_.size(); ++o) {
-    for (std::size_t b = 0; b < counts_[o].size(); ++b) counts_[o][b] += other.counts_[o][b];
-  }
+  for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
 }
 
 float ResidualStatistics::variance(int octave, std::uint32_t least) const {
-  const auto& counts = counts_[static_cast<std::size_t>(octave)];
+  const auto counts = std::span(counts_).subspan(static_cast<std::size_t>(octave * bins), bins);
   std::uint64_t total = 0;
   for (const std::uint32_t count : counts) total += count;
   if (total < least) return 0;
@@ -89,15 +81,14 @@ void weigh_pixels(const RowInput& input, const Weighting& weighting, std::span<f
   float* __restrict prediction = predicted.data();
   float* __restrict out = weighted_observed.data();
   const NoiseModel noise = input.noise;
-  // With 1 / pedestal, the photon noise of the pedestal's own light, the update is Richardson-Lucy's,
-  // which keeps the sum of the light in every step; with less, stars grow before their seed's wings
-  // have gone, and are too bright for dozens of iterations (3 % after 20).
+  // With 1 / pedestal, the photon noise of the pedestal's own light, the update is
+  // Richardson-Lucy's, which keeps the sum of the light in every step; with less, stars grow before
+  // their seed's wings have gone, and are too bright for dozens of iterations (3 % after 20).
   const float shot_weight =
       std::max(1 / weighting.pedestal, weighting.shot_noise ? noise.shot : 0.0F);
   const float delta2 = weighting.delta * weighting.delta, pedestal = weighting.pedestal;
-  const float reject2 = weighting.reject_sigma > 0
-                            ? weighting.reject_sigma * weighting.reject_sigma
-                            : std::numeric_limits<float>::max();
+  const float reject2 = weighting.reject_sigma > 0 ? weighting.reject_sigma * weighting.reject_sigma
+                                                   : std::numeric_limits<float>::max();
   const float misfit2 = noise.misfit * noise.misfit;
   // measured levels of the noise may be off by nebulae; the residuals know better
   const float floor = std::clamp(noise.floor, 0.1F, 10.0F);
@@ -106,14 +97,18 @@ void weigh_pixels(const RowInput& input, const Weighting& weighting, std::span<f
     const float y = observed[x], p = prediction[x];
     const float light = std::max(p - pedestal, 0.0F);
     const float variance = floor * sigma * sigma;
-    float weight = 1 / (variance + shot_weight * light * sigma + 1e-6F);
+    const float spread = variance + shot_weight * light * sigma + 1e-6F;
+    float weight = 0;
     if constexpr (huber) {
       const float r2 = (y - p) * (y - p);
       const float typical2 =
           variance + noise.shot * light * sigma + misfit2 * light * light + 1e-12F;
       const float limit2 = absolute ? delta2 : delta2 * typical2;
-      const float soft = weight * std::sqrt(limit2 / std::max(r2, limit2));
+      // sqrt(limit2 / max(r2, limit2)) / spread with one division
+      const float soft = std::sqrt(limit2 / (std::max(r2, limit2) * (spread * spread)));
       weight = r2 > reject2 * typical2 ? 0.0F : soft;
+    } else {
+      weight = 1 / spread;
     }
     const bool known = y == y;  // not NaN
     out[x] = known ? weight * y : 0.0F;
@@ -145,24 +140,60 @@ void weigh_row(const RowInput& input, const Weighting& weighting, std::span<floa
   }
 }
 
-void observe_row(const RowInput& input, const Weighting& weighting, std::span<const float> predicted,
-                 ResidualStatistics& statistics, RowCounts& counts) {
-  for (std::size_t x = 0; x < predicted.size(); ++x) {
-    const float y = input.observed[x], p = predicted[x];
-    if (std::isnan(y)) continue;
-    const float sigma = input.sigma.size() == 1 ? input.sigma[0] : input.sigma[x];
-    const float light = std::max(p - weighting.pedestal, 0.0F);
-    const float residual = y - p;
-    statistics.add(light / sigma, residual / sigma);
-    ++counts.pixels;
-    if (!weighting.huber) continue;
-    const float typical = std::sqrt(typical_square(input.noise, sigma * sigma, light));
-    const float limit = weighting.absolute ? weighting.delta : weighting.delta * typical;
-    if (weighting.reject_sigma > 0 && std::abs(residual) > weighting.reject_sigma * typical) {
-      ++counts.rejected;
-    } else if (std::abs(residual) > limit) {
-      ++counts.softened;
+namespace {
+
+/// What observe_row does to some pixels of a row, eight at a time: finds where each of them counts.
+template <bool one_sigma>
+void observe_pixels(const RowInput& input, const Weighting& weighting,
+                    std::span<const float> predicted, std::span<std::int32_t> slots,
+                    RowCounts& counts) {
+  const float* __restrict observed = input.observed.data();
+  const float* __restrict sigmas = input.sigma.data();
+  const float* __restrict prediction = predicted.data();
+  std::int32_t* __restrict out = slots.data();
+  const NoiseModel noise = input.noise;
+  const float delta2 = weighting.delta * weighting.delta, pedestal = weighting.pedestal;
+  const float share = weighting.absolute ? 0 : delta2, level = weighting.absolute ? delta2 : 0;
+  const float reject2 = weighting.reject_sigma > 0 ? weighting.reject_sigma * weighting.reject_sigma
+                                                   : std::numeric_limits<float>::max();
+  std::int32_t pixels = 0, rejected = 0, off = 0;
+  for (std::size_t x = 0; x < slots.size(); ++x) {
+    const float sigma = one_sigma ? sigmas[0] : sigmas[x];
+    const float y = observed[x], light = std::max(prediction[x] - pedestal, 0.0F);
+    const float residual = y - prediction[x], r2 = residual * residual;
+    const float typical2 = noise.floor * sigma * sigma + noise.shot * light * sigma +
+                           noise.misfit * noise.misfit * light * light;
+    const bool known = y == y;  // not NaN, which is over no limit
+    out[x] = known ? ResidualStatistics::slot(light / sigma, residual / sigma)
+                   : ResidualStatistics::nowhere;
+    pixels += known ? 1 : 0;
+    rejected += r2 > reject2 * typical2 ? 1 : 0;
+    off += r2 > share * typical2 + level ? 1 : 0;
+  }
+  counts.pixels += static_cast<std::uint64_t>(pixels);
+  if (!weighting.huber) return;
+  counts.rejected += static_cast<std::uint64_t>(rejected);
+  counts.softened += static_cast<std::uint64_t>(std::max(off - rejected, 0));
+}
+
+}  // namespace
+
+void observe_row(const RowInput& input, const Weighting& weighting,
+                 std::span<const float> predicted, ResidualStatistics& statistics,
+                 RowCounts& counts) {
+  std::array<std::int32_t, 256> slots;
+  for (std::size_t first = 0; first < predicted.size(); first += slots.size()) {
+    const std::size_t count = std::min(slots.size(), predicted.size() - first);
+    const auto here = std::span(slots).first(count);
+    RowInput part = input;
+    part.observed = input.observed.subspan(first, count);
+    if (input.sigma.size() == 1) {
+      observe_pixels<true>(part, weighting, predicted.subspan(first, count), here, counts);
+    } else {
+      part.sigma = input.sigma.subspan(first, count);
+      observe_pixels<false>(part, weighting, predicted.subspan(first, count), here, counts);
     }
+    statistics.add(here);
   }
 }
 

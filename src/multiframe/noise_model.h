@@ -19,16 +19,22 @@ struct NoiseModel {
 
 /// Histograms of squared residuals, one for every octave of light.
 class ResidualStatistics {
+  // eight bins an octave, from 2^-20 to 2^36
+  static constexpr std::int32_t octaves = 20, bins = 448, first_bin = (127 - 20) << 3;
+
  public:
-  /// `light` and `residual` in units of the sky's sigma.
-  void add(float light, float residual) {
-    const int octave =
-        light < 2 ? 0
-                  : std::min(octaves - 1, static_cast<int>(std::bit_cast<std::uint32_t>(light) >> 23) -
-                                              127);  // 2..4 is the first
-    const auto bits = std::bit_cast<std::uint32_t>(residual * residual);
-    const int bin = std::clamp(static_cast<int>(bits >> 20) - first_bin, 0, bins - 1);
-    ++counts_[static_cast<std::size_t>(octave)][static_cast<std::size_t>(bin)];
+  /// Where a pixel counts; `light` and `residual` in units of the sky's sigma.
+  static std::int32_t slot(float light, float residual) {
+    const auto exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(light) >> 23);
+    // 2..4 is the first octave; what lies below all counts as sky
+    const std::int32_t octave = std::min(std::max(exponent - 127, 0), octaves - 1);
+    const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(residual * residual) >> 20);
+    return octave * bins + std::min(std::max(bits - first_bin, 0), bins - 1);
+  }
+  /// Of a pixel without data.
+  static constexpr std::int32_t nowhere = octaves * bins;
+  void add(std::span<const std::int32_t> slots) {
+    for (const std::int32_t slot : slots) ++counts_[static_cast<std::size_t>(slot)];
   }
   void add(const ResidualStatistics& other);
   /// Of what was added; `previous` where there was too little.
@@ -37,12 +43,10 @@ class ResidualStatistics {
   [[nodiscard]] float sky_sigma() const;
 
  private:
-  // eight bins an octave, from 2^-20 to 2^36
-  static constexpr int octaves = 20, bins = 448, first_bin = (127 - 20) << 3;
   /// Median of the squared residuals over that of a normal distribution's; 0 for too few.
   [[nodiscard]] float variance(int octave, std::uint32_t least) const;
 
-  std::array<std::array<std::uint32_t, bins>, octaves> counts_{};
+  std::array<std::uint32_t, octaves * bins + 1> counts_{};  ///< the last: pixels without data
 };
 
 /// How pixels weigh. All in matched units.

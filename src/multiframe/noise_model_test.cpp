@@ -18,7 +18,8 @@ TEST(NoiseModel, FindsSkyShotNoiseAndMisfit) {
   for (int i = 0; i < 200000; ++i) {
     const float light = i % 2 == 0 ? 0 : 2 * std::pow(2000.0F, uniform(random));
     const float variance = floor + shot * light + misfit * misfit * light * light;
-    statistics.add(light, std::sqrt(variance) * normal(random));
+    const std::int32_t slot = ResidualStatistics::slot(light, std::sqrt(variance) * normal(random));
+    statistics.add({&slot, 1});
   }
   const NoiseModel model = statistics.fit({});
   EXPECT_NEAR(model.floor, floor, 0.05F);

@@ -48,7 +48,8 @@ std::vector<float> pack(const Measured& m) {
   Writer out;
   out.add_all(m.fault);
   out.add(m.stars);
-  for (const float value : {m.fwhm_px, m.ellipticity, m.beta, m.widest_px}) out.add(value);
+  for (const float value : {m.fwhm_px, m.ellipticity, m.beta, m.wing_weight, m.widest_px})
+    out.add(value);
   out.add(m.member.index);
   out.add_all(m.member.sky);
   out.add_all(m.member.sigma);
@@ -73,7 +74,8 @@ Measured unpack(std::span<const float> values, Size size) {
   Measured m;
   for (const int letter : in.all<int>()) m.fault.push_back(static_cast<char>(letter));
   m.stars = in.next_count();
-  for (float* value : {&m.fwhm_px, &m.ellipticity, &m.beta, &m.widest_px}) *value = in.next();
+  for (float* value : {&m.fwhm_px, &m.ellipticity, &m.beta, &m.wing_weight, &m.widest_px})
+    *value = in.next();
   m.member.index = in.next_count();
   m.member.sky = in.all<float>();
   m.member.sigma = in.all<float>();

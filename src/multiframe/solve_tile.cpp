@@ -1,74 +1,44 @@
 // What an iteration does to one tile: predict all frames, weigh the residuals, project them back.
-#include <time.h>
-
 #include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "core/parallel.h"
+#include "multiframe/kernels.h"
+#include "multiframe/products.h"
 #include "multiframe/solver.h"
+#include "multiframe/stopwatch.h"
 #include "multiframe/task.h"
 
 namespace limpid::multiframe {
 namespace {
 
-/// Adds this thread's processor time until its end.
-class Stopwatch {
- public:
-  explicit Stopwatch(std::atomic<std::uint64_t>& total) : total_(&total), start_(now()) {}
-  ~Stopwatch() { total_->fetch_add(now() - start_); }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
- private:
-  static std::uint64_t now() {
-    timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<std::uint64_t>(time.tv_sec) * 1000000000U +
-           static_cast<std::uint64_t>(time.tv_nsec);
-  }
-  std::atomic<std::uint64_t>* total_;
-  std::uint64_t start_;
-};
-
-/// product = a b; sums += a conj(kernel) for two at once. Written out: std::complex checks for
-/// infinities.
-void multiply(std::span<const std::complex<float>> a, std::span<const std::complex<float>> b,
-              std::span<std::complex<float>> product) {
-  const auto* __restrict p = reinterpret_cast<const float*>(a.data());
-  const auto* __restrict q = reinterpret_cast<const float*>(b.data());
-  auto* __restrict out = reinterpret_cast<float*>(product.data());
-  for (std::size_t i = 0; i < 2 * a.size(); i += 2) {
-    const float real = p[i] * q[i] - p[i + 1] * q[i + 1];
-    const float imaginary = p[i] * q[i + 1] + p[i + 1] * q[i];
-    out[i] = real;
-    out[i + 1] = imaginary;
+/// Adds `factor` neighbouring fine pixels to each pixel.
+void add_blocks(std::span<const float> fine, std::size_t factor, std::span<float> pixels) {
+  for (std::size_t x = 0; x < pixels.size(); ++x) {
+    for (std::size_t u = 0; u < factor; ++u) pixels[x] += fine[x * factor + u];
   }
 }
-void add_correlations(std::span<const std::complex<float>> first,
-                      std::span<const std::complex<float>> second,
-                      std::span<const std::complex<float>> kernel,
-                      std::span<std::complex<float>> first_sum,
-                      std::span<std::complex<float>> second_sum) {
-  const auto* __restrict a = reinterpret_cast<const float*>(first.data());
-  const auto* __restrict b = reinterpret_cast<const float*>(second.data());
-  const auto* __restrict k = reinterpret_cast<const float*>(kernel.data());
-  auto* __restrict a_sum = reinterpret_cast<float*>(first_sum.data());
-  auto* __restrict b_sum = reinterpret_cast<float*>(second_sum.data());
-  for (std::size_t i = 0; i < 2 * kernel.size(); i += 2) {
-    a_sum[i] += a[i] * k[i] + a[i + 1] * k[i + 1];
-    a_sum[i + 1] += a[i + 1] * k[i] - a[i] * k[i + 1];
-    b_sum[i] += b[i] * k[i] + b[i + 1] * k[i + 1];
-    b_sum[i + 1] += b[i + 1] * k[i] - b[i] * k[i + 1];
-  }
+/// Each pixel into its `factor` fine pixels from `margin` on, zero on both sides. With a factor of
+/// one the pixels are there already.
+void spread_blocks(std::span<const float> pixels, std::size_t factor, std::span<float> fine,
+                   std::size_t margin) {
+  const std::size_t end = margin + pixels.size() * factor;
+  for (std::size_t x = 0; factor > 1 && x < pixels.size(); ++x)
+    std::ranges::fill(fine.subspan(margin + x * factor, factor), pixels[x]);
+  std::ranges::fill(fine.first(margin), 0.0F);
+  std::ranges::fill(fine.subspan(end), 0.0F);
+}
+
+void clear_rows(Spectrum& spectrum, int from, int to) {
+  for (int y = from; y < to; ++y) std::ranges::fill(spectrum.samples(0, y), 0.0F);
 }
 
 }  // namespace
 
-Spectrum Solver::spectrum_of_estimate(const Tile& tile, int channel) {
+void Solver::transform_estimate(const Tile& tile, int channel, Spectrum& spectrum) {
   const Stopwatch busy(busy_ns_);
-  Spectrum spectrum(1, plan_.transform);
   const int width = tile.data.width * factor_ + 2 * reach_;
   const int height = tile.data.height * factor_ + 2 * reach_;
   for (int y = 0; y < plan_.transform.height; ++y) {
@@ -81,55 +51,49 @@ Spectrum Solver::spectrum_of_estimate(const Tile& tile, int channel) {
   const Stopwatch transforming(transform_ns_);
   fft_in_place(spectrum);
   ++transforms_;
-  return spectrum;
 }
 
-void Solver::predict_and_weigh(const Tile& tile, Task& task) {
-  const Stopwatch busy(busy_ns_);
-  ++frame_tasks_;
+void Solver::predict(const Tile& tile, Task& task) {
   const std::size_t at = slot(task.member, task.channel);
   if (plan_.keep_transfers) {
     task.transfer = &transfers_[static_cast<std::size_t>(tile.cell)][at];
   } else {
     const Stopwatch transforming(transform_ns_);
     task.own_transfer.emplace(
-        transfer({&kernels_[static_cast<std::size_t>(tile.cell)][at], 1}, plan_.transform));
+        scaled_transfer(kernels_[static_cast<std::size_t>(tile.cell)][at], plan_.transform));
     task.transfer = &*task.own_transfer;
     ++transforms_;
   }
   multiply(task.estimate->plane(0), task.transfer->plane(0), task.predicted.plane(0));
-  {
-    const Stopwatch transforming(transform_ns_);
-    inverse_fft_in_place(task.predicted);
-  }
-  const float scale = 1.0F / static_cast<float>(plan_.transform.pixels());
+  const Stopwatch transforming(transform_ns_);
+  inverse_fft_in_place(task.predicted);
+  ++transforms_;
+}
+
+void Solver::weigh(const Tile& tile, Task& task) {
   const auto width = static_cast<std::size_t>(tile.data.width);
   const auto margin = static_cast<std::size_t>(reach_), factor = static_cast<std::size_t>(factor_);
-  std::vector<float> predicted(width), observed(width), window(tile.window_x.empty() ? 0 : width),
-      sigmas;
+  std::vector<float> window(tile.window_x.empty() ? 0 : width), sigmas;
+  // with one fine pixel per pixel all happens where the transforms want it
+  std::vector<float> blocks(factor == 1 ? 0 : width), weighted(blocks.size());
   const float sigma = stream_.sigma(task.member, task.channel);
   if (options_.variance_maps) sigmas.resize(static_cast<std::size_t>(stream_.size().width));
-  const auto clear = [&](int from_y, int to_y) {
-    for (int y = from_y; y < to_y; ++y) {
-      std::ranges::fill(task.predicted.samples(0, y), 0.0F);
-      std::ranges::fill(task.observed.samples(0, y), 0.0F);
-    }
-  };
-  clear(0, reach_);
+  const auto fine_row = [&](Spectrum& spectrum, int y) { return spectrum.samples(0, reach_ + y); };
   for (int y = 0; y < tile.data.height; ++y) {
-    std::ranges::fill(predicted, 0.0F);
-    for (int v = 0; v < factor_; ++v) {
-      const float* from = task.predicted.samples(0, reach_ + y * factor_ + v).data() + margin;
-      if (factor_ == 1) {
-        for (std::size_t x = 0; x < width; ++x) predicted[x] = scale * from[x];
-      } else {
-        for (std::size_t x = 0; x < width; ++x) {
-          for (std::size_t u = 0; u < factor; ++u) predicted[x] += scale * from[x * factor + u];
-        }
-      }
-    }
     const int frame_y = tile.data.y + y;
-    RowInput input{task.light.row(task.channel, y), {&sigma, 1}, window, noise_[at]};
+    std::span<float> predicted = blocks, observed = weighted;
+    if (factor == 1) {
+      predicted = fine_row(task.predicted, y).subspan(margin, width);
+      observed = fine_row(task.observed, y).subspan(margin, width);
+    } else {
+      std::ranges::fill(predicted, 0.0F);
+      for (int v = 0; v < factor_; ++v)
+        add_blocks(fine_row(task.predicted, y * factor_ + v).subspan(margin), factor, predicted);
+    }
+    RowInput input{task.light.row(task.channel, y),
+                   {&sigma, 1},
+                   window,
+                   noise_[slot(task.member, task.channel)]};
     if (!window.empty()) {
       const float weight = tile.window_y[static_cast<std::size_t>(y)];
       for (std::size_t x = 0; x < width; ++x) window[x] = weight * tile.window_x[x];
@@ -143,33 +107,31 @@ void Solver::predict_and_weigh(const Tile& tile, Task& task) {
     if (frame_y % 4 == 0) observe_row(input, weighting_, predicted, task.statistics, task.counts);
     weigh_row(input, weighting_, predicted, observed);
     for (int v = 0; v < factor_; ++v) {
-      for (const auto& [values, spectrum] :
-           {std::pair{&predicted, &task.predicted}, {&observed, &task.observed}}) {
-        const auto to = spectrum->samples(0, reach_ + y * factor_ + v);
-        std::fill_n(to.begin(), margin, 0.0F);
-        if (factor == 1) {
-          std::ranges::copy(*values, to.begin() + static_cast<std::ptrdiff_t>(margin));
-        } else {
-          for (std::size_t x = 0; x < width; ++x)
-            std::fill_n(to.begin() + static_cast<std::ptrdiff_t>(margin + x * factor), factor,
-                        (*values)[x]);
-        }
-        std::fill(to.begin() + static_cast<std::ptrdiff_t>(margin + width * factor), to.end(),
-                  0.0F);
-      }
+      spread_blocks(predicted, factor, fine_row(task.predicted, y * factor_ + v), margin);
+      spread_blocks(observed, factor, fine_row(task.observed, y * factor_ + v), margin);
     }
   }
-  clear(reach_ + tile.data.height * factor_, plan_.transform.height);
+  clear_rows(task.predicted, 0, reach_);
+  clear_rows(task.observed, 0, reach_);
+  clear_rows(task.predicted, reach_ + tile.data.height * factor_, plan_.transform.height);
+  clear_rows(task.observed, reach_ + tile.data.height * factor_, plan_.transform.height);
+}
+
+void Solver::predict_and_weigh(const Tile& tile, Task& task) {
+  const Stopwatch busy(busy_ns_);
+  ++frame_tasks_;
+  predict(tile, task);
+  weigh(tile, task);
   const Stopwatch transforming(transform_ns_);
   fft_in_place(task.predicted);
   fft_in_place(task.observed);
-  transforms_ += 3;
+  transforms_ += 2;
 }
 
 void Solver::add_products(std::span<const Task> tasks, std::span<Spectrum> numerators,
                           std::span<Spectrum> denominators) {
   // in the order of the frames, whatever the number of threads: the sums are rounded
-  constexpr std::size_t pieces = 16;
+  constexpr std::size_t pieces = 64;  // whose sums stay in the processor's cache
   parallel_for(static_cast<int>(pieces), options_.threads, [&](int piece) {
     const Stopwatch busy(busy_ns_);
     for (const Task& task : tasks) {
@@ -185,37 +147,45 @@ void Solver::add_products(std::span<const Task> tasks, std::span<Spectrum> numer
   });
 }
 
-void Solver::add_back(const Tile& tile, int channel, Spectrum numerator, Spectrum denominator) {
-  const Stopwatch busy(busy_ns_);
-  {
-    const Stopwatch transforming(transform_ns_);
-    inverse_fft_in_place(numerator);
-    inverse_fft_in_place(denominator);
-    transforms_ += 2;
-  }
-  const float scale = 1.0F / static_cast<float>(plan_.transform.pixels());
-  const auto width = static_cast<std::size_t>(tile.data.width * factor_ + 2 * reach_);
-  for (int y = 0; y < tile.data.height * factor_ + 2 * reach_; ++y) {
-    for (const auto& [from, image] :
-         {std::pair{&numerator, &numerator_}, {&denominator, &denominator_}}) {
-      const float* values = from->samples(0, y).data();
-      float* to =
-          image->view().row(channel, tile.data.y * factor_ + y).data() + tile.data.x * factor_;
-      for (std::size_t x = 0; x < width; ++x) to[x] += scale * values[x];
+void Solver::add_back(const Tile& tile, std::span<Spectrum> numerators,
+                      std::span<Spectrum> denominators) {
+  parallel_for(2 * channels_, options_.threads, [&](int i) {
+    const Stopwatch busy(busy_ns_);
+    const int channel = i / 2;
+    Spectrum& from = (i % 2 == 0 ? numerators : denominators)[static_cast<std::size_t>(channel)];
+    Image& to = i % 2 == 0 ? numerator_ : denominator_;
+    {
+      const Stopwatch transforming(transform_ns_);
+      inverse_fft_in_place(from);
+      ++transforms_;
     }
-  }
+    const auto width = static_cast<std::size_t>(tile.data.width * factor_ + 2 * reach_);
+    for (int y = 0; y < tile.data.height * factor_ + 2 * reach_; ++y) {
+      const float* values = from.samples(0, y).data();
+      float* sums =
+          to.view().row(channel, tile.data.y * factor_ + y).data() + tile.data.x * factor_;
+      for (std::size_t x = 0; x < width; ++x) sums[x] += values[x];
+    }
+  });
 }
 
 void Solver::solve_tile(std::size_t index, const Progress& progress) {
   const Tile& tile = plan_.tiles[index];
   std::vector<Spectrum> estimates, numerators, denominators;
   for (int c = 0; c < channels_; ++c) {
-    estimates.push_back(spectrum_of_estimate(tile, c));
-    for (auto* sums : {&numerators, &denominators}) {
-      sums->emplace_back(1, plan_.transform);
-      std::ranges::fill(sums->back().plane(0), std::complex<float>{});
-    }
+    for (auto* spectra : {&estimates, &numerators, &denominators})
+      spectra->emplace_back(1, plan_.transform);
   }
+  parallel_for(3 * channels_, options_.threads, [&](int i) {
+    const int channel = i % channels_;
+    const auto at = static_cast<std::size_t>(channel);
+    if (i < channels_) {
+      transform_estimate(tile, channel, estimates[at]);
+    } else {
+      auto& sums = i < 2 * channels_ ? numerators : denominators;
+      std::ranges::fill(sums[at].plane(0), std::complex<float>{});
+    }
+  });
   std::vector<int> own;
   for (int m = 0; m < stream_.count(); ++m) {
     if (mine(m)) own.push_back(m);
@@ -277,10 +247,7 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
                  std::to_string(std::min(first + at_once, own.size())) + " of " +
                  std::to_string(own.size()));
   }
-  for (int c = 0; c < channels_; ++c) {
-    const auto at = static_cast<std::size_t>(c);
-    add_back(tile, c, std::move(numerators[at]), std::move(denominators[at]));
-  }
+  add_back(tile, numerators, denominators);
 }
 
 }  // namespace limpid::multiframe

@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "multiframe/kernels.h"
+#include "multiframe/stopwatch.h"
 #include "multiframe/task.h"
 
 namespace limpid::multiframe {
@@ -89,7 +91,7 @@ void Solver::take_memory() {
       transfers_[cell].clear();
       for (std::size_t i = 0; i < kernels_[cell].size(); ++i) {
         const bool own = mine(static_cast<int>(i) / channels_);
-        transfers_[cell].push_back(own ? transfer({&kernels_[cell][i], 1}, plan_.transform)
+        transfers_[cell].push_back(own ? scaled_transfer(kernels_[cell][i], plan_.transform)
                                        : Spectrum(0, plan_.transform));
       }
     }
@@ -206,8 +208,13 @@ double Solver::transforms_per_frame() const {
 
 void Solver::accumulate(const Progress& progress) {
   take_memory();
-  std::ranges::fill(numerator_.pixels(), 0.0F);
-  std::ranges::fill(denominator_.pixels(), 0.0F);
+  parallel_for(canvas_.height, options_.threads, [&](int y) {
+    const Stopwatch busy(busy_ns_);
+    for (int c = 0; c < channels_; ++c) {
+      std::ranges::fill(numerator_.view().row(c, y), 0.0F);
+      std::ranges::fill(denominator_.view().row(c, y), 0.0F);
+    }
+  });
   std::ranges::fill(statistics_, ResidualStatistics{});
   std::ranges::fill(counts_, RowCounts{});
   for (std::size_t i = 0; i < plan_.tiles.size(); ++i) solve_tile(i, progress);
@@ -230,6 +237,7 @@ IterationSummary Solver::update() {
     };
     std::vector<Sums> rows(static_cast<std::size_t>(canvas_.height));
     parallel_for(canvas_.height, options_.threads, [&](int y) {
+      const Stopwatch busy(busy_ns_);
       const auto x_row = estimate_.view().row(c, y);
       const auto numerator = numerator_.view().row(c, y);
       const auto denominator = denominator_.view().row(c, y);

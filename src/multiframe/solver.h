@@ -53,10 +53,13 @@ class Solver {
   void accumulate(const Progress& progress);
   void solve_tile(std::size_t index, const Progress& progress);
   void predict_and_weigh(const Tile& tile, Task& task);
-  [[nodiscard]] Spectrum spectrum_of_estimate(const Tile& tile, int channel);
+  void predict(const Tile& tile, Task& task);
+  void weigh(const Tile& tile, Task& task);
+  void transform_estimate(const Tile& tile, int channel, Spectrum& spectrum);
   void add_products(std::span<const Task> tasks, std::span<Spectrum> numerators,
                     std::span<Spectrum> denominators);
-  void add_back(const Tile& tile, int channel, Spectrum numerator, Spectrum denominator);
+  void add_back(const Tile& tile, std::span<Spectrum> numerators,
+                std::span<Spectrum> denominators);
   [[nodiscard]] float stack_sigma() const;
   [[nodiscard]] IterationSummary update();
   [[nodiscard]] bool settle(const IterationSummary& summary);

@@ -9,6 +9,7 @@
 
 #include "core/statistics.h"
 #include "multiframe/match_skies.h"
+#include "multiframe/match_wings.h"
 #include "multiframe/measure_frame.h"
 #include "multiframe/share_measurements.h"
 
@@ -213,6 +214,7 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
     }
   }
   share_measurements(measured, result.size, options.hosts);
+  match_wings(measured);
   const std::size_t reference = measured.empty() ? 0 : find_reference(measured);
   for (std::size_t i = 0; i < measured.size(); ++i) {
     FrameSummary summary;
