@@ -1,6 +1,6 @@
 // What the page works on: one open frame, what was made of it, and the one job that runs.
-// session.cpp has its life, jobs.cpp the queue, deconvolving.cpp, sky.cpp and frames.cpp the work
-// of the three commands, layers.cpp pixels and saving.cpp files.
+// session.cpp has its life, opening.cpp what is open, jobs.cpp the queue, deconvolving.cpp, sky.cpp
+// and frames.cpp the work of the three commands, layers.cpp pixels and saving.cpp files.
 #pragma once
 
 #include <condition_variable>
@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include <limpid/background.h>
 #include <limpid/deconvolve.h>
 #include <limpid/io.h>
 #include <limpid/network.h>
@@ -70,6 +71,8 @@ class Session {
   /// Waits until the state is another than `seen`, or for a second; its number.
   std::uint64_t wait_for_change(std::uint64_t seen) const;
 
+  /// Returns once there is something to see: of a large frame a glance, "loading" in the state,
+  /// while the rest is read. What needs the frame waits for it.
   Json open(const std::string& name);
   void close();
 
@@ -77,7 +80,8 @@ class Session {
   /// {"options", "region": [x, y, width, height], "rough"}: pixels as `limpid deconvolve --region`
   /// makes them. A rough one may know the stars around the view alone, and is quick.
   Json preview(const Json& request);
-  /// {"options"}: the sky as `limpid background` models it.
+  /// {"options"}: the sky as `limpid background` models it. Options may hold "points", control
+  /// points put by hand, as the files of --points have them.
   Json fit_sky(const Json& request);
 
   // These start and return.
@@ -91,7 +95,8 @@ class Session {
 
   /// {"name", "options": {"depth"}, "overwrite", "what": "result", "trust", "model" or "points"}
   Json save(const Json& request);
-  /// {"command", "options", "name", "overwrite", "frames"}: the command line that does the same.
+  /// {"command", "options", "name", "overwrite", "frames"}: the command line that does the same,
+  /// and "needs", a file of control points that has to be saved before.
   Json command(const Json& request) const;
 
   /// Part of a layer as PNG. `level` halves it so many times.
@@ -112,6 +117,7 @@ class Session {
   void stop();
 
  private:
+  struct Glance;
   struct OpenFrame;
   struct Outcome;
   struct Preview;
@@ -119,10 +125,17 @@ class Session {
   struct Combination;
   struct Task;
 
+  /// The open frame; waits while one is being read.
   std::shared_ptr<OpenFrame> frame() const;
   std::string new_id(const char* kind);
-  std::shared_ptr<OpenFrame> load(const std::string& name);
-  void show(const std::shared_ptr<OpenFrame>& opened);
+  /// Nothing for what is read at once, or can only be read as a whole.
+  std::shared_ptr<const Glance> glance_at(const std::string& name);
+  std::shared_ptr<OpenFrame> load(const std::string& name, const Progress& progress = {});
+  void load_behind(const std::shared_ptr<const Glance>& glance, const std::stop_token& stop);
+  /// One of the two, or neither. Where `instead` is given, nothing unless that is what is shown.
+  void show(const std::shared_ptr<OpenFrame>& opened,
+            const std::shared_ptr<const Glance>& glance = nullptr,
+            const std::shared_ptr<const Glance>& instead = nullptr);
 
   /// What the command's parser makes of options; checked as far as that is possible beforehand.
   cli::DeconvolveArguments deconvolve_arguments(const OpenFrame& open, const Json& options) const;
@@ -133,6 +146,15 @@ class Session {
                                     const std::filesystem::path& output, bool overwrite,
                                     const Json& options) const;
   std::vector<std::string> words_of_request(const Json& request) const;
+  /// Where control points put by hand lie, or are to lie, as a file.
+  std::filesystem::path points_file(const std::filesystem::path& frame, const Json& points) const;
+  void remember_points(const std::filesystem::path& frame, const Json& points,
+                       const std::filesystem::path& file);
+  /// Writes them unless they lie there; the command line of what is saved names them.
+  void keep_points(const OpenFrame& open, const Json& options, const Background& background);
+  /// Model or control points; the command line that writes the same.
+  std::string save_sky(const OpenFrame& open, const Sky& sky, const std::string& what,
+                       const std::filesystem::path& path, bool overwrite);
 
   // jobs
   Json wait_for(const std::shared_ptr<Task>& task);
@@ -168,10 +190,12 @@ class Session {
   std::uint64_t next_id_;
 
   std::shared_ptr<OpenFrame> frame_;
+  std::shared_ptr<const Glance> glance_;  ///< shown until frame_ is there
   std::shared_ptr<const Outcome> outcome_;
   std::deque<std::shared_ptr<const Preview>> previews_;  ///< newest first
   std::deque<std::shared_ptr<const Sky>> skies_;         ///< newest first
   std::shared_ptr<const Combination> combination_;
+  std::map<std::string, std::filesystem::path> points_files_;  ///< by frame and points
   Json error_;
   std::vector<std::string> notes_;
 
@@ -181,6 +205,9 @@ class Session {
   std::string network_key_;
   std::shared_ptr<const Network> network_;
   std::jthread worker_;
+  std::mutex opening_;  ///< one frame is opened at a time
+  std::stop_source stop_loading_;
+  std::jthread loader_;
 };
 
 }  // namespace limpid::web

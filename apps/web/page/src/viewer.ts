@@ -25,6 +25,8 @@ export class Viewer {
   readonly osd: OpenSeadragon.Viewer;
   frame: FrameState | null = null;
   onMove: () => void = () => {};
+  /// A double click on a place; true when it was for something else than to zoom.
+  onDouble: (x: number, y: number) => boolean = () => false;
   private layers = new Map<string, Layer>();
   private painters: Painter[] = [];
   private holding = false;
@@ -52,6 +54,10 @@ export class Viewer {
       // arrows, + and - stay with the viewer; letters belong to the page
       const key = String(event.originalEvent?.key ?? '');
       if (/^[a-z0-9]$/i.test(key)) event.preventDefaultAction = true;
+    });
+    this.osd.addHandler('canvas-double-click', (event) => {
+      const at = this.layers.get('before')?.item?.viewerElementToImageCoordinates(event.position);
+      if (at && this.onDouble(at.x, at.y)) event.preventDefaultAction = true;
     });
     this.osd.addHandler('update-viewport', () => this.paint());
     // not 'animation', which a new clip raises again
@@ -86,6 +92,13 @@ export class Viewer {
     } else {
       this.osd.viewport.goHome(true);
     }
+  }
+
+  /// The same frame, now read as a whole: the view stays.
+  async settle(frame: FrameState, look: Look): Promise<void> {
+    this.frame = frame;
+    await this.show('before', frame.id, { x: 0, y: 0, width: frame.width, height: frame.height },
+                    frame.levels, look, false, 1);
   }
 
   close(): void {
@@ -241,6 +254,14 @@ export class Viewer {
     return width > 0 && height > 0 ? { x, y, width, height } : null;
   }
 
+  /// The place of the frame under a point of the page.
+  placeUnder(clientX: number, clientY: number): { x: number; y: number } | null {
+    const item = this.layers.get('before')?.item;
+    if (!item) return null;
+    const box = byId('viewer').getBoundingClientRect();
+    return item.viewerElementToImageCoordinates(new OpenSeadragon.Point(clientX - box.left, clientY - box.top));
+  }
+
   private rememberView(): void {
     const item = this.layers.get('before')?.item;
     if (!item || !this.frame) return;
@@ -302,11 +323,8 @@ export class Viewer {
       asking = false;
     };
     byId('stage').addEventListener('pointermove', (event) => {
-      const item = this.layers.get('before')?.item, frame = this.frame;
-      if (!item || !frame) return;
-      const box = byId('viewer').getBoundingClientRect();
-      const at = item.viewerElementToImageCoordinates(
-        new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top));
+      const at = this.placeUnder(event.clientX, event.clientY), frame = this.frame;
+      if (!at || !frame) return;
       const x = Math.floor(at.x), y = Math.floor(at.y);
       if (x < 0 || y < 0 || x >= frame.width || y >= frame.height) {
         byId('readout').textContent = '';
