@@ -170,7 +170,11 @@ export class PointEditor {
     if (move && point) {
       this.move(index, point.x + move[0], point.y + move[1]);
       this.told();
-    } else if (other !== undefined) this.choose(other, true);
+    } else if (other !== undefined) {
+      this.choose(other, true);
+      const next = this.points[other];
+      if (next) this.viewer.reveal(next.x, next.y);
+    }
     else if (event.key === 'Delete' || event.key === 'Backspace') this.remove();
     else if (event.key === 'Insert') { if (this.add()) this.buttons[this.chosen]?.focus(); }
     else return;

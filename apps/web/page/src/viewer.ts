@@ -236,6 +236,15 @@ export class Viewer {
     if (item) this.osd.viewport.fitBounds(item.imageToViewportRectangle(x - side / 2, y - side / 2, side, side));
   }
 
+  /// Moves the view when a place is not in it.
+  reveal(x: number, y: number): void {
+    const item = this.layers.get('before')?.item, box = byId('viewer'), edge = 16;
+    if (!item) return;
+    const at = item.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, y));
+    if (at.x < edge || at.y < edge || at.x > box.clientWidth - edge || at.y > box.clientHeight - edge)
+      this.osd.viewport.panTo(item.imageToViewportCoordinates(new OpenSeadragon.Point(x, y)));
+  }
+
   /// What is seen of the frame, in whole pixels; of a larger part its middle.
   visible(limit: number): Region | null {
     const item = this.layers.get('before')?.item, frame = this.frame;
