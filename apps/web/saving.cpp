@@ -1,7 +1,5 @@
 // What becomes a file in the folder, and the command lines that make the same.
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
 #include "web/command_line.h"
 #include "web/parts.h"
@@ -12,7 +10,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t most_frames = 2000;
-constexpr std::size_t most_points_files = 100;
 
 /// Those of the result; the page may say how the file is to be written.
 Json merged(Json options, const Json& request) {
@@ -24,47 +21,7 @@ fs::path flattened(const fs::path& frame) {
   return frame.parent_path() / (frame.stem().string() + "-flat.fits");
 }
 
-std::string points_key(const fs::path& frame, const Json& points) {
-  return frame.string() + '\n' + points.dump();
-}
-
-bool holds_text(const fs::path& path, const std::string& text) {
-  std::error_code error;
-  if (fs::file_size(path, error) != text.size() || error) return false;
-  std::ifstream file(path, std::ios::binary);
-  return std::equal(text.begin(), text.end(), std::istreambuf_iterator<char>(file), {});
-}
-
-std::string points_text(const Background& background) {
-  return cli::points_json(background).dump(1) + "\n";
-}
-
 }  // namespace
-
-fs::path Session::points_file(const fs::path& frame, const Json& points) const {
-  const std::scoped_lock lock(mutex_);
-  const auto known = points_files_.find(points_key(frame, points));
-  if (known != points_files_.end()) return known->second;
-  return frame.parent_path() / (frame.stem().string() + "-points.json");
-}
-
-void Session::remember_points(const fs::path& frame, const Json& points, const fs::path& file) {
-  const std::scoped_lock lock(mutex_);
-  if (points_files_.size() >= most_points_files) points_files_.clear();
-  points_files_[points_key(frame, points)] = file;
-}
-
-void Session::keep_points(const OpenFrame& open, const Json& options,
-                          const Background& background) {
-  if (!options.contains("points")) return;
-  const std::string text = points_text(background);
-  fs::path path = points_file(open.path, options["points"]);
-  if (!holds_text(path, text)) {
-    path = folder_.target(folder_.free_name(folder_.name_of(path)));
-    write_file_atomically(path, text.data(), text.size(), false);
-  }
-  remember_points(open.path, options["points"], path);
-}
 
 std::vector<std::string> Session::words_of(const std::string& command,
                                            const std::vector<fs::path>& inputs,
@@ -77,7 +34,7 @@ std::vector<std::string> Session::words_of(const std::string& command,
   const bool by_hand = command == "background" && options.contains("points");
   if (by_hand)
     words.insert(words.end(),
-                 {"--points", points_file(inputs.front(), options["points"]).string()});
+                 {"--points", points_files_.of(inputs.front(), options["points"]).string()});
   std::ranges::move(option_words(command, by_hand ? without_points(options) : options, folder_),
                     std::back_inserter(words));
   return words;
@@ -114,12 +71,9 @@ Json Session::command(const Json& request) const {
   Json answer{{"command", cli::shell_words(words_of(command, {open->path},
                                                     folder_.target(text_of(request, "name")),
                                                     flag_of(request, "overwrite"), options))}};
-  if (command == "background" && options.contains("points")) {
-    const fs::path file = points_file(open->path, options["points"]);
-    const std::scoped_lock lock(mutex_);
-    if (!points_files_.contains(points_key(open->path, options["points"])) || !fs::exists(file))
-      answer["needs"] = folder_.name_of(file);
-  }
+  if (command == "background" && options.contains("points") &&
+      !points_files_.has(open->path, options["points"]))
+    answer["needs"] = folder_.name_of(points_files_.of(open->path, options["points"]));
   return answer;
 }
 
@@ -137,10 +91,10 @@ std::string Session::save_sky(const OpenFrame& open, const Sky& sky, const std::
       throw Error(ErrorKind::usage, path.filename().string() + ": control points are a .json file");
     const std::string text = points_text(*sky.background);
     write_file_atomically(path, text.data(), text.size(), overwrite);
-    if (by_hand) remember_points(open.path, sky.options["points"], path);
+    if (by_hand) points_files_.remember(open.path, sky.options["points"], path);
     return line_of(!by_hand);
   }
-  keep_points(open, sky.options, *sky.background);
+  if (by_hand) points_files_.keep(folder_, open.path, sky.options["points"], *sky.background);
   std::string line = line_of(true);
   const WriteOptions writing{
       .depth = Depth::f32, .overwrite = overwrite, .history = cli::history_line(line)};
@@ -176,7 +130,8 @@ Json Session::save(const Json& request) {
     return saved;
   }
 
-  if (outcome->background) keep_points(*open, outcome->options, *outcome->background);
+  if (outcome->background && outcome->options.contains("points"))
+    points_files_.keep(folder_, open->path, outcome->options["points"], *outcome->background);
   const auto words =
       words_of(outcome->command, {open->path}, path, overwrite, merged(outcome->options, request));
   const std::string line = cli::shell_words(words);

@@ -7,11 +7,8 @@
 #include <cstdint>
 #include <deque>
 #include <filesystem>
-#include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -25,6 +22,7 @@
 
 #include "cli/command.h"
 #include "web/folder.h"
+#include "web/points_files.h"
 
 namespace limpid::cli {
 struct BackgroundArguments;
@@ -71,17 +69,15 @@ class Session {
   /// Waits until the state is another than `seen`, or for a second; its number.
   std::uint64_t wait_for_change(std::uint64_t seen) const;
 
-  /// Returns once there is something to see: of a large frame a glance, "loading" in the state,
-  /// while the rest is read. What needs the frame waits for it.
+  /// Returns once there is something to see; of a large frame a glance. What needs it all waits.
   Json open(const std::string& name);
   void close();
 
   // These wait for what was asked; a newer one makes them throw Error(interrupted).
   /// {"options", "region": [x, y, width, height], "rough"}: pixels as `limpid deconvolve --region`
-  /// makes them. A rough one may know the stars around the view alone, and is quick.
+  /// makes them; rough: quickly, by the stars around the view alone.
   Json preview(const Json& request);
-  /// {"options"}: the sky as `limpid background` models it. Options may hold "points", control
-  /// points put by hand, as the files of --points have them.
+  /// {"options"}: the sky as `limpid background` models it; with "points" as --points has them.
   Json fit_sky(const Json& request);
 
   // These start and return.
@@ -96,7 +92,7 @@ class Session {
   /// {"name", "options": {"depth"}, "overwrite", "what": "result", "trust", "model" or "points"}
   Json save(const Json& request);
   /// {"command", "options", "name", "overwrite", "frames"}: the command line that does the same,
-  /// and "needs", a file of control points that has to be saved before.
+  /// and a file that it "needs".
   Json command(const Json& request) const;
 
   /// Part of a layer as PNG. `level` halves it so many times.
@@ -146,23 +142,15 @@ class Session {
                                     const std::filesystem::path& output, bool overwrite,
                                     const Json& options) const;
   std::vector<std::string> words_of_request(const Json& request) const;
-  /// Where control points put by hand lie, or are to lie, as a file.
-  std::filesystem::path points_file(const std::filesystem::path& frame, const Json& points) const;
-  void remember_points(const std::filesystem::path& frame, const Json& points,
-                       const std::filesystem::path& file);
-  /// Writes them unless they lie there; the command line of what is saved names them.
-  void keep_points(const OpenFrame& open, const Json& options, const Background& background);
   /// Model or control points; the command line that writes the same.
   std::string save_sky(const OpenFrame& open, const Sky& sky, const std::string& what,
                        const std::filesystem::path& path, bool overwrite);
 
-  // jobs
   Json wait_for(const std::shared_ptr<Task>& task);
   void start(const std::shared_ptr<Task>& task);
   void work(const std::stop_token& over);
   void perform(const std::shared_ptr<Task>& task);
   Progress progress_of(const std::shared_ptr<Task>& task);
-  // what they do
   void perform_measure(Task& task, const Progress& progress);
   void perform_preview(Task& task, const Progress& progress);
   void perform_deconvolve(Task& task, const Progress& progress);
@@ -195,10 +183,9 @@ class Session {
   std::deque<std::shared_ptr<const Preview>> previews_;  ///< newest first
   std::deque<std::shared_ptr<const Sky>> skies_;         ///< newest first
   std::shared_ptr<const Combination> combination_;
-  std::map<std::string, std::filesystem::path> points_files_;  ///< by frame and points
+  PointsFiles points_files_;
   Json error_;
   std::vector<std::string> notes_;
-
   std::shared_ptr<Task> running_;
   std::deque<std::shared_ptr<Task>> waiting_;
 

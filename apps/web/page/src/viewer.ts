@@ -41,12 +41,9 @@ export class Viewer {
       animationTime: 0.25,
       springStiffness: 9,
       maxZoomPixelRatio: 16,
-      smoothTileEdgesMinZoom: Infinity,
-      minZoomImageRatio: 0.7,
-      visibilityRatio: 0.4,
+      smoothTileEdgesMinZoom: Infinity, minZoomImageRatio: 0.7, visibilityRatio: 0.4,
       immediateRender: true,
-      imageLoaderLimit: 4,
-      timeout: 60000,
+      imageLoaderLimit: 4, timeout: 60000,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
       gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: true },
     });
@@ -81,9 +78,7 @@ export class Viewer {
 
   async open(frame: FrameState, look: Look): Promise<void> {
     this.close();
-    this.frame = frame;
-    await this.show('before', frame.id, { x: 0, y: 0, width: frame.width, height: frame.height },
-                    frame.levels, look, false, 1);
+    await this.settle(frame, look);
     const view = ui.view;
     if (view && view.frame === frame.name && view.width > 0) {
       const item = this.layers.get('before')?.item;
@@ -95,10 +90,9 @@ export class Viewer {
   }
 
   /// The same frame, now read as a whole: the view stays.
-  async settle(frame: FrameState, look: Look): Promise<void> {
+  settle(frame: FrameState, look: Look): Promise<void> {
     this.frame = frame;
-    await this.show('before', frame.id, { x: 0, y: 0, width: frame.width, height: frame.height },
-                    frame.levels, look, false, 1);
+    return this.show('before', frame.id, { x: 0, y: 0, width: frame.width, height: frame.height }, frame.levels, look, false, 1);
   }
 
   close(): void {
@@ -241,7 +235,8 @@ export class Viewer {
     const item = this.layers.get('before')?.item, box = byId('viewer'), edge = 16;
     if (!item) return;
     const at = item.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, y));
-    if (at.x < edge || at.y < edge || at.x > box.clientWidth - edge || at.y > box.clientHeight - edge)
+    const away = (value: number, length: number) => value < edge || value > length - edge;
+    if (away(at.x, box.clientWidth) || away(at.y, box.clientHeight))
       this.osd.viewport.panTo(item.imageToViewportCoordinates(new OpenSeadragon.Point(x, y)));
   }
 
