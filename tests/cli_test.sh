@@ -185,6 +185,13 @@ if has_command background; then
   check "background writes all it was asked for" test -s even.fits -a -s sky.png -a -s sky-model.fits -a -s sky.json
   expect 0 background slope.fits -o again.fits --points sky.json
   check "saved points are used again" grep -q 'used as they are' err
+  echo '{"points": [{"x": 9, "y": 9}, {"x": 110, "y": 9}, {"x": 9, "y": 110}, {"x": 110, "y": 110}]}' >places.json
+  expect 0 background slope.fits -o placed.fits --points places.json
+  check "points may be places alone" grep -q '4 control points used as they are' err
+  echo '{"points": [{"x": 9}]}' >places.json
+  expect 3 background slope.fits -o none.fits --points places.json
+  echo '{"points": [{"x": 9, "y": 1e999}]}' >places.json
+  expect 3 background slope.fits -o none.fits --points places.json
   expect 0 background slope.fits -o divided.fits --mode divide --neutral --dither --max-iterations 20
   expect 4 background slope.fits -o even.fits
   check "an existing output is told of in one line" one_error_line

@@ -28,31 +28,23 @@ std::vector<ControlPoint> read_points(const std::filesystem::path& path, Size fr
   };
   std::ifstream file(path);
   if (!file) throw bad("cannot be read");
-  const auto json = nlohmann::json::parse(file, nullptr, false);
+  const auto json = ordered_json::parse(file, nullptr, false);
   if (!json.is_object() || !json.contains("points") || !json["points"].is_array()) {
     throw bad(
         "no control points; want {\"width\", \"height\", \"order\", \"points\": [{\"x\", \"y\", "
         "\"values\"}]}");
   }
-  std::vector<ControlPoint> points;
   try {
     order = json.value("order", order);
-    const float wide =
-        static_cast<float>(frame.width) / json.value("width", static_cast<float>(frame.width));
-    const float high =
-        static_cast<float>(frame.height) / json.value("height", static_cast<float>(frame.height));
-    for (const auto& point : json["points"]) {
-      points.push_back({point.at("x").get<float>() * wide, point.at("y").get<float>() * high,
-                        point.at("values").get<std::vector<float>>()});
-      const auto& values = points.back().values;
-      const bool finite = std::isfinite(points.back().x) && std::isfinite(points.back().y) &&
-                          std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
-      if (values.empty() || !finite) throw bad("a control point without finite x, y and values");
-    }
+    const auto scale = [&json](const char* side, int length) {
+      return static_cast<float>(length) / json.value(side, static_cast<float>(length));
+    };
+    return points_of(json["points"], scale("width", frame.width), scale("height", frame.height));
   } catch (const nlohmann::json::exception& error) {
     throw bad("not as limpid writes it: " + std::string(error.what()));
+  } catch (const Error& error) {
+    throw bad(error.what());
   }
-  return points;
 }
 
 std::string in_pixels(Size size) {
@@ -167,6 +159,19 @@ ordered_json points_json(const Background& background) {
           {"points", std::move(points)}};
 }
 
+std::vector<ControlPoint> points_of(const ordered_json& list, float wide, float high) {
+  std::vector<ControlPoint> points;
+  for (const auto& point : list) {
+    points.push_back({point.at("x").get<float>() * wide, point.at("y").get<float>() * high,
+                      point.value("values", std::vector<float>{})});
+    const ControlPoint& last = points.back();
+    if (!std::isfinite(last.x) || !std::isfinite(last.y) ||
+        !std::ranges::all_of(last.values, [](float v) { return std::isfinite(v); }))
+      throw Error(ErrorKind::bad_input, "a control point without finite x, y and values");
+  }
+  return points;
+}
+
 ordered_json to_json(const Job& job, const Background& background, const RemoveReport& removed) {
   const BackgroundReport& fit = background.report();
   return {{"input", job.input.string()},
@@ -266,7 +271,8 @@ Command background_command(CLI::App& app, const Common& common, BackgroundArgume
       .option("--model", o.model, "write the model, too: a frame of floats")
       .option(
           "--points", o.points,
-          "control points as JSON: written if the file does not exist, otherwise used as they are")
+          "control points as JSON: written if the file does not exist, otherwise used as they are; "
+          "those without values get the sky's around them")
       .flag("--refine", o.refine, "optimise from the points of --points instead of keeping them")
       .option("--preview", o.preview,
               "picture (PNG): stretched frame, mask, control points; model, result, loss");

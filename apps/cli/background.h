@@ -33,6 +33,9 @@ bool dither_as_asked(Frame& frame, const BackgroundArguments& arguments, int thr
 
 /// As --points takes them.
 nlohmann::ordered_json points_json(const Background& background);
+/// What such JSON has under "points", its places scaled by these. Throws Error(bad_input).
+std::vector<ControlPoint> points_of(const nlohmann::ordered_json& list, float wide = 1,
+                                    float high = 1);
 nlohmann::ordered_json to_json(const Job& job, const Background& background,
                                const RemoveReport& removed);
 

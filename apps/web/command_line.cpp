@@ -17,6 +17,8 @@ constexpr std::string_view not_options[] = {
     "--output",  "--overwrite", "--region",  "--report", "--trust-map",  "--model",
     "--points",  "--refine",    "--preview", "--resume", "--checkpoint", "--save-iterations"};
 
+constexpr std::size_t fewest_points = 4, most_points = 400;  // of a spline
+
 [[noreturn]] void refuse(const std::string& key, const char* why) {
   throw Error(ErrorKind::usage, key.substr(0, 60) + ": " + why);
 }
@@ -89,6 +91,19 @@ const ordered_json& schema_of(const std::string& command) {
   const auto found = schemas.find(command);
   if (found == schemas.end()) refuse(command, "no such command here");
   return found->second;
+}
+
+ordered_json without_points(ordered_json options) {
+  options.erase("points");
+  return options;
+}
+
+std::vector<ControlPoint> points_by_hand(const ordered_json& options) {
+  if (!options.contains("points")) return {};
+  const ordered_json& list = options["points"];
+  if (!list.is_array() || list.size() < fewest_points || list.size() > most_points)
+    refuse("points", "a list of 4 to 400 is wanted");
+  return cli::points_of(list);
 }
 
 std::vector<std::string> option_words(const std::string& command, const ordered_json& options,

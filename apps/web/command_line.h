@@ -18,6 +18,12 @@ namespace limpid::web {
 /// Error(usage) for other commands.
 const nlohmann::ordered_json& schema_of(const std::string& command);
 
+/// Options without the control points that were put by hand, which a command reads from a file.
+nlohmann::ordered_json without_points(nlohmann::ordered_json options);
+/// Those points: `options["points"]`, a list as --points has it; empty when there are none. Throws
+/// Error(usage).
+std::vector<ControlPoint> points_by_hand(const nlohmann::ordered_json& options);
+
 /// The words of the options that differ from their defaults, in the order of the schema. `options`
 /// is an object such as {"sharpen-stars": 0.4, "psf": "auto", "mask": "mask.fits"}; what names
 /// files is looked up in `folder`, models must be installed. Throws Error(usage).

@@ -29,9 +29,10 @@ std::vector<std::byte> Session::picture(const std::string& layer, int level, Rec
   std::shared_ptr<const Outcome> outcome;
   std::shared_ptr<const Preview> preview;
   std::shared_ptr<const Sky> sky;
+  std::shared_ptr<const Glance> glance;
   {
     const std::scoped_lock lock(mutex_);
-    open = frame_, outcome = outcome_;
+    open = frame_, outcome = outcome_, glance = glance_;
     for (const auto& known : previews_) {
       if (known->id == layer) preview = known;
     }
@@ -41,6 +42,11 @@ std::vector<std::byte> Session::picture(const std::string& layer, int level, Rec
   }
   if (rect.width > largest_picture_px || rect.height > largest_picture_px)
     throw Error(ErrorKind::usage, "pictures are at most 1024 x 1024 px");
+  if (glance && layer == glance->id) {
+    const Stretch stretch =
+        measure_stretch(glance->image.view(), {.sky = look.sky, .linked = look.linked});
+    return encode_png(apply(stretch, glance->part(level, rect).view()).view());
+  }
   if (!open) throw Gone("no frame is open");
   const auto png = [&](ConstView part) {
     return encode_png(apply(open->stretch(look), part).view());
@@ -72,9 +78,16 @@ std::vector<std::byte> Session::picture(const std::string& layer, int level, Rec
 Json Session::histogram(const std::string& layer, const Look& look) const {
   std::shared_ptr<OpenFrame> open;
   std::shared_ptr<const Outcome> outcome;
+  std::shared_ptr<const Glance> glance;
   {
     const std::scoped_lock lock(mutex_);
-    open = frame_, outcome = outcome_;
+    open = frame_, outcome = outcome_, glance = glance_;
+  }
+  if (glance && layer == glance->id) {
+    const Stretch stretch =
+        measure_stretch(glance->image.view(), {.sky = look.sky, .linked = look.linked});
+    return {
+        {"counts", measure_histogram(apply(stretch, glance->image.view()).view(), histogram_bins)}};
   }
   const Pyramid* pyramid = open && layer == open->id         ? &open->pyramid
                            : outcome && layer == outcome->id ? &outcome->pyramid

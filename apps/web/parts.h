@@ -30,6 +30,25 @@ Json options_of(const Json& request);
 /// The picture as the eye should see it: files may have their last row first.
 ConstView upright(ConstView stored, bool bottom_up);
 
+/// What a page is told of a frame.
+Json description(const std::string& id, const std::string& name, Size size, int channels,
+                 int levels, const Metadata& metadata);
+
+/// Sparse pixels of a large frame that is still being read.
+struct Session::Glance {
+  Glance(std::string own_id, std::string own_name, TileReader& reader);
+
+  std::string id, name;
+  FrameInfo info;
+  int levels = 0;  ///< that the frame will have
+  int level = 0;   ///< that these pixels stand for
+  Image image;
+
+  [[nodiscard]] Json described() const;
+  /// As the frame will show them: finer levels by larger pixels.
+  [[nodiscard]] Image part(int wanted_level, Rect rect) const;
+};
+
 struct Session::OpenFrame {
   OpenFrame(std::string own_id, std::string own_name, std::filesystem::path own_path, Frame own,
             int threads);
@@ -54,6 +73,7 @@ struct Session::OpenFrame {
   std::shared_ptr<const Json> measurement;
 
   [[nodiscard]] Size size() const { return frame.image.size(); }
+  [[nodiscard]] Json described() const;
   /// Between rows counted from the top and stored rows; its own inverse.
   [[nodiscard]] Rect turned(Rect r) const;
   [[nodiscard]] float turned(float y) const;
@@ -79,7 +99,8 @@ struct Session::Outcome {
   Pyramid pyramid;
   std::optional<Pyramid> trust_pyramid;
   Json options, report;
-  std::string model;  ///< of the network; empty where there is none
+  std::string model;                             ///< of the network; empty where there is none
+  std::shared_ptr<const Background> background;  ///< that was taken out, if one was
   double seconds = 0;
 };
 

@@ -31,7 +31,12 @@ std::vector<std::string> Session::words_of(const std::string& command,
   for (const fs::path& input : inputs) words.push_back(input.string());
   words.insert(words.end(), {"-o", output.string()});
   if (overwrite) words.emplace_back("--overwrite");
-  std::ranges::move(option_words(command, options, folder_), std::back_inserter(words));
+  const bool by_hand = command == "background" && options.contains("points");
+  if (by_hand)
+    words.insert(words.end(),
+                 {"--points", points_files_.of(inputs.front(), options["points"]).string()});
+  std::ranges::move(option_words(command, by_hand ? without_points(options) : options, folder_),
+                    std::back_inserter(words));
   return words;
 }
 
@@ -63,9 +68,39 @@ Json Session::command(const Json& request) const {
     static_cast<void>(background_arguments(*open, options));
   else
     static_cast<void>(deconvolve_arguments(*open, options));
-  return {{"command", cli::shell_words(words_of(command, {open->path},
-                                                folder_.target(text_of(request, "name")),
-                                                flag_of(request, "overwrite"), options))}};
+  Json answer{{"command", cli::shell_words(words_of(command, {open->path},
+                                                    folder_.target(text_of(request, "name")),
+                                                    flag_of(request, "overwrite"), options))}};
+  if (command == "background" && options.contains("points") &&
+      !points_files_.has(open->path, options["points"]))
+    answer["needs"] = folder_.name_of(points_files_.of(open->path, options["points"]));
+  return answer;
+}
+
+std::string Session::save_sky(const OpenFrame& open, const Sky& sky, const std::string& what,
+                              const fs::path& path, bool overwrite) {
+  const bool by_hand = sky.options.contains("points");
+  // the sky lies beside a result that its command makes, too
+  const auto line_of = [&](bool with_file) {
+    auto words = words_of("background", {open.path}, flattened(open.path), overwrite, sky.options);
+    if (with_file) words.insert(words.end(), {"--" + what, path.string()});
+    return cli::shell_words(words);
+  };
+  if (what == "points") {
+    if (path.extension() != ".json")
+      throw Error(ErrorKind::usage, path.filename().string() + ": control points are a .json file");
+    const std::string text = points_text(*sky.background);
+    write_file_atomically(path, text.data(), text.size(), overwrite);
+    if (by_hand) points_files_.remember(open.path, sky.options["points"], path);
+    return line_of(!by_hand);
+  }
+  if (by_hand) points_files_.keep(folder_, open.path, sky.options["points"], *sky.background);
+  std::string line = line_of(true);
+  const WriteOptions writing{
+      .depth = Depth::f32, .overwrite = overwrite, .history = cli::history_line(line)};
+  check_writable(path, writing);
+  write_frame(path, Frame{sky.background->render(threads_), open.frame.metadata}, writing);
+  return line;
 }
 
 Json Session::save(const Json& request) {
@@ -89,27 +124,14 @@ Json Session::save(const Json& request) {
   const auto answer = [&] { return Json{{"name", name}, {"bytes", fs::file_size(path)}}; };
 
   if (of_sky) {
-    // the sky lies beside a result that its command makes, too
-    auto words =
-        words_of("background", {open->path}, flattened(open->path), overwrite, sky->options);
-    words.insert(words.end(), {"--" + what, path.string()});
-    const std::string line = cli::shell_words(words);
-    if (what == "points") {
-      if (path.extension() != ".json")
-        throw Error(ErrorKind::usage, name + ": control points are a .json file");
-      const std::string text = cli::points_json(*sky->background).dump(1) + "\n";
-      write_file_atomically(path, text.data(), text.size(), overwrite);
-    } else {
-      const WriteOptions writing{
-          .depth = Depth::f32, .overwrite = overwrite, .history = cli::history_line(line)};
-      check_writable(path, writing);
-      write_frame(path, Frame{sky->background->render(threads_), open->frame.metadata}, writing);
-    }
-    Json saved = answer();
-    saved["command"] = line;
+    Json saved;
+    saved["command"] = save_sky(*open, *sky, what, path, overwrite);
+    saved.update(answer());
     return saved;
   }
 
+  if (outcome->background && outcome->options.contains("points"))
+    points_files_.keep(folder_, open->path, outcome->options["points"], *outcome->background);
   const auto words =
       words_of(outcome->command, {open->path}, path, overwrite, merged(outcome->options, request));
   const std::string line = cli::shell_words(words);

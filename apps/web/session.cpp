@@ -45,15 +45,6 @@ ConstView upright(ConstView stored, bool bottom_up) {
           stored.size(), -stored.row_stride(), stored.channel_stride()};
 }
 
-Session::OpenFrame::OpenFrame(std::string own_id, std::string own_name,
-                              std::filesystem::path own_path, Frame own, int threads)
-    : id(std::move(own_id)),
-      name(std::move(own_name)),
-      path(std::move(own_path)),
-      frame(std::move(own)),
-      pyramid(upright(frame.image.view(), frame.metadata.bottom_up), 256, threads),
-      deconvolver(frame.image.view()) {}
-
 Rect Session::OpenFrame::turned(Rect r) const {
   if (frame.metadata.bottom_up) r.y = size().height - r.y - r.height;
   return r;
@@ -125,6 +116,7 @@ void Session::stop() {
     stopped_ = true;
     drop_waiting("the server ends");
     worker_.request_stop();
+    stop_loading_.request_stop();
   }
   change_.notify_all();
   task_ready_.notify_all();
@@ -146,7 +138,8 @@ std::string Session::new_id(const char* kind) {
 }
 
 std::shared_ptr<Session::OpenFrame> Session::frame() const {
-  const std::scoped_lock lock(mutex_);
+  std::unique_lock lock(mutex_);
+  change_.wait(lock, [&] { return !glance_ || stopped_; });
   if (!frame_) throw Gone("no frame is open");
   return frame_;
 }
@@ -173,20 +166,8 @@ Json Session::state() const {
              {"measured", frame_ && frame_->measurement != nullptr},
              {"error", error_},
              {"notes", notes_}};
-  if (frame_) {
-    const Metadata& metadata = frame_->frame.metadata;
-    const auto scale = pixel_scale_arcsec(metadata);
-    state["frame"] = {{"id", frame_->id},
-                      {"name", frame_->name},
-                      {"width", frame_->size().width},
-                      {"height", frame_->size().height},
-                      {"channels", frame_->frame.image.channels()},
-                      {"levels", frame_->pyramid.levels()},
-                      {"format", metadata.format},
-                      {"pixel_scale_arcsec", scale ? Json(*scale) : Json(nullptr)},
-                      {"seconds", frame_->open_seconds},
-                      {"notes", metadata.notes}};
-  }
+  if (frame_) state["frame"] = frame_->described();
+  if (glance_) state["frame"] = glance_->described();
   if (outcome_) {
     state["result"] = {{"id", outcome_->id},
                        {"command", outcome_->command},
@@ -215,50 +196,6 @@ Json Session::state() const {
   }
   return state;
 }
-
-std::shared_ptr<Session::OpenFrame> Session::load(const std::string& name) {
-  const auto path = folder_.file(name);
-  const auto start = Clock::now();
-  Frame read = read_frame(path);
-  std::string id;
-  {
-    const std::scoped_lock lock(mutex_);
-    id = new_id("before");
-  }
-  auto opened = std::make_shared<OpenFrame>(id, name, path, std::move(read), threads_);
-  opened->open_seconds = seconds_since(start);
-  return opened;
-}
-
-void Session::show(const std::shared_ptr<OpenFrame>& opened) {
-  std::shared_ptr<OpenFrame> old;  // freed without the lock
-  std::shared_ptr<const Outcome> old_outcome;
-  const std::scoped_lock lock(mutex_);
-  drop_waiting("another frame was opened");
-  old = std::exchange(frame_, opened);
-  old_outcome = std::exchange(outcome_, nullptr);
-  previews_.clear();
-  skies_.clear();
-  error_ = nullptr;
-  notes_.clear();
-  changed();
-}
-
-Json Session::open(const std::string& name) {
-  {
-    const std::scoped_lock lock(mutex_);
-    refuse_during_run();
-  }
-  const auto opened = load(name);
-  {
-    const std::scoped_lock lock(mutex_);
-    refuse_during_run();
-  }
-  show(opened);
-  return state();
-}
-
-void Session::close() { show(nullptr); }
 
 void Session::forget_result() {
   std::shared_ptr<const Outcome> old;

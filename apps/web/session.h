@@ -1,22 +1,20 @@
 // What the page works on: one open frame, what was made of it, and the one job that runs.
-// session.cpp has its life, jobs.cpp the queue, deconvolving.cpp, sky.cpp and frames.cpp the work
-// of the three commands, layers.cpp pixels and saving.cpp files.
+// session.cpp has its life, opening.cpp what is open, jobs.cpp the queue, deconvolving.cpp, sky.cpp
+// and frames.cpp the work of the three commands, layers.cpp pixels and saving.cpp files.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <filesystem>
-#include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <limpid/background.h>
 #include <limpid/deconvolve.h>
 #include <limpid/io.h>
 #include <limpid/network.h>
@@ -24,6 +22,7 @@
 
 #include "cli/command.h"
 #include "web/folder.h"
+#include "web/points_files.h"
 
 namespace limpid::cli {
 struct BackgroundArguments;
@@ -70,14 +69,15 @@ class Session {
   /// Waits until the state is another than `seen`, or for a second; its number.
   std::uint64_t wait_for_change(std::uint64_t seen) const;
 
+  /// Returns once there is something to see; of a large frame a glance. What needs it all waits.
   Json open(const std::string& name);
   void close();
 
   // These wait for what was asked; a newer one makes them throw Error(interrupted).
   /// {"options", "region": [x, y, width, height], "rough"}: pixels as `limpid deconvolve --region`
-  /// makes them. A rough one may know the stars around the view alone, and is quick.
+  /// makes them; rough: quickly, by the stars around the view alone.
   Json preview(const Json& request);
-  /// {"options"}: the sky as `limpid background` models it.
+  /// {"options"}: the sky as `limpid background` models it; with "points" as --points has them.
   Json fit_sky(const Json& request);
 
   // These start and return.
@@ -91,7 +91,8 @@ class Session {
 
   /// {"name", "options": {"depth"}, "overwrite", "what": "result", "trust", "model" or "points"}
   Json save(const Json& request);
-  /// {"command", "options", "name", "overwrite", "frames"}: the command line that does the same.
+  /// {"command", "options", "name", "overwrite", "frames"}: the command line that does the same,
+  /// and a file that it "needs".
   Json command(const Json& request) const;
 
   /// Part of a layer as PNG. `level` halves it so many times.
@@ -112,6 +113,7 @@ class Session {
   void stop();
 
  private:
+  struct Glance;
   struct OpenFrame;
   struct Outcome;
   struct Preview;
@@ -119,10 +121,17 @@ class Session {
   struct Combination;
   struct Task;
 
+  /// The open frame; waits while one is being read.
   std::shared_ptr<OpenFrame> frame() const;
   std::string new_id(const char* kind);
-  std::shared_ptr<OpenFrame> load(const std::string& name);
-  void show(const std::shared_ptr<OpenFrame>& opened);
+  /// Nothing for what is read at once, or can only be read as a whole.
+  std::shared_ptr<const Glance> glance_at(const std::string& name);
+  std::shared_ptr<OpenFrame> load(const std::string& name, const Progress& progress = {});
+  void load_behind(const std::shared_ptr<const Glance>& glance, const std::stop_token& stop);
+  /// One of the two, or neither. Where `instead` is given, nothing unless that is what is shown.
+  void show(const std::shared_ptr<OpenFrame>& opened,
+            const std::shared_ptr<const Glance>& glance = nullptr,
+            const std::shared_ptr<const Glance>& instead = nullptr);
 
   /// What the command's parser makes of options; checked as far as that is possible beforehand.
   cli::DeconvolveArguments deconvolve_arguments(const OpenFrame& open, const Json& options) const;
@@ -133,14 +142,15 @@ class Session {
                                     const std::filesystem::path& output, bool overwrite,
                                     const Json& options) const;
   std::vector<std::string> words_of_request(const Json& request) const;
+  /// Model or control points; the command line that writes the same.
+  std::string save_sky(const OpenFrame& open, const Sky& sky, const std::string& what,
+                       const std::filesystem::path& path, bool overwrite);
 
-  // jobs
   Json wait_for(const std::shared_ptr<Task>& task);
   void start(const std::shared_ptr<Task>& task);
   void work(const std::stop_token& over);
   void perform(const std::shared_ptr<Task>& task);
   Progress progress_of(const std::shared_ptr<Task>& task);
-  // what they do
   void perform_measure(Task& task, const Progress& progress);
   void perform_preview(Task& task, const Progress& progress);
   void perform_deconvolve(Task& task, const Progress& progress);
@@ -168,19 +178,23 @@ class Session {
   std::uint64_t next_id_;
 
   std::shared_ptr<OpenFrame> frame_;
+  std::shared_ptr<const Glance> glance_;  ///< shown until frame_ is there
   std::shared_ptr<const Outcome> outcome_;
   std::deque<std::shared_ptr<const Preview>> previews_;  ///< newest first
   std::deque<std::shared_ptr<const Sky>> skies_;         ///< newest first
   std::shared_ptr<const Combination> combination_;
+  PointsFiles points_files_;
   Json error_;
   std::vector<std::string> notes_;
-
   std::shared_ptr<Task> running_;
   std::deque<std::shared_ptr<Task>> waiting_;
 
   std::string network_key_;
   std::shared_ptr<const Network> network_;
   std::jthread worker_;
+  std::mutex opening_;  ///< one frame is opened at a time
+  std::stop_source stop_loading_;
+  std::jthread loader_;
 };
 
 }  // namespace limpid::web

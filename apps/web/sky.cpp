@@ -34,6 +34,7 @@ Json report_of(const Background& background, const RemoveReport& removed,
 cli::BackgroundArguments Session::background_arguments(const OpenFrame& open,
                                                        const Json& options) const {
   const auto words = words_of("background", {open.path}, "result.fits", false, options);
+  static_cast<void>(points_by_hand(options));
   return parse_background({words.begin() + 1, words.end()});
 }
 
@@ -61,6 +62,9 @@ std::shared_ptr<const Session::Sky> Session::sky_of(Task& task, const Progress& 
   if (!sky->background) {
     BackgroundOptions fit = cli::fit_options(task.background, threads_);
     fit.mask = open.mask_at(task.background.mask);
+    fit.points = points_by_hand(task.options);
+    for (ControlPoint& point : fit.points) point.y = open.turned(point.y);
+    if (!fit.points.empty()) fit.max_iterations = 0;
     sky->background =
         std::make_shared<const Background>(fit_background(open.frame.image.view(), fit, progress));
   }
@@ -91,6 +95,7 @@ void Session::perform_background(Task& task, const Progress& progress) {
   progress(0.9, "taking the sky out");
   auto outcome = std::make_shared<Outcome>("background", std::move(frame), Image(), threads_);
   outcome->options = task.options;
+  outcome->background = sky->background;
   outcome->report = report_of(*sky->background, removed, open.path);
   outcome->seconds = seconds_since(start);
   keep(task, outcome);

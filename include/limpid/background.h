@@ -15,7 +15,7 @@ namespace limpid {
 /// One control point of the spline: where it lies and how bright the sky is there.
 struct ControlPoint {
   float x = 0, y = 0;         ///< px of the frame; may lie outside
-  std::vector<float> values;  ///< per channel, in the frame's units
+  std::vector<float> values;  ///< per channel, in the frame's units; none: the sky's around it
 };
 
 enum class Downscaling { median, mean };

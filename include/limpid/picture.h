@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include <limpid/image.h>
@@ -41,6 +42,10 @@ class Pyramid {
   ConstView frame_;
   std::vector<Image> halved_;
 };
+
+/// One pixel of every `step` x `step` (at the edges: of what there is), near its middle: a first
+/// sight of a large frame that is not in memory. `read` gives a part of it and is asked for rows.
+Image every(int step, Size frame, const std::function<Image(Rect)>& read);
 
 /// How many pixels have which value, per channel, in equal bins from 0 to 1. Values outside count
 /// for the first and last bin, NaN for none.

@@ -10,6 +10,7 @@
 #include "background/loss.h"
 #include "background/scene.h"
 #include "background/spline.h"
+#include "background/starts.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/statistics.h"
@@ -44,13 +45,13 @@ void check(ConstView frame, const BackgroundOptions& options) {
                 std::to_string(frame.width()) + " x " + std::to_string(frame.height()));
   }
   for (const ControlPoint& point : options.points) {
-    if (point.values.size() != 1 && static_cast<int>(point.values.size()) != frame.channels()) {
+    if (point.values.size() > 1 && static_cast<int>(point.values.size()) != frame.channels()) {
       throw usage("control points have " + std::to_string(point.values.size()) +
                   " values, the frame " + std::to_string(frame.channels()) + " channels");
     }
   }
-  if (!options.points.empty() && options.points.size() < 4) {
-    throw usage("a spline needs at least four control points");
+  if (!options.points.empty() && (options.points.size() < 4 || options.points.size() > 400)) {
+    throw usage("a spline takes 4 to 400 control points");
   }
 }
 
@@ -83,7 +84,9 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
         "parts "
         "is taken out; mark the sky with --mask for more");
   }
-  Fitted fitted = optimise(scene, options, progress.part(0.3, 0.9));
+  BackgroundOptions known = options;
+  known.points = with_values(scene, options);
+  Fitted fitted = optimise(scene, known, progress.part(0.3, 0.9));
 
   const Spline spline(fitted.points);
   const Pixels all(scene.stretched.view(), scene.mask.view(), 1);
@@ -118,7 +121,10 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
                                        result.nodes_.size().pixels()));
     report.range.push_back(high - low);
   }
-  for (int k = 0; k < fitted.points.count(); ++k) {
+  // points that were used as they are stay so to the last bit: saved, they give the same model
+  const bool kept = !known.points.empty() && report.iterations == 0;
+  if (kept) result.points_ = std::move(known.points);
+  for (int k = 0; k < (kept ? 0 : fitted.points.count()); ++k) {
     ControlPoint point{places.x(fitted.points.x[k]), places.y(fitted.points.y[k]), {}};
     for (int c = 0; c < frame.channels(); ++c) {
       point.values.push_back(

@@ -218,6 +218,54 @@ TEST(Background, PointsSavedAndUsedAgainGiveTheSameModel) {
   }
 }
 
+TEST(Background, PointsWithoutValuesTakeTheSkyAroundThem) {
+  const auto s = settings(Gradient::plane, Object::nebula, 20);
+  const auto truth = synthetic::make_sky(s);
+  BackgroundOptions options;
+  options.max_iterations = 0;
+  for (const float y : {30.0F, 240.0F, 450.0F}) {
+    for (const float x : {30.0F, 620.0F, 690.0F}) options.points.push_back({x, y, {}});
+  }
+  const Background sky = fit_background(truth.frame.view(), options);
+  ASSERT_EQ(sky.points().size(), options.points.size());
+  for (const ControlPoint& point : sky.points()) {
+    ASSERT_EQ(point.values.size(), 3U);
+    for (int c = 0; c < 3; ++c) {
+      const float there = truth.sky.view()(c, static_cast<int>(point.y), static_cast<int>(point.x));
+      // half a sigma: faint stars lift the median of a small frame's pixels by a part of it
+      EXPECT_NEAR(point.values[static_cast<std::size_t>(c)], there, 0.5F * s.sigma);
+    }
+  }
+  // used again they are the same to the last bit, and so is the model
+  options.points = sky.points();
+  const Background again = fit_background(truth.frame.view(), options);
+  const Image one = sky.render(), other = again.render();
+  EXPECT_TRUE(std::ranges::equal(one.pixels(), other.pixels()));
+  for (std::size_t i = 0; i < options.points.size(); ++i) {
+    EXPECT_EQ(again.points()[i].x, options.points[i].x);
+    EXPECT_EQ(again.points()[i].values, options.points[i].values);
+  }
+}
+
+TEST(Background, PointsUnderAMaskTakeTheNearestSkyThatIsSeen) {
+  const auto s = settings(Gradient::none, Object::none, 0);
+  auto truth = synthetic::make_sky(s);
+  Image mask(1, s.size, 1);
+  for (int y = 100; y < 380; ++y) {
+    for (int x = 200; x < 520; ++x) {
+      mask.view()(0, y, x) = 0;
+      for (int c = 0; c < 3; ++c) truth.frame.view()(c, y, x) += 0.3F;
+    }
+  }
+  BackgroundOptions options;
+  options.max_iterations = 0;
+  options.mask = mask.view();
+  options.points = {{360, 240, {}}, {20, 20, {}}, {700, 20, {}}, {20, 460, {}}, {700, 460, {}}};
+  const Background sky = fit_background(truth.frame.view(), options);
+  for (const ControlPoint& point : sky.points())
+    EXPECT_NEAR(point.values[0], s.level, 0.5F * s.sigma) << point.x;
+}
+
 TEST(Background, RemovingKeepsLevelNoiseAndMissingPixels) {
   const auto s = settings(Gradient::plane, Object::none, 20);
   auto truth = synthetic::make_sky(s);

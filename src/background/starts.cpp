@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include <Eigen/Dense>
 
 #include "core/random.h"
+#include "core/statistics.h"
 
 namespace limpid::background {
 namespace {
@@ -19,6 +21,31 @@ double pixel_start(const Scene& scene, int channel, double u, double v) {
   const double part = static_cast<double>(scene.mask.view()(0, y, x)),
                pixel = static_cast<double>(frame(0, y, x));
   return std::isnan(pixel) ? median : part * pixel + (1 - part) * median;
+}
+
+/// Median of the pixels around a place that take part in the fit, as near to it as there are enough
+/// of them: 49, whose median is six times as quiet as one. Where none is, the robust start.
+double sky_around(const Scene& scene, int channel, double u, double v) {
+  constexpr std::size_t enough = 49;
+  const Size size = scene.linear.size();
+  const int x = std::clamp(static_cast<int>(u * size.width), 0, size.width - 1);
+  const int y = std::clamp(static_cast<int>(v * size.height), 0, size.height - 1);
+  std::vector<float> seen;
+  for (int reach = 3; seen.size() < enough && reach < 2 * std::max(size.width, size.height);
+       reach *= 2) {
+    seen.clear();
+    const Rect around = intersect({x - reach, y - reach, 2 * reach + 1, 2 * reach + 1},
+                                  {0, 0, size.width, size.height});
+    for (int j = around.y; j < around.y + around.height; ++j) {
+      for (int i = around.x; i < around.x + around.width; ++i) {
+        const float pixel = scene.linear.view()(channel, j, i);
+        if (scene.mask.view()(0, j, i) > 0.5F && !std::isnan(pixel)) seen.push_back(pixel);
+      }
+    }
+  }
+  const float level = seen.empty() ? scene.start.view()(channel, y, x) : median_in_place(seen);
+  return static_cast<double>(
+      stretched_open(scene.stretch[static_cast<std::size_t>(channel)], level));
 }
 
 double start_value(const Scene& scene, bool robust, int channel, double u, double v) {
@@ -108,6 +135,27 @@ SplinePoints lay_out(const Scene& scene, const BackgroundOptions& options, int i
     }
   }
   if (options.robust_start) project(scene, points);
+  return points;
+}
+
+std::vector<ControlPoint> with_values(const Scene& scene, const BackgroundOptions& options) {
+  const Places places(scene.factor, scene.linear.size());
+  std::vector<ControlPoint> points = options.points;
+  for (ControlPoint& point : points) {
+    if (!point.values.empty()) continue;
+    std::vector<double> sky;
+    for (int c = 0; c < scene.linear.channels(); ++c) {
+      sky.push_back(sky_around(scene, c, places.u(static_cast<double>(point.x)),
+                               places.v(static_cast<double>(point.y))));
+    }
+    if (options.link_channels) {
+      const double mean =
+          std::accumulate(sky.begin(), sky.end(), 0.0) / static_cast<double>(sky.size());
+      std::ranges::fill(sky, mean);
+    }
+    for (std::size_t c = 0; c < sky.size(); ++c)
+      point.values.push_back(unstretched(scene.stretch[c], static_cast<float>(sky[c])));
+  }
   return points;
 }
 

@@ -113,6 +113,24 @@ ConstView Pyramid::level(int index) const {
   return index == 0 ? frame_ : halved_[static_cast<std::size_t>(index - 1)].view();
 }
 
+Image every(int step, Size frame, const std::function<Image(Rect)>& read) {
+  assert(step >= 1 && frame.width > 0 && frame.height > 0);
+  const Size size{(frame.width + step - 1) / step, (frame.height + step - 1) / step};
+  Image sparse;
+  for (int y = 0; y < size.height; ++y) {
+    const Image row = read({0, std::min(y * step + step / 2, frame.height - 1), frame.width, 1});
+    if (sparse.empty()) sparse = Image(row.channels(), size);
+    for (int c = 0; c < row.channels(); ++c) {
+      const std::span<const float> from = row.view().row(c, 0);
+      const auto to = sparse.view().row(c, y);
+      for (int x = 0; x < size.width; ++x)
+        to[static_cast<std::size_t>(x)] =
+            from[static_cast<std::size_t>(std::min(x * step + step / 2, frame.width - 1))];
+    }
+  }
+  return sparse;
+}
+
 std::vector<std::vector<std::size_t>> measure_histogram(ConstView picture, int bins) {
   assert(bins > 0);
   std::vector<std::vector<std::size_t>> counts;

@@ -145,5 +145,25 @@ TEST(Enlarge, MakesASquareOfEachPixel) {
   }
 }
 
+TEST(Every, TakesOnePixelOfEachSquare) {
+  Image frame(2, {37, 23});
+  for (std::size_t i = 0; i < frame.pixels().size(); ++i) frame.pixels()[i] = static_cast<float>(i);
+  for (const int step : {1, 4, 64}) {
+    const Image sparse =
+        every(step, frame.size(), [&](Rect part) { return copy(frame.view().crop(part)); });
+    ASSERT_EQ(sparse.size(), (Size{(37 + step - 1) / step, (23 + step - 1) / step}));
+    ASSERT_EQ(sparse.channels(), 2);
+    for (int c = 0; c < 2; ++c) {
+      for (int y = 0; y < sparse.height(); ++y) {
+        for (int x = 0; x < sparse.width(); ++x) {
+          const float own = sparse.view()(c, y, x);
+          EXPECT_EQ(own, frame.view()(c, std::min(22, y * step + step / 2),
+                                      std::min(36, x * step + step / 2)));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace limpid

@@ -7,6 +7,9 @@
 
 #include "core/parallel.h"
 #include "nn/device.h"
+#ifdef LIMPID_HAS_FFTW
+#include "nn/guides_fftw.h"
+#endif
 #include "nn/model_file.h"
 #include "nn/tensors.h"
 #include "nn/weights.h"
@@ -47,14 +50,16 @@ struct Network::Body {
     const ConstView tile(light.data_ptr<float>(), 3,
                          {static_cast<int>(width), static_cast<int>(height)}, width,
                          height * width);
-    const Image guides = guide_planes(tile, controls, at::get_num_threads());
+    const Rect inner{context_px, context_px, tile.width() - 2 * context_px,
+                     tile.height() - 2 * context_px};
+    const Image guides = guide_planes_in(tile, inner, controls, at::get_num_threads());
     std::vector<Plane> planes;
     const auto add = [&](ConstView view, int channel, int margin) {
       planes.push_back({view.row(channel, margin).data() + margin, view.row_stride()});
     };
     for (int c = 0; c < 3; ++c) add(tile, c, context_px);
     for (int k = 0; k < guide_count; ++k) {
-      for (int c = 0; c < 3; ++c) add(guides.view(), controls.mono ? k : 3 * k + c, context_px);
+      for (int c = 0; c < 3; ++c) add(guides.view(), controls.mono ? k : 3 * k + c, 0);
     }
     add(saturated, 0, 0);
     return to_image(

@@ -11,6 +11,7 @@
 #include <limpid/error.h>
 #include <limpid/tiles.h>
 
+#include "core/fft.h"
 #include "core/parallel.h"
 #include "restore/holes.h"
 #include "restore/light_balance.h"
@@ -191,19 +192,48 @@ Image clipped_cores(ConstView tile, const std::optional<float>& saturation) {
 
 Rect grown(Rect r, int by) { return {r.x - by, r.y - by, r.width + 2 * by, r.height + 2 * by}; }
 
-/// One tile of a frame without gaps.
-Image restore_tile(ConstView frame, const Normalisation& normalisation, Rect tile,
-                   const Knowledge& known, const DeconvolveOptions& o, const Network& network,
-                   int threads) {
+/// What the network is given of one tile of a frame without gaps.
+struct TilePixels {
+  Image around;   ///< with the network's margins, normalised
+  Image clipped;  ///< 1 at saturated cores
+};
+
+TilePixels tile_pixels(ConstView frame, const Normalisation& normalisation, Rect tile,
+                       const Knowledge& known) {
   const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
   const Rect inner{Network::margin_px(), Network::margin_px(), tile.width, tile.height};
-  const Image clipped = clipped_cores(around.view().crop(inner), known.catalogue.saturation);
-  const TileControls controls = controls_at(
-      known, o, frame.channels(), static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
-      static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
-  const Image answer =
-      network.run(normalisation.apply(around.view()).view(), clipped.view(), controls, threads);
+  return {normalisation.apply(around.view()),
+          clipped_cores(around.view().crop(inner), known.catalogue.saturation)};
+}
+
+TileControls controls_of(Rect tile, const Knowledge& known, const DeconvolveOptions& o,
+                         int channels) {
+  return controls_at(known, o, channels,
+                     static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
+                     static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
+}
+
+Image restore_tile(const TilePixels& pixels, const TileControls& controls,
+                   const Normalisation& normalisation, const Network& network, int threads) {
+  const Image answer = network.run(pixels.around.view(), pixels.clipped.view(), controls, threads);
   return normalisation.undo(answer.view());
+}
+
+TileGrid grid_over(Size part, int tile_px, float overlap, int step) {
+  return {part, tile_px, static_cast<int>(overlap * static_cast<float>(tile_px)), step};
+}
+
+/// A part of the frame may need little more than one tile, or two: the smallest tiles that are no
+/// more of them, with sides whose transforms are quick.
+int smallest_fitting_tile(Size part, int tile_px, float overlap, int step) {
+  const int count = grid_over(part, tile_px, overlap, step).count();
+  int best = tile_px;
+  for (int px = tile_px - step; px >= smallest_tile_px; px -= step) {
+    if (grid_over(part, px, overlap, step).count() > count) break;
+    const int side = px + 2 * Network::margin_px();
+    if (good_fft_length(side) == side) best = px;
+  }
+  return best;
 }
 
 /// One pass of the network over `wanted` of a frame without gaps. The network works on blocks of
@@ -218,8 +248,9 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
   const Rect region{left, top, wanted.x + wanted.width - left, wanted.y + wanted.height - top};
   const int longest = std::max(region.width, region.height);
   tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
-  const TileGrid grid(region.size(), tile_px,
-                      static_cast<int>(o.overlap * static_cast<float>(tile_px)), step);
+  if (wanted != Rect{0, 0, frame.width(), frame.height()})
+    tile_px = smallest_fitting_tile(region.size(), tile_px, o.overlap, step);
+  const TileGrid grid = grid_over(region.size(), tile_px, o.overlap, step);
   TileBlender blender(grid, frame.channels());
   // A tile has too many small steps to keep many cores busy: several tiles at a time, each with
   // few.
@@ -236,8 +267,9 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
     tile.x += region.x;
     tile.y += region.y;
     const double start = seconds();
-    Image answer =
-        restore_tile(frame, normalisation, tile, known, o, network, std::max(1, threads / workers));
+    Image answer = restore_tile(tile_pixels(frame, normalisation, tile, known),
+                                controls_of(tile, known, o, frame.channels()), normalisation,
+                                network, std::max(1, threads / workers));
     const double taken = seconds() - start;
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
@@ -286,19 +318,34 @@ Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
   }
 }
 
+/// What the windows in which sharpening is tried are made of; the same for all options.
+struct Trials {
+  Trials(ConstView frame, const Knowledge& known, int threads, const Progress& progress)
+      : stars(frame, known.catalogue, threads, progress),
+        normalisation(known.catalogue.sky, frame) {
+    for (const Rect& window : stars.windows())
+      pixels.push_back(tile_pixels(frame, normalisation, window, known));
+  }
+
+  StarTrials stars;
+  Normalisation normalisation;
+  std::vector<TilePixels> pixels;
+};
+
 /// The sharpening that gives stars the width asked for. Where memory is short it is not looked for.
 float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptions& o,
-                  const Network& network, const Progress& progress) {
-  const Normalisation normalisation(known.catalogue.sky, frame);
-  const auto restore = [&](Rect window, float sharpen_stars) {
-    DeconvolveOptions trial = o;
-    trial.sharpen_stars = sharpen_stars;
-    return restore_tile(frame, normalisation, window, known, trial, network, 1);
-  };
+                  const Network& network, std::shared_ptr<const Trials>& trials, Gains& gains,
+                  const Progress& progress) {
   const int threads = network.on_cpu() ? std::min(thread_count(o.threads), most_tiles_at_once) : 1;
   try {
-    return sharpening_to_request(frame, known.catalogue, o.sharpen_stars, restore, threads,
-                                 progress);
+    if (!trials) trials = std::make_shared<const Trials>(frame, known, threads, progress);
+    const auto restore = [&](std::size_t index, float sharpen_stars) {
+      TileControls controls =
+          controls_of(trials->stars.windows()[index], known, o, frame.channels());
+      controls.sharpen_stars = sharpen_stars;
+      return restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
+    };
+    return sharpening_to_request(trials->stars, o.sharpen_stars, restore, gains, threads, progress);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::exhausted) throw;
     return o.sharpen_stars;
@@ -515,7 +562,8 @@ struct Stage {
   std::string made_by;  ///< the passes before it, and all that they depend on
   Image image;          ///< empty: the frame itself
   Knowledge known;
-  std::map<std::string, float> requests;  ///< of the network, by fingerprint
+  std::shared_ptr<const Trials> trials;  ///< made when the first is needed
+  std::map<std::string, Gains> gains;    ///< that they found, by fingerprint
 };
 
 /// Everything that the result of a pass depends on, but the frame.
@@ -595,11 +643,10 @@ Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network&
     if (i == 0) describe(report, stage.known, current, list[i]);
     const std::string pass_print = fingerprint(list[i], network);
     const auto request = [&](const Progress& trying) {
-      const auto known = stage.requests.find(pass_print);
-      if (known != stage.requests.end()) return known->second;
-      return stage.requests
-          .emplace(pass_print, request_for(current, stage.known, list[i], network, trying))
-          .first->second;
+      DeconvolveOptions whatever = list[i];
+      whatever.sharpen_stars = 0;  // gains are those of fixed requests
+      return request_for(current, stage.known, list[i], network, stage.trials,
+                         stage.gains[fingerprint(whatever, network)], trying);
     };
     if (i + 1 == list.size()) {
       if (!options.judged.empty()) return copy(options.judged);

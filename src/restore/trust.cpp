@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "measure/moffat.h"
 #include "measure/neighbours.h"
+#include "restore/star_comparison.h"
 
 namespace limpid {
 namespace {
@@ -168,37 +169,95 @@ double noise_of(ConstView frame, int threads) {
   return quantile(windows, 0.5);
 }
 
+constexpr std::size_t most_stars = 150;
+constexpr float least_snr = 30;
+
+/// Far enough to hold the stars' wings.
+int reach_of(const std::vector<const Star*>& stars) {
+  if (stars.empty()) return 0;
+  std::vector<double> widths;
+  for (const Star* star : stars) widths.push_back(static_cast<double>(star->fwhm_px));
+  return static_cast<int>(std::ceil(2.5 * quantile(widths, 0.5))) + 3;
+}
+
 }  // namespace
+
+// ---- the stars of a frame, before and after ----------------------------------------------------
+
+struct StarComparison::Body {
+  Body(const StarCatalogue& all, ConstView frame)
+      : catalogue(all),
+        before(frame),
+        stars(bright_isolated_stars(all, most_stars, least_snr)),
+        reach(reach_of(stars)),
+        neighbourhood(all, std::max(16, 4 * reach)),
+        first(stars.size()) {}
+
+  /// `gains`: whether the light is compared, too.
+  [[nodiscard]] std::vector<std::optional<Figures>> figures_of(ConstView after, double fwhm_ratio,
+                                                               bool gains, int threads,
+                                                               const Progress& progress) const {
+    std::vector<std::optional<Figures>> second(stars.size());
+    parallel_for(static_cast<int>(stars.size()), threads, [&](int i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (progress.stop.stop_requested() || !first[at]) return;
+      const auto others = neighbourhood.around(*stars[at]);
+      second[at] = fit_star(after, catalogue, *stars[at], others, reach, fwhm_ratio);
+      if (second[at] && gains)
+        second[at]->flux =
+            first[at]->flux + light_gained(before, after, *stars[at], others, 2 * reach);
+    });
+    progress.throw_if_stopped();
+    return second;
+  }
+
+  const StarCatalogue& catalogue;
+  ConstView before;
+  std::vector<const Star*> stars;
+  int reach;
+  Neighbourhood neighbourhood;
+  std::vector<std::optional<Figures>> first;
+};
+
+StarComparison::StarComparison(const StarCatalogue& catalogue, ConstView before, int threads,
+                               const Progress& progress)
+    : body_(std::make_unique<Body>(catalogue, before)) {
+  parallel_for(static_cast<int>(body_->stars.size()), threads, [&](int i) {
+    if (progress.stop.stop_requested()) return;
+    const Star& star = *body_->stars[static_cast<std::size_t>(i)];
+    body_->first[static_cast<std::size_t>(i)] =
+        fit_star(before, catalogue, star, body_->neighbourhood.around(star), body_->reach, 1);
+  });
+  progress.throw_if_stopped();
+}
+
+StarComparison::~StarComparison() = default;
+
+WidthRatio StarComparison::width_ratio(ConstView after, double fwhm_ratio_asked, int threads,
+                                       const Progress& progress) const {
+  const auto second = body_->figures_of(after, fwhm_ratio_asked, false, threads, progress);
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < second.size(); ++i) {
+    const auto& first = body_->first[i];
+    if (first && second[i] && first->flux > 0)
+      ratios.push_back(second[i]->fwhm_px / first->fwhm_px);
+  }
+  const auto count = static_cast<int>(ratios.size());
+  return {count, describe(std::move(ratios)).median};
+}
 
 TrustReport compare_stars(const StarCatalogue& catalogue, ConstView before, ConstView after,
                           double fwhm_ratio_asked, int threads, const Progress& progress) {
-  constexpr std::size_t most_stars = 150;
-  constexpr float least_snr = 30;
   TrustReport report;
   report.fwhm_ratio_asked = fwhm_ratio_asked;
   const double noise_before = noise_of(before, threads);
   report.noise_ratio = noise_before > 0 ? noise_of(after, threads) / noise_before : 0;
 
-  const auto stars = bright_isolated_stars(catalogue, most_stars, least_snr);
-  std::vector<double> widths;
-  for (const Star* star : stars) widths.push_back(static_cast<double>(star->fwhm_px));
-  const int reach =
-      stars.empty() ? 0 : static_cast<int>(std::ceil(2.5 * quantile(widths, 0.5))) + 3;
-  const int wide_reach = 2 * reach;
-  const Neighbourhood neighbourhood(catalogue, std::max(16, 2 * wide_reach));
-  std::vector<std::optional<Figures>> first(stars.size()), second(stars.size());
-  parallel_for(static_cast<int>(stars.size()), threads, [&](int i) {
-    if (progress.stop.stop_requested()) return;
-    const auto at = static_cast<std::size_t>(i);
-    const auto others = neighbourhood.around(*stars[at]);
-    first[at] = fit_star(before, catalogue, *stars[at], others, reach, 1);
-    if (!first[at]) return;
-    second[at] = fit_star(after, catalogue, *stars[at], others, reach, fwhm_ratio_asked);
-    if (second[at])
-      second[at]->flux =
-          first[at]->flux + light_gained(before, after, *stars[at], others, wide_reach);
-  });
-  progress.throw_if_stopped();
+  const StarComparison comparison(catalogue, before, threads, progress);
+  const auto& stars = comparison.body().stars;
+  const auto& first = comparison.body().first;
+  const auto second =
+      comparison.body().figures_of(after, fwhm_ratio_asked, true, threads, progress);
   std::vector<double> flux, shift, fwhm, round_before, round_after;
   for (std::size_t i = 0; i < stars.size(); ++i) {
     if (!first[i] || !second[i] || !(first[i]->flux > 0)) continue;

@@ -107,6 +107,85 @@ for (let i = 0; i < width * height; i += 5003) {
 }
 checks.that('the preview has the pixels of limpid background', same === asked && asked > 300, `${same} of ${asked}`);
 
+// ---- control points by hand ----
+
+step('control points by hand');
+
+await fitted(() => page.selectOption('#sky-mode', 'subtract'));
+const points = page.locator('#points button');
+const told = async () => (await api('/api/sky')).control_points.points;
+checks.that('every control point is a button', await points.count() === 16);
+checks.that('one of them is reached by the tab key', await page.locator('#points button[tabindex="0"]').count() === 1);
+checks.that('nothing to take back yet', await page.isDisabled('#sky-points-reset'));
+const laid = await told();
+/// One that lies in the picture, away from the border and from what lies over it.
+const inside = laid.findIndex(({ x, y }) => x > 0.1 * width && x < 0.6 * width && y > 0.2 * height && y < 0.7 * height);
+const box = await points.nth(inside).boundingBox();
+const [px, py] = [box.x + box.width / 2, box.y + box.height / 2];
+await fitted(async () => {
+  await page.mouse.move(px, py);
+  await page.mouse.down();
+  await page.mouse.move(px + 20, py + 10, { steps: 4 });
+  await page.mouse.move(px + 60, py + 30, { steps: 4 });
+  await page.mouse.up();
+});
+const dragged = await told(), scale = (await page.locator('#viewer').boundingBox()).width / width;
+const [dx, dy] = [dragged[inside].x - laid[inside].x, dragged[inside].y - laid[inside].y];
+checks.that('a point goes where it is dragged', Math.abs(dx / dy - 2) < 0.1 && dx > 20 && dx < 200, `${dx}, ${dy}, ${scale}`);
+checks.that('the others stay', laid.every(({ x, y }, i) => i === inside || Math.hypot(x - dragged[i].x, y - dragged[i].y) < 0.01));
+checks.that('it takes the sky of its new place', dragged[inside].values.some((value, c) => value !== laid[inside].values[c]));
+checks.that('sliders that lay out points rest', await page.isDisabled('#sky-control-points'));
+await fitted(() => page.mouse.dblclick(px - 30, py - 30));
+checks.that('a double click adds one', await points.count() === 17 && (await told()).length === 17);
+await fitted(() => page.click('#sky-point-add'));
+checks.that('so does the button', (await told()).length === 18);
+await page.locator('#points button[aria-current]').focus();
+const named = await page.locator('#points button[aria-current]').getAttribute('aria-label');
+checks.that('a screen reader hears which one', /Point 18 of 18 at \d+, \d+/.test(named), named);
+await fitted(() => page.keyboard.press('Delete'));
+checks.that('the delete key takes it away', (await told()).length === 17);
+const before = await told();
+await fitted(() => page.keyboard.press('Shift+ArrowLeft'));
+const after = await told();
+checks.that('arrows move it', before[16].x - after[16].x > 5 && Math.abs(before[16].y - after[16].y) < 0.01, `${before[16].x} to ${after[16].x}`);
+await page.keyboard.press('PageUp');
+checks.that('page up goes to another', await page.evaluate(() => document.activeElement.getAttribute('aria-label')?.startsWith('Point 16 ')));
+await page.mouse.move(640, 300);
+await shoot(page, 'background-points');
+
+await page.locator('#panel-background .command summary').click();
+await until('the command needs a file', async () => page.isVisible('#sky-need button'));
+await page.click('#sky-need button');
+checks.that('it has a name', await page.inputValue('#save-name') === 'slope-points.json', await page.inputValue('#save-name'));
+await page.click('#save-go');
+await page.waitForSelector('#saving', { state: 'hidden' });
+await until('and then no more', async () => page.isHidden('#sky-need'));
+await page.click('#sky-apply');
+await page.waitForSelector('#sky-result:has-text("Applied ·")');
+await page.reload();
+await page.waitForSelector('#sky-result');
+await until('points survive a reload', async () => await points.count() === 17);
+checks.that('as edited ones', await page.isEnabled('#sky-points-reset') && (await page.innerText('#sky-result')).startsWith('Applied ·'));
+const byHand = await api('/api/save', { name: 'hand.fits' });
+checks.that('the command names the points', /--points \S*slope-points.json/.test(byHand.command), byHand.command);
+renameSync(join(folder, 'hand.fits'), join(work, 'hand.fits'));
+shell(program, byHand.command, work);
+checks.that('and gives the same bytes', readFileSync(join(folder, 'hand.fits')).equals(readFileSync(join(work, 'hand.fits'))), byHand.command);
+for (const bad of [[{ x: 1, y: 1 }], Array(401).fill({ x: 1, y: 1 }), Array(5).fill({ x: 1 }), 'points', null, Array(5).fill({ x: 1, y: 2, values: ['a'] })])
+  checks.that('points that are none are refused', (await api('/api/fit', { options: { points: bad } })).error !== undefined, JSON.stringify(bad).slice(0, 60));
+await page.evaluate(() => { window.fits = 0; const own = window.fetch; window.fetch = (url, ...more) => { if (String(url).includes('/api/fit')) ++window.fits; return own(url, ...more); }; });
+await page.route('**/api/fit', (route) => route.fulfill({ status: 422, contentType: 'application/json', body: '{"error": "no sky here"}' }));
+await set(page, 'sky-mask-below', 0.002);
+await until('what fails is told', async () => (await page.innerText('#sky-status')) === 'no sky here');
+await api('/api/measure', {});
+await pause(1500);
+checks.that('and not tried again and again', await page.evaluate(() => window.fits) === 1);
+await page.unroute('**/api/fit');
+await fitted(() => set(page, 'sky-mask-below', 0.001));
+await fitted(() => page.click('#sky-points-reset'));
+checks.that('and they can be laid out again', (await told()).length === 16 && await page.isEnabled('#sky-control-points'));
+await fitted(() => page.selectOption('#sky-mode', 'divide'));
+
 // ---- apply, save, and the command that does the same ----
 
 step('apply and save');

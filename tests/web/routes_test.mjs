@@ -216,6 +216,34 @@ const previews = await Promise.all(Array.from({ length: 12 }, (_, i) => post('/a
 checks.that('of many previews at once the newest is made', previews.filter((p) => p.status === 200).length >= 1 && previews.every((p) => p.status === 200 || p.status === 409), previews.map((p) => p.status).join(' '));
 checks.that('the server is alive', (await ask('/api/state')).status === 200 && server.process.exitCode === null);
 
+// ---- a large frame is seen before it is read ----
+
+{
+  const [wide, high] = [4200, 3300];  // 41.6 million samples
+  const row = Buffer.alloc(4 * wide);
+  for (let x = 0; x < wide; ++x) row.writeFloatBE(0.1 + 0.01 * Math.sin(x * x), 4 * x);
+  const cards = [['SIMPLE', 'T'], ['BITPIX', -32], ['NAXIS', 3], ['NAXIS1', wide], ['NAXIS2', high], ['NAXIS3', 3]]
+    .map(([key, value]) => `${key.padEnd(8)}= ${String(value).padStart(20)}`.padEnd(80));
+  writeFileSync(join(folder, 'large.fits'), Buffer.concat([Buffer.from([...cards, 'END'].join('').padEnd(2880)),
+    ...Array(3 * high).fill(row), Buffer.alloc((2880 - (4 * 3 * wide * high) % 2880) % 2880)]));
+  const opened = async (name) => JSON.parse((await post('/api/open', { name })).body);
+  const glance = (await opened('large.fits')).frame;
+  checks.that('a glance comes first', glance.loading === true && glance.width === wide && glance.height === high && /^glance-/.test(glance.id), JSON.stringify(glance));
+  for (const level of [0, 1, glance.levels - 1]) {
+    const seen = await ask(`/api/picture.png?layer=${glance.id}&level=${level}&x=0&y=0&w=512&h=512&sky=0.25`);
+    checks.that(`it has a picture at level ${level}`, seen.status === 200 || seen.status === 404 && JSON.parse((await ask('/api/state')).body).frame.loading === false, `${seen.status} ${seen.body.slice(0, 80)}`);
+  }
+  const preview = await post('/api/preview', { options: { 'no-stars': true, psf: 3 }, region: [8, 8, 64, 64] });
+  checks.that('what needs the pixels waits for them', preview.status === 200, preview.body);
+  const whole = JSON.parse((await ask('/api/state')).body).frame;
+  checks.that('then the frame is there', whole.loading === false && whole.id !== glance.id && whole.levels === glance.levels, JSON.stringify(whole));
+  checks.that('and the glance is gone', (await ask(`/api/picture.png?layer=${glance.id}&level=0&x=0&y=0&w=64&h=64`)).status === 404);
+  await opened('large.fits');
+  checks.that('another frame may be opened meanwhile', (await opened('small.fits')).frame.name === 'small.fits');
+  await pause(1500);
+  checks.that('and stays', JSON.parse((await ask('/api/state')).body).frame.name === 'small.fits');
+}
+
 server.process.kill('SIGINT');
 const late = Date.now(), end = await server.ended;
 checks.that('Ctrl-C ends it at once', end.code === 0 && Date.now() - late < 5000, `${JSON.stringify(end)} after ${Date.now() - late} ms`);

@@ -2,7 +2,9 @@
 
 export interface FrameState {
   id: string; name: string; width: number; height: number; channels: number; levels: number;
-  format: string; pixel_scale_arcsec: number | null; seconds: number; notes: string[];
+  format: string; pixel_scale_arcsec: number | null; notes: string[];
+  /// there is a glance to see; the rest is still being read
+  loading: boolean;
 }
 export interface ResultState {
   id: string; command: 'deconvolve' | 'background'; trust: string | null; options: Options; model: string; seconds: number;
@@ -17,7 +19,9 @@ export interface State {
   combination: { id: string; output: string; iterations: number; done: boolean } | null;
   measured: boolean; error: { id: number; text: string } | null; notes: string[];
 }
-export type Value = string | number | boolean | null;
+/// A control point; without values it takes those of the sky around it.
+export interface Point { x: number; y: number; values?: number[]; }
+export type Value = string | number | boolean | null | Point[];
 export type Options = Record<string, Value>;
 export interface Parameter {
   name: string; type: string; minimum?: number; maximum?: number; choices?: string[];
@@ -73,7 +77,7 @@ export interface Sky {
   id: string; options: Options; level: number[]; model_range: number[]; noise: number[];
   masked_share: number; missing_share: number; sky_hidden: boolean; loss: number; iterations: number; start_kept: boolean;
   downscale: number; curve: number[]; seconds: number; notes: string[];
-  control_points: { points: { x: number; y: number; values: number[] }[] };
+  control_points: { points: Point[] };
   mask_region: [number, number, number, number];
 }
 export interface Combination {
@@ -88,6 +92,9 @@ export interface Look { sky: number; linked: boolean; }
 export class Refusal extends Error {
   constructor(text: string, readonly status: number, readonly interrupted: boolean) { super(text); }
 }
+
+/// Whether the same may succeed a little later: another job runs, or the server is away.
+export const passing = (error: unknown) => !(error instanceof Refusal) || [0, 404, 409].includes(error.status);
 
 async function read<T>(response: Response): Promise<T> {
   const body = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));

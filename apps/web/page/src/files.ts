@@ -69,12 +69,15 @@ export class Files {
 
   async open(name: string): Promise<void> {
     byId('busy').hidden = false;
+    let loading = false;
     try {
-      this.opened(await post<State>('/api/open', { name }));
+      const state = await post<State>('/api/open', { name });
+      loading = state.frame?.loading ?? false;
+      this.opened(state);
     } catch (error) {
       complain(error);
     } finally {
-      byId('busy').hidden = true;
+      if (!loading) byId('busy').hidden = true;
     }
   }
 

@@ -46,17 +46,27 @@ export class CommandBox {
   /// Asks for the line anew, once things are quiet.
   readonly renew = settled(150, () => void this.spell());
 
-  /// `request` is what to ask of the server; null while there is nothing to do.
-  constructor(prefix: string, private request: () => unknown | null) {
+  private need: HTMLElement;
+
+  /// `request` is what to ask of the server; null while there is nothing to do. `save` writes the file that the
+  /// command reads, where it needs one that is not there yet.
+  constructor(prefix: string, private request: () => unknown | null, private save: () => void = () => {}) {
     this.code = h('code', { id: `${prefix}command`, tabindex: 0 });
-    this.element = h('details', { class: 'command' }, h('summary', {}, 'As command'), this.code,
+    this.need = h('div', { class: 'line', id: `${prefix}need`, hidden: true });
+    this.element = h('details', { class: 'command' }, h('summary', {}, 'As command'), this.code, this.need,
       h('button', { type: 'button', id: `${prefix}copy`, click: () => void this.copy() }, 'Copy as command'));
   }
 
   private async spell(): Promise<void> {
     const request = this.request();
+    this.need.hidden = true;
     try {
-      this.code.textContent = request ? (await post<{ command: string }>('/api/command', request)).command : '';
+      const answer = request ? await post<{ command: string; needs?: string }>('/api/command', request) : { command: '' };
+      this.code.textContent = answer.command;
+      if (!answer.needs) return;
+      this.need.hidden = false;
+      this.need.replaceChildren(h('span', { class: 'notes' }, `It reads ${answer.needs}`), h('span', { class: 'space' }),
+        h('button', { type: 'button', click: () => this.save() }, 'Save it…'));
     } catch (error) {
       this.code.textContent = error instanceof Error ? error.message : '';
     }

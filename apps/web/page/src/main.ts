@@ -20,8 +20,8 @@ let state: State | null = null;
 const viewer = new Viewer();
 const sharpen = new SharpenPanel(viewer);
 const sky = new SkyPanel(viewer, (what) => {
-  const name = sky.outputName().replace(/(-flat)?(\.[a-z]+)$/, what === 'points' ? '-sky.json' : '-sky.fits');
-  void saveDialog(name, what, () => {}).catch(complain);
+  const name = sky.outputName().replace(/(-flat)?(\.[a-z]+)$/, what === 'points' ? '-points.json' : '-sky.fits');
+  void saveDialog(name, what, () => sky.spelled()).catch(complain);
 });
 const combine = new CombinePanel();
 const stars = new StarsPanel(viewer);
@@ -99,7 +99,9 @@ function update(next: State): void {
       ? `${frame.width} × ${frame.height}${frame.channels === 1 ? ' mono' : ''}${frame.pixel_scale_arcsec ? ` · ${frame.pixel_scale_arcsec.toFixed(2)}″/px` : ''}` : '';
     document.title = frame ? `${frame.name} · limpid` : 'limpid';
     byId('welcome').hidden = frame !== null;
-    if (frame) void viewer.open(frame, ui.look).then(showLayers).then(() => { sharpen.look(); sky.look(); viewer.paint(); });
+    const old = before?.frame;
+    const settled = frame && old?.loading && old.name === frame.name && viewer.frame?.id === old.id;
+    if (frame) void (settled ? viewer.settle(frame, ui.look) : viewer.open(frame, ui.look)).then(showLayers).then(() => { sharpen.look(); sky.look(); viewer.paint(); });
     else viewer.close();
     look.show(frame?.id ?? null, frame?.channels === 3);
     for (const note of frame?.notes ?? []) say(note);
@@ -115,6 +117,7 @@ function update(next: State): void {
     if (before) say(next.error.text, 'error');
     lastError = next.error.id;
   }
+  byId('busy').hidden = !frame?.loading;
   byId<HTMLButtonElement>('save').disabled = !next.result;
   for (const [, , panel] of panels) panel.update(next);
 }

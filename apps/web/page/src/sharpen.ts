@@ -1,5 +1,5 @@
 // The controls of `limpid deconvolve`, made from its own schema; live preview and the whole frame.
-import { get, post, Refusal, type PreviewAnswer, type State } from './api';
+import { get, post, passing, Refusal, type PreviewAnswer, type State } from './api';
 import { Controls, more } from './controls';
 import { byId, complain, duration, h, nameBeside, say, settled } from './dom';
 import { CommandBox, JobBar } from './job';
@@ -16,7 +16,7 @@ export class SharpenPanel {
   private controls = new Controls('deconvolve', '', () => ui.options, () => this.changed());
   private rows = h('div', { class: 'controls' });
   private status = h('p', { class: 'status', role: 'status' });
-  private job = new JobBar('', () => 'Apply to whole frame', () => !!this.state?.frame, () => void this.run(), () => this.outcome());
+  private job = new JobBar('', () => 'Apply to whole frame', () => !!this.state?.frame && !this.state.frame.loading, () => void this.run(), () => this.outcome());
   private command = new CommandBox('', () => this.state?.frame && {
     options: ui.depth === 'as-input' ? ui.options : { ...ui.options, depth: ui.depth }, name: this.outputName() });
   private state: State | null = null;
@@ -136,7 +136,7 @@ export class SharpenPanel {
 
   private async renew(): Promise<void> {
     const frame = this.state?.frame;
-    if (!frame || !this.viewer.frame || ['run', 'combine'].includes(this.state?.job?.kind ?? '')) return;
+    if (!frame || frame.loading || !this.viewer.frame || ['run', 'combine'].includes(this.state?.job?.kind ?? '')) return;
     if (!ui.live || ui.work !== 'sharpen') return;
     if (this.sameAsResult()) {
       if (this.preview) this.dropPreview();
@@ -181,7 +181,8 @@ export class SharpenPanel {
         }
         return;
       }
-      if (this.asked === key) this.asked = '';
+      // what cannot be done is not asked for again until something changes
+      if (this.asked === key && passing(error)) this.asked = '';
       this.status.textContent = error instanceof Error ? error.message : '';
     } finally {
       if (this.asked === key || this.asked === '') this.element.classList.remove('rendering');
@@ -262,5 +263,7 @@ function middle(region: Region): number[] | null {
   const side = 512;
   if (region.width * region.height < 1.5 * side * side) return null;
   const width = Math.min(side, region.width), height = Math.min(side, region.height);
-  return [region.x + ((region.width - width) >> 1), region.y + ((region.height - height) >> 1), width, height];
+  // the network's blocks begin at multiples of 8: a part that begins there takes one tile
+  const start = (from: number, length: number, own: number) => Math.max(from, (from + ((length - own) >> 1)) & ~7);
+  return [start(region.x, region.width, width), start(region.y, region.height, height), width, height];
 }

@@ -1,10 +1,11 @@
 // The sky's own gradient: its options, what the fit saw drawn over the picture, and the frame without it.
 import uPlot from 'uplot';
 
-import { get, post, Refusal, type Sky, type State } from './api';
+import { get, post, passing, Refusal, type Point, type Sky, type State } from './api';
 import { Controls, more } from './controls';
 import { complain, duration, h, nameBeside, settled } from './dom';
 import { CommandBox, JobBar } from './job';
+import { PointEditor } from './points';
 import { axes } from './stars';
 import { remember, sameOptions, ui } from './store';
 import type { Viewer } from './viewer';
@@ -16,9 +17,12 @@ export class SkyPanel {
   private status = h('p', { class: 'status', role: 'status', id: 'sky-status' });
   private notes = h('div', { class: 'notes' });
   private details = h('div', { class: 'details' });
-  private job = new JobBar('sky-', () => 'Apply to whole frame', () => !!this.state?.frame, () => void this.run(), () => this.outcome());
+  private job = new JobBar('sky-', () => 'Apply to whole frame', () => !!this.state?.frame && !this.state.frame.loading, () => void this.run(), () => this.outcome());
   private command = new CommandBox('sky-', () => this.state?.frame && {
-    command: 'background', options: ui.depth === 'as-input' ? ui.sky : { ...ui.sky, depth: ui.depth }, name: this.outputName() });
+    command: 'background', options: ui.depth === 'as-input' ? ui.sky : { ...ui.sky, depth: ui.depth }, name: this.outputName() },
+    () => this.save('points'));
+  private editor: PointEditor;
+  private edit = h('div', { class: 'line', id: 'sky-points', hidden: true });
   private state: State | null = null;
   private sky: Sky | null = null;
   private mask: HTMLCanvasElement | null = null;
@@ -29,6 +33,7 @@ export class SkyPanel {
 
   constructor(private viewer: Viewer, private save: (what: 'model' | 'points') => void) {
     viewer.addPainter((canvas, place, scale) => this.draw(canvas, place, scale));
+    this.editor = new PointEditor(viewer, (points) => this.put(points), () => this.tellPoint());
     new ResizeObserver(() => this.plot?.setSize({ width: Math.max(200, this.element.clientWidth - 28), height: 130 })).observe(this.element);
   }
 
@@ -52,6 +57,7 @@ export class SkyPanel {
         ui[key] = !ui[key];
         button.setAttribute('aria-pressed', String(ui[key]));
         remember();
+        this.showPoints();
         void this.redraw();
       } }, name);
       return button;
@@ -63,7 +69,7 @@ export class SkyPanel {
       h('div', { class: 'chips', role: 'group', 'aria-label': 'Over the picture' },
         over('points', 'Points', 'Control points of the spline'), over('mask', 'Mask', 'What the fit leaves out'),
         over('model', 'Model', 'The sky itself, right of the border')),
-      this.rows, this.job.element, this.details, this.command.element);
+      this.edit, this.rows, this.job.element, this.details, this.command.element);
     this.job.show(this.state);
   }
 
@@ -80,6 +86,7 @@ export class SkyPanel {
         c.slider('stretch-quantile'), c.slider('mask-below', { minimum: 0, step: 0.001 }), c.slider('mask-above', { maximum: 1 }),
         c.slider('alpha', { maximum: 20, step: 0.5 }), c.number('learning-rate'), c.number('max-iterations'), c.choice('init'),
         c.choice('start-values'), c.toggle('validate'), c.slider('starts', { maximum: 10 }), c.number('seed')));
+    this.letLayOut();
     this.command.renew();
   }
 
@@ -95,6 +102,7 @@ export class SkyPanel {
   show(shown: boolean): void {
     this.shown = shown;
     if (shown) this.ask();
+    this.showPoints();
     this.viewer.paint();
   }
 
@@ -118,12 +126,13 @@ export class SkyPanel {
     this.notes.replaceChildren();
     if (ui.work === 'background') this.viewer.hide('preview');
     this.viewer.paint();
+    this.showPoints();
     this.render();
   }
 
   private async renew(): Promise<void> {
     const frame = this.state?.frame;
-    if (!frame || !ui.skyLive || !this.shown || ['run', 'combine'].includes(this.state?.job?.kind ?? '')) return;
+    if (!frame || frame.loading || !ui.skyLive || !this.shown || ['run', 'combine'].includes(this.state?.job?.kind ?? '')) return;
     const key = frame.id + JSON.stringify(ui.sky);
     if (key === this.asked) return;
     this.asked = key;
@@ -135,7 +144,8 @@ export class SkyPanel {
       await this.load();
     } catch (error) {
       if (error instanceof Refusal && error.interrupted) return;
-      if (this.asked === key) this.asked = '';
+      // what cannot be done is not asked for again until something changes
+      if (this.asked === key && passing(error)) this.asked = '';
       this.status.textContent = error instanceof Error ? error.message : '';
     } finally {
       if (this.asked === key || this.asked === '') this.element.classList.remove('rendering');
@@ -152,6 +162,7 @@ export class SkyPanel {
     this.status.textContent = `${most < 0.05 ? 'no gradient' : `gradient of ${most.toFixed(1)} × noise`} · ${(100 * sky.masked_share).toFixed(0)} % masked`;
     this.notes.replaceChildren(...sky.notes.map((note) => h('p', {}, note)));
     this.render();
+    this.showPoints();
     await this.redraw();
     const picture = new Image();
     picture.src = `/api/mask.png?layer=${sky.id}`;
@@ -184,16 +195,54 @@ export class SkyPanel {
       canvas.imageSmoothingEnabled = scale < 0.2;
       canvas.drawImage(this.mask, left, top, width * scale, height * scale);
     }
-    if (!ui.points) return;
-    for (const point of sky.control_points.points) {
-      const [x, y] = place(point.x + 0.5, point.y + 0.5);
-      for (const [width, stroke] of [[4, 'rgba(0,0,0,0.55)'], [1.5, '#f2d27a']] as const) {
-        canvas.lineWidth = width;
-        canvas.strokeStyle = stroke;
-        canvas.beginPath();
-        canvas.arc(x, y, 5, 0, 2 * Math.PI);
-        canvas.stroke();
-      }
+  }
+
+  // ---- control points by hand ----
+
+  private get byHand(): boolean { return Array.isArray(ui.sky['points']); }
+
+  private showPoints(): void {
+    if (this.editor.dragging) return;
+    this.editor.show(this.sky?.control_points.points ?? [], this.shown && ui.points);
+    this.tellPoint();
+  }
+
+  private put(points: Point[]): void {
+    ui.sky['points'] = points;
+    ui.pointsOf = this.state?.frame?.name ?? '';
+    this.letLayOut();
+    this.tellPoint();
+    this.changed();
+  }
+
+  /// What the line about the chosen point says and offers.
+  private tellPoint(): void {
+    this.edit.hidden = !this.sky || !this.shown || !ui.points;
+    if (this.edit.hidden) return;
+    const button = (id: string, name: string, title: string, click: () => void, off = false) =>
+      h('button', { type: 'button', class: 'plain', id, title, disabled: off, click }, name);
+    const focused = document.activeElement?.id ?? '';
+    this.edit.replaceChildren(
+      h('span', { class: 'muted', id: 'sky-point' }, this.editor.words), h('span', { class: 'space' }),
+      button('sky-point-add', 'Add', 'In the middle of the view; a double click on the picture does it, too', () => this.editor.add()),
+      button('sky-point-remove', 'Remove', 'The chosen point', () => this.editor.remove(), !this.editor.removable),
+      button('sky-points-reset', 'Reset', 'Lay the points out again', () => this.reset(), !this.byHand));
+    if (focused.startsWith('sky-point')) document.getElementById(focused)?.focus();
+  }
+
+  private reset(): void {
+    delete ui.sky['points'];
+    this.letLayOut();
+    this.tellPoint();
+    this.changed();
+  }
+
+  /// Options of a fit do nothing where the points are the model.
+  private letLayOut(): void {
+    for (const key of ['control-points', 'complexity', 'alpha', 'learning-rate', 'max-iterations', 'init', 'start-values', 'validate', 'starts']) {
+      const row = this.rows.querySelector(`[data-option="${key}"]`);
+      row?.classList.toggle('off', this.byHand);
+      row?.querySelectorAll('input, select').forEach((input) => { (input as HTMLInputElement).disabled = this.byHand; });
     }
   }
 
@@ -204,7 +253,7 @@ export class SkyPanel {
     if (!sky) return this.details.replaceChildren();
     const plot = h('div', { class: 'plot low', id: 'sky-loss', role: 'img', 'aria-label': `Loss over ${sky.iterations} iterations, in the end ${sky.loss.toFixed(4)}` });
     this.details.replaceChildren(
-      h('h3', {}, sky.curve.length > 1 ? `Loss · ${sky.iterations} iterations${sky.start_kept ? ', the start was kept' : ''}` : 'Nothing to optimise: the robust start is the model'),
+      h('h3', {}, sky.curve.length > 1 ? `Loss · ${sky.iterations} iterations${sky.start_kept ? ', the start was kept' : ''}` : this.byHand ? 'The control points are the model' : 'Nothing to optimise: the robust start is the model'),
       ...(sky.curve.length > 1 ? [plot] : []),
       h('div', { class: 'line' },
         h('button', { type: 'button', class: 'plain', id: 'sky-save-points', click: () => this.save('points') }, 'Save points…'), h('span', { class: 'space' }),
@@ -224,6 +273,9 @@ export class SkyPanel {
     this.state = state;
     if (before?.frame?.id !== state.frame?.id) {
       this.asked = '';
+      // points put by hand belong to the frame that they were put on
+      if (state.frame && state.frame.name !== ui.pointsOf) delete ui.sky['points'];
+      this.letLayOut();
       this.forget();
       this.command.renew();
       if (state.frame) this.ask();

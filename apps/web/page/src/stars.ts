@@ -53,7 +53,7 @@ export class StarsPanel {
   private asked = '';
   private async load(): Promise<void> {
     const state = this.state;
-    if (!state?.frame || this.data) return;
+    if (!state?.frame || state.frame.loading || this.data) return;
     try {
       if (!state.measured) {
         if (this.asked === state.frame.id) return;

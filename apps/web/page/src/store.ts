@@ -7,7 +7,10 @@ export interface Ui {
   saveName: string; flatName: string; depth: string; field: boolean; trust: boolean;
   /// whose preview is shown
   work: 'sharpen' | 'background';
-  sky: Options; skyLive: boolean; points: boolean; mask: boolean; model: boolean;
+  sky: Options; skyLive: boolean;
+  /// the frame whose control points were put by hand; they are in sky
+  pointsOf: string;
+  points: boolean; mask: boolean; model: boolean;
   combine: { options: Options; folder: string; frames: string[]; name: string; overwrite: boolean };
 }
 
@@ -15,7 +18,7 @@ const key = 'limpid';
 const fresh: Ui = {
   options: {}, live: true, divider: 0.5, look: { sky: 0.25, linked: false }, tab: 'sharpen',
   loupe: false, view: null, saveName: '', flatName: '', depth: 'as-input', field: true, trust: true,
-  work: 'sharpen', sky: {}, skyLive: true, points: true, mask: false, model: false,
+  work: 'sharpen', sky: {}, skyLive: true, pointsOf: '', points: true, mask: false, model: false,
   combine: { options: {}, folder: '', frames: [], name: '', overwrite: false },
 };
 

@@ -25,6 +25,8 @@ export class Viewer {
   readonly osd: OpenSeadragon.Viewer;
   frame: FrameState | null = null;
   onMove: () => void = () => {};
+  /// A double click on a place; true when it was for something else than to zoom.
+  onDouble: (x: number, y: number) => boolean = () => false;
   private layers = new Map<string, Layer>();
   private painters: Painter[] = [];
   private holding = false;
@@ -39,12 +41,9 @@ export class Viewer {
       animationTime: 0.25,
       springStiffness: 9,
       maxZoomPixelRatio: 16,
-      smoothTileEdgesMinZoom: Infinity,
-      minZoomImageRatio: 0.7,
-      visibilityRatio: 0.4,
+      smoothTileEdgesMinZoom: Infinity, minZoomImageRatio: 0.7, visibilityRatio: 0.4,
       immediateRender: true,
-      imageLoaderLimit: 4,
-      timeout: 60000,
+      imageLoaderLimit: 4, timeout: 60000,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
       gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: true },
     });
@@ -52,6 +51,10 @@ export class Viewer {
       // arrows, + and - stay with the viewer; letters belong to the page
       const key = String(event.originalEvent?.key ?? '');
       if (/^[a-z0-9]$/i.test(key)) event.preventDefaultAction = true;
+    });
+    this.osd.addHandler('canvas-double-click', (event) => {
+      const at = this.layers.get('before')?.item?.viewerElementToImageCoordinates(event.position);
+      if (at && this.onDouble(at.x, at.y)) event.preventDefaultAction = true;
     });
     this.osd.addHandler('update-viewport', () => this.paint());
     // not 'animation', which a new clip raises again
@@ -75,9 +78,7 @@ export class Viewer {
 
   async open(frame: FrameState, look: Look): Promise<void> {
     this.close();
-    this.frame = frame;
-    await this.show('before', frame.id, { x: 0, y: 0, width: frame.width, height: frame.height },
-                    frame.levels, look, false, 1);
+    await this.settle(frame, look);
     const view = ui.view;
     if (view && view.frame === frame.name && view.width > 0) {
       const item = this.layers.get('before')?.item;
@@ -86,6 +87,12 @@ export class Viewer {
     } else {
       this.osd.viewport.goHome(true);
     }
+  }
+
+  /// The same frame, now read as a whole: the view stays.
+  settle(frame: FrameState, look: Look): Promise<void> {
+    this.frame = frame;
+    return this.show('before', frame.id, { x: 0, y: 0, width: frame.width, height: frame.height }, frame.levels, look, false, 1);
   }
 
   close(): void {
@@ -223,6 +230,16 @@ export class Viewer {
     if (item) this.osd.viewport.fitBounds(item.imageToViewportRectangle(x - side / 2, y - side / 2, side, side));
   }
 
+  /// Moves the view when a place is not in it.
+  reveal(x: number, y: number): void {
+    const item = this.layers.get('before')?.item, box = byId('viewer'), edge = 16;
+    if (!item) return;
+    const at = item.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, y));
+    const away = (value: number, length: number) => value < edge || value > length - edge;
+    if (away(at.x, box.clientWidth) || away(at.y, box.clientHeight))
+      this.osd.viewport.panTo(item.imageToViewportCoordinates(new OpenSeadragon.Point(x, y)));
+  }
+
   /// What is seen of the frame, in whole pixels; of a larger part its middle.
   visible(limit: number): Region | null {
     const item = this.layers.get('before')?.item, frame = this.frame;
@@ -239,6 +256,14 @@ export class Viewer {
     const [x, width] = range(bounds.x, bounds.width, frame.width);
     const [y, height] = range(bounds.y, bounds.height, frame.height);
     return width > 0 && height > 0 ? { x, y, width, height } : null;
+  }
+
+  /// The place of the frame under a point of the page.
+  placeUnder(clientX: number, clientY: number): { x: number; y: number } | null {
+    const item = this.layers.get('before')?.item;
+    if (!item) return null;
+    const box = byId('viewer').getBoundingClientRect();
+    return item.viewerElementToImageCoordinates(new OpenSeadragon.Point(clientX - box.left, clientY - box.top));
   }
 
   private rememberView(): void {
@@ -302,11 +327,8 @@ export class Viewer {
       asking = false;
     };
     byId('stage').addEventListener('pointermove', (event) => {
-      const item = this.layers.get('before')?.item, frame = this.frame;
-      if (!item || !frame) return;
-      const box = byId('viewer').getBoundingClientRect();
-      const at = item.viewerElementToImageCoordinates(
-        new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top));
+      const at = this.placeUnder(event.clientX, event.clientY), frame = this.frame;
+      if (!at || !frame) return;
       const x = Math.floor(at.x), y = Math.floor(at.y);
       if (x < 0 || y < 0 || x >= frame.width || y >= frame.height) {
         byId('readout').textContent = '';

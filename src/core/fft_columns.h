@@ -1,0 +1,65 @@
+// Half spectra that lie column by column: what many planes of one tile are made of at little cost.
+#pragma once
+
+#include <complex>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <new>
+#include <span>
+
+#include <limpid/image.h>
+
+namespace limpid {
+
+/// As Spectrum, but with each column in one piece: shape (channels, width / 2 + 1, height).
+class ColumnSpectrum {
+ public:
+  /// Of an image of `size`. Values are not set. Throws Error(exhausted).
+  ColumnSpectrum(int channels, Size size);
+
+  [[nodiscard]] int channels() const { return channels_; }
+  /// Of the image, in pixels.
+  [[nodiscard]] Size size() const { return size_; }
+  [[nodiscard]] int columns() const { return size_.width / 2 + 1; }
+  /// All vertical frequencies of the horizontal frequency kx.
+  [[nodiscard]] std::span<std::complex<float>> column(int channel, int kx) {
+    return {values_.get() + offset(channel, kx), static_cast<std::size_t>(size_.height)};
+  }
+  [[nodiscard]] std::span<const std::complex<float>> column(int channel, int kx) const {
+    return {values_.get() + offset(channel, kx), static_cast<std::size_t>(size_.height)};
+  }
+
+ private:
+  static constexpr std::align_val_t alignment{64};
+  struct Free {
+    void operator()(std::complex<float>* values) const { ::operator delete(values, alignment); }
+  };
+  [[nodiscard]] std::size_t offset(int channel, int kx) const {
+    return (static_cast<std::size_t>(channel) * static_cast<std::size_t>(columns()) +
+            static_cast<std::size_t>(kx)) *
+           stride_;
+  }
+
+  int channels_;
+  Size size_;
+  std::size_t stride_;  ///< of columns: each begins on a cache line
+  std::unique_ptr<std::complex<float>[], Free> values_;
+};
+
+/// What fft() gives, channel by channel.
+ColumnSpectrum column_fft(ConstView image, int threads = 1);
+
+/// What transfer() gives.
+ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int threads = 1);
+
+/// Sets one column of one half spectrum.
+using FillColumn = std::function<void(int channel, int kx, std::span<std::complex<float>> column)>;
+
+/// `part` of the images whose half spectra `fill` makes, column by column; these are never held as
+/// a whole. The division by the number of pixels is included. `fill` is called for each column
+/// once, from several threads.
+Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill,
+                         int threads = 1);
+
+}  // namespace limpid

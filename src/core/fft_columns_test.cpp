@@ -1,0 +1,90 @@
+#include "core/fft_columns.h"
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "core/fft.h"
+
+namespace limpid {
+namespace {
+
+Image noise(int channels, Size size) {
+  Image image(channels, size);
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  for (float& pixel : image.pixels()) pixel = normal(random);
+  return image;
+}
+
+void expect_same(const ColumnSpectrum& columns, const Spectrum& rows, float tolerance) {
+  ASSERT_EQ(columns.channels(), rows.channels());
+  for (int c = 0; c < rows.channels(); ++c) {
+    for (int ky = 0; ky < rows.size().height; ++ky) {
+      for (int kx = 0; kx < rows.columns(); ++kx) {
+        const auto a = columns.column(c, kx)[static_cast<std::size_t>(ky)],
+                   b = rows.row(c, ky)[static_cast<std::size_t>(kx)];
+        ASSERT_LT(std::abs(a - b), tolerance) << kx << ", " << ky << " of " << rows.size().width;
+      }
+    }
+  }
+}
+
+const Size sizes[] = {{64, 48}, {33, 21}, {30, 77}, {12, 10}, {1, 8}, {8, 1}, {2, 2}, {1, 1}};
+
+TEST(FftColumns, AreTheRowsTurned) {
+  for (const Size size : sizes) {
+    const Image image = noise(2, size);
+    // sums of 3,000 terms of size one, each rounded to 6e-8
+    expect_same(column_fft(image.view()), fft(image.view()), 1e-4F);
+  }
+}
+
+TEST(FftColumns, GiveThePartOfTheImageBack) {
+  for (const Size size : sizes) {
+    const Image image = noise(3, size);
+    const ColumnSpectrum spectrum = column_fft(image.view(), 3);
+    const auto fill = [&](int channel, int kx, std::span<std::complex<float>> column) {
+      std::ranges::copy(spectrum.column(channel, kx), column.begin());
+    };
+    for (const int margin : {0, 1, 3}) {
+      if (2 * margin >= std::min(size.width, size.height)) continue;
+      const Rect part{margin, margin, size.width - 2 * margin, size.height - 2 * margin};
+      const Image back = image_from_columns(3, size, part, fill, 2),
+                  wanted = copy(image.view().crop(part));
+      ASSERT_EQ(back.size(), wanted.size());
+      for (std::size_t i = 0; i < wanted.pixels().size(); ++i)
+        ASSERT_NEAR(back.pixels()[i], wanted.pixels()[i], 3e-6F);
+    }
+  }
+}
+
+TEST(FftColumns, OfKernelsAreThoseOfTransfer) {
+  std::vector<Image> kernels;
+  kernels.push_back(noise(1, {8, 8}));
+  kernels.push_back(noise(1, {9, 9}));
+  for (const Size size : {Size{40, 24}, Size{15, 9}})
+    expect_same(column_transfer(kernels, size), transfer(kernels, size), 1e-5F);
+}
+
+TEST(FftColumns, WithoutHermitianSymmetryAreWhatTheRealInverseTakes) {
+  // a filter may break it at the highest frequency of an even width; the rows must not mix
+  const Size size{16, 12};
+  const Image image = noise(1, size);
+  Spectrum rows = fft(image.view());
+  for (int ky = 0; ky < size.height; ++ky) {
+    rows.row(0, ky)[0] *= std::complex<float>(0.6F, 0.8F);
+    rows.row(0, ky)[8] *= std::complex<float>(0.6F, 0.8F);
+  }
+  const Image columns = image_from_columns(
+      1, size, {0, 0, 16, 12}, [&](int, int kx, std::span<std::complex<float>> column) {
+        for (int ky = 0; ky < size.height; ++ky)
+          column[static_cast<std::size_t>(ky)] = rows.row(0, ky)[static_cast<std::size_t>(kx)];
+      });
+  const Image expected = inverse_fft(std::move(rows));
+  for (std::size_t i = 0; i < expected.pixels().size(); ++i)
+    ASSERT_NEAR(columns.pixels()[i], expected.pixels()[i], 3e-6F);
+}
+
+}  // namespace
+}  // namespace limpid
