@@ -273,9 +273,16 @@ if has_command mfdeconv; then
   check "too little memory is told of in one line" one_error_line
   check "no output of a run that failed" test ! -e none.fits
 
-  expect 0 mfdeconv lights/?.fits -o fine.fits --iterations 1 --super-resolution 2 --color luma \
-    --psf-grid 2 --star-masks --variance-maps --seed median --loss l2 --save-iterations steps
-  check "the image after the iteration is saved" test -s steps/iteration-001.fits
+  # astrometry in the frames' headers
+  perl -0pi -e 's/END {237}/sprintf("%-80s%-80s%-80s", "CRPIX1  =                100.5", "CD1_1   =                0.001", "END")/e' \
+    lights/[abc].fits
+  expect 0 mfdeconv lights/broken.fits lights/?.fits -o fine.fits --iterations 1 --super-resolution 2 \
+    --color luma --psf-grid 2 --star-masks --variance-maps --seed median --loss l2 --save-iterations steps
+  check "the image after the iteration is saved, in the result's units" \
+    cmp -s <(tail -c 1048576 steps/iteration-001.fits) <(tail -c 1048576 fine.fits)
+  for card in 'MF_SR   = *2' 'MF_SRSIG= *1.1' 'MF_SRIT = *250' 'CRPIX1  = *200.5' 'CD1_1   = *0\?.0005\|CD1_1   = *5E-0*4'; do
+    check "the fine grid's header has $card" grep -qa "$card" fine.fits
+  done
   expect 0 info fine.fits
   check "the fine grid has twice the pixels" grep -q '512 x 512, mono' out
 

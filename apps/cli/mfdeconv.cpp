@@ -251,11 +251,11 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
     solver.save_state = [&](const MultiframeState& now) { checkpoint->save(now); };
   }
   if (!o.save_iterations.empty()) {
-    solver.save_iteration = [&](int iteration, const Image& image) {
+    solver.save_iteration = [&](int iteration, const Image& image, int reference) {
       std::array<char, 40> name{};
       std::snprintf(name.data(), name.size(), "iteration-%03d.fits", iteration);
-      write_result(o.save_iterations / name.data(), image.clone(), files.metadata.front(), o,
-                   writing);
+      write_result(o.save_iterations / name.data(), image.clone(),
+                   files.metadata[static_cast<std::size_t>(reference)], o, writing);
     };
   }
   Multiframe result = deconvolve_frames(files.frames, solver, progress);

@@ -41,8 +41,8 @@ float wing_weight(const StarCatalogue& catalogue) {
                                         own_spread * own_spread);
     }
   }
-  return static_cast<float>(weight / static_cast<double>(std::max<std::size_t>(
-                                         catalogue.sky.size(), 1)));
+  return static_cast<float>(weight /
+                            static_cast<double>(std::max<std::size_t>(catalogue.sky.size(), 1)));
 }
 
 void match_wings(std::vector<Measured>& measured) {

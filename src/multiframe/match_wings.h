@@ -13,8 +13,8 @@ namespace limpid::multiframe {
 /// fits (their chi2) in it.
 float wing_weight(const StarCatalogue& catalogue);
 
-/// Sets each member's beta_factor and fwhm_factor. Frames with a fault, or with a PSF that was given
-/// with them, take no part.
+/// Sets each member's beta_factor and fwhm_factor. Frames with a fault, or with a PSF that was
+/// given with them, take no part.
 void match_wings(std::vector<Measured>& measured);
 
 }  // namespace limpid::multiframe

@@ -24,8 +24,8 @@ struct Measured {
   int stars = 0;  ///< that the PSF comes from
   float fwhm_px = 0, ellipticity = 0, beta = 0;
   float wing_weight = 0;  ///< how well beta is known, see match_wings.h
-  float widest_px = 0;  ///< FWHM that the kernel must have room for
-  std::string fault;    ///< why it cannot take part
+  float widest_px = 0;    ///< FWHM that the kernel must have room for
+  std::string fault;      ///< why it cannot take part
 };
 
 /// Reads a frame once. Faults of its pixels are told in `fault`; what its reader throws is not

@@ -220,7 +220,7 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
       if (first_host) options.save_state(state);
     }
     if (options.save_iteration && first_host)
-      options.save_iteration(solver.iterations_done(), image_now());
+      options.save_iteration(solver.iterations_done(), image_now(), survey.reference);
   }
   solver.summarise(report.frames, indices_of(survey));
   report.stopped_early = settled && solver.iterations_done() < options.iterations;

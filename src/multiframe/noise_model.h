@@ -28,7 +28,8 @@ class ResidualStatistics {
     const auto exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(light) >> 23);
     // 2..4 is the first octave; what lies below all counts as sky
     const std::int32_t octave = std::min(std::max(exponent - 127, 0), octaves - 1);
-    const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(residual * residual) >> 20);
+    const auto bits =
+        static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(residual * residual) >> 20);
     return octave * bins + std::min(std::max(bits - first_bin, 0), bins - 1);
   }
   /// Of a pixel without data.
@@ -52,10 +53,10 @@ class ResidualStatistics {
 /// How pixels weigh. All in matched units.
 struct Weighting {
   bool huber = true;
-  float delta = 2.5F;        ///< in typical residuals, or in matched units if `absolute`
+  float delta = 2.5F;  ///< in typical residuals, or in matched units if `absolute`
   bool absolute = false;
-  float reject_sigma = 6;    ///< 0: never
-  bool shot_noise = false;   ///< variance maps: the variance grows with the light
+  float reject_sigma = 6;   ///< 0: never
+  bool shot_noise = false;  ///< variance maps: the variance grows with the light
   float pedestal = 0;
 };
 
@@ -75,7 +76,8 @@ struct RowCounts {
   std::uint64_t pixels = 0, rejected = 0, softened = 0;
 };
 /// Adds one row, before it is weighed, to the statistics.
-void observe_row(const RowInput& input, const Weighting& weighting, std::span<const float> predicted,
-                 ResidualStatistics& statistics, RowCounts& counts);
+void observe_row(const RowInput& input, const Weighting& weighting,
+                 std::span<const float> predicted, ResidualStatistics& statistics,
+                 RowCounts& counts);
 
 }  // namespace limpid::multiframe

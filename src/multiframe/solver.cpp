@@ -1,9 +1,12 @@
 #include "multiframe/solver.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <new>
+#include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -16,6 +19,39 @@ namespace limpid::multiframe {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// How a pixel is changed; formulas in docs/method.md.
+struct Step {
+  float epsilon, kappa, relax, darkest;
+};
+
+/// Multiplies `values` by their factors; `changes` becomes the clipped ratio less one.
+void multiply_row(const Step& step, std::span<const float> numerator,
+                  std::span<const float> denominator, std::span<const std::uint8_t> bright,
+                  std::span<float> values, std::span<float> changes) {
+  const float* __restrict above = numerator.data();
+  const float* __restrict below = denominator.data();
+  float* __restrict value = values.data();
+  float* __restrict change = changes.data();
+  const float least = 1 / step.kappa, most = step.kappa, epsilon = step.epsilon;
+  for (std::size_t x = 0; x < values.size(); ++x) {
+    const float ratio = (above[x] + epsilon) / (std::max(below[x], 0.0F) + epsilon);
+    change[x] = std::min(std::max(ratio, least), most) - 1;
+    const float next = value[x] * (1 + step.relax * change[x]);
+    value[x] = bright[x] != 0 ? std::max(next, step.darkest) : next;
+  }
+}
+
+/// In eight sums side by side, which the processor adds at once.
+double sum_of_sizes(std::span<const float> values) {
+  std::array<float, 8> sums{};
+  std::size_t x = 0;
+  for (; x + sums.size() <= values.size(); x += sums.size()) {
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += std::abs(values[x + i]);
+  }
+  for (; x < values.size(); ++x) sums[0] += std::abs(values[x]);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
 
 }  // namespace
 
@@ -245,22 +281,22 @@ IterationSummary Solver::update() {
           bright_.data() + (static_cast<std::size_t>(c) * static_cast<std::size_t>(canvas_.height) +
                             static_cast<std::size_t>(y)) *
                                static_cast<std::size_t>(canvas_.width);
-      const bool inside_y = y >= reach_ && y < reach_ + fine_.height;
+      const std::vector<float> old(x_row.begin(), x_row.end());
+      std::vector<float> changes_of(x_row.size());  // ratio - 1
+      multiply_row({epsilon, options_.kappa, options_.relax, darkest}, numerator, denominator,
+                   {bright, x_row.size()}, x_row, changes_of);
+      if (y < reach_ || y >= reach_ + fine_.height) return;
       Sums sums;
-      for (std::size_t x = 0; x < x_row.size(); ++x) {
-        const float ratio =
-            std::clamp((numerator[x] + epsilon) / (std::max(denominator[x], 0.0F) + epsilon),
-                       1 / options_.kappa, options_.kappa);
-        const float old = x_row[x], factor = 1 + options_.relax * (ratio - 1);
-        x_row[x] = bright[x] != 0 ? std::max(old * factor, darkest) : old * factor;
-        const int column = static_cast<int>(x);
-        if (!inside_y || column < reach_ || column >= reach_ + fine_.width) continue;
-        const float light = old - level;
-        sums.sky_updates += std::abs(ratio - 1);
+      const auto begin = static_cast<std::size_t>(reach_);
+      const std::size_t end = begin + static_cast<std::size_t>(fine_.width);
+      sums.sky_updates =
+          sum_of_sizes(std::span<const float>(changes_of).subspan(begin, end - begin));
+      for (std::size_t x = begin; x < end; ++x) {
+        const float light = old[x] - level;
         if (light < seen) continue;
         sums.signal += light;
-        sums.updates += light * std::abs(ratio - 1);
-        sums.changes += std::abs(x_row[x] - old);
+        sums.updates += light * std::abs(changes_of[x]);
+        sums.changes += std::abs(x_row[x] - old[x]);
       }
       rows[static_cast<std::size_t>(y)] = sums;
     });

@@ -58,8 +58,7 @@ class Solver {
   void transform_estimate(const Tile& tile, int channel, Spectrum& spectrum);
   void add_products(std::span<const Task> tasks, std::span<Spectrum> numerators,
                     std::span<Spectrum> denominators);
-  void add_back(const Tile& tile, std::span<Spectrum> numerators,
-                std::span<Spectrum> denominators);
+  void add_back(const Tile& tile, std::span<Spectrum> numerators, std::span<Spectrum> denominators);
   [[nodiscard]] float stack_sigma() const;
   [[nodiscard]] IterationSummary update();
   [[nodiscard]] bool settle(const IterationSummary& summary);

@@ -34,8 +34,9 @@ struct Member {
   float shift_x = 0, shift_y = 0;         ///< px, against the mean of the members
   std::optional<float> saturation;        ///< level of clipped cores, in shared units
   std::shared_ptr<const PsfField> field;  ///< null when the frame came with its PSF
-  float beta_factor = 1, fwhm_factor = 1;  ///< what the other frames make of the field's, match_wings()
-  std::vector<Coverage> coverage;         ///< where it has data
+  float beta_factor = 1,
+        fwhm_factor = 1;           ///< what the other frames make of the field's, match_wings()
+  std::vector<Coverage> coverage;  ///< where it has data
   std::vector<std::vector<float>> cells;  ///< sky in coarse cells, see sky_cells()
   std::vector<SkySurface>
       sky_surface;          ///< of its sky over the set's, in shared units; without the level
