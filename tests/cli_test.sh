@@ -185,6 +185,8 @@ if has_command background; then
   check "background writes all it was asked for" test -s even.fits -a -s sky.png -a -s sky-model.fits -a -s sky.json
   expect 0 background slope.fits -o again.fits --points sky.json
   check "saved points are used again" grep -q 'used as they are' err
+  expect 0 background slope.fits -o again.tif --model sky-model.png
+  check "a model can be a PNG" test -s sky-model.png
   expect 0 background slope.fits -o divided.fits --mode divide --neutral --dither --max-iterations 20
   expect 4 background slope.fits -o even.fits
   check "an existing output is told of in one line" one_error_line
