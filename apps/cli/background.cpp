@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -21,8 +22,42 @@ ordered_json shortest_all(const std::vector<float>& values) {
   return list;
 }
 
-/// Places are scaled when the points come from a frame of another size.
-std::vector<ControlPoint> read_points(const std::filesystem::path& path, Size frame, int& order) {
+/// What --points holds.
+struct SavedPoints {
+  int order = 2;
+  std::vector<ControlPoint> points = {};
+  Image correction = {};  ///< empty where the file has none
+};
+
+/// Throws nlohmann's exceptions, and Error for shapes that cannot be.
+Image read_correction(const nlohmann::json& json, const std::filesystem::path& path) {
+  constexpr int most = 1000;
+  const int columns = json.at("columns").get<int>(), rows = json.at("rows").get<int>();
+  const auto channels = json.at("values").get<std::vector<std::vector<float>>>();
+  const auto bad = [&path](const std::string& what) {
+    return Error(ErrorKind::bad_input, path.string() + ": the correction " + what);
+  };
+  if (std::min(columns, rows) < 3 || std::max(columns, rows) > most) {
+    throw bad("has " + std::to_string(columns) + " x " + std::to_string(rows) +
+              " values; want 3 to " + std::to_string(most));
+  }
+  const Size size{columns, rows};
+  for (const auto& values : channels) {
+    if (values.size() != size.pixels() ||
+        !std::ranges::all_of(values, [](float v) { return std::isfinite(v); })) {
+      throw bad("is not one list of columns * rows finite values per channel");
+    }
+  }
+  if (channels.empty()) throw bad("has no channel");
+  Image correction(static_cast<int>(channels.size()), size);
+  auto to = correction.pixels().begin();
+  for (const auto& values : channels) to = std::ranges::copy(values, to).out;
+  return correction;
+}
+
+/// Places are scaled when the points come from a frame of another size. `order`: where the file
+/// does not say it.
+SavedPoints read_points(const std::filesystem::path& path, Size frame, int order) {
   const auto bad = [&path](const std::string& what) {
     return Error(ErrorKind::bad_input, path.string() + ": " + what);
   };
@@ -34,17 +69,41 @@ std::vector<ControlPoint> read_points(const std::filesystem::path& path, Size fr
         "no control points; want {\"width\", \"height\", \"order\", \"points\": [{\"x\", \"y\", "
         "\"values\"}]}");
   }
+<<<<<<< HEAD
   try {
     order = json.value("order", order);
     const auto scale = [&json](const char* side, int length) {
       return static_cast<float>(length) / json.value(side, static_cast<float>(length));
     };
     return points_of(json["points"], scale("width", frame.width), scale("height", frame.height));
+=======
+  SavedPoints saved{.order = order};
+  std::vector<ControlPoint>& points = saved.points;
+  try {
+    saved.order = json.value("order", saved.order);
+    if (json.contains("correction")) saved.correction = read_correction(json["correction"], path);
+    const float wide =
+        static_cast<float>(frame.width) / json.value("width", static_cast<float>(frame.width));
+    const float high =
+        static_cast<float>(frame.height) / json.value("height", static_cast<float>(frame.height));
+    for (const auto& point : json["points"]) {
+      points.push_back({point.at("x").get<float>() * wide, point.at("y").get<float>() * high,
+                        point.at("values").get<std::vector<float>>()});
+      const auto& values = points.back().values;
+      const bool finite = std::isfinite(points.back().x) && std::isfinite(points.back().y) &&
+                          std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
+      if (values.empty() || !finite) throw bad("a control point without finite x, y and values");
+    }
+>>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
   } catch (const nlohmann::json::exception& error) {
     throw bad("not as limpid writes it: " + std::string(error.what()));
   } catch (const Error& error) {
     throw bad(error.what());
   }
+<<<<<<< HEAD
+=======
+  return saved;
+>>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
 }
 
 std::string in_pixels(Size size) {
@@ -90,6 +149,14 @@ auto naming(const std::filesystem::path& path, const Body& body) {
   }
 }
 
+/// Floats where the format has them, which PNG has not.
+Depth model_depth(const std::filesystem::path& path) {
+  std::string extension = path.extension().string();
+  std::ranges::transform(extension, extension.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension == ".png" ? Depth::u16 : Depth::f32;
+}
+
 void write_picture(const std::filesystem::path& path, Image picture, bool overwrite) {
   write_frame(path, Frame{std::move(picture), {}}, {.depth = Depth::u8, .overwrite = overwrite});
 }
@@ -113,8 +180,12 @@ Result remove_sky(const Job& job, const BackgroundArguments& options,
                                       in_pixels(frame.image.size()));
   }
   const bool reuse = !options.points.empty() && std::filesystem::exists(options.points);
+  SavedPoints saved;
   if (reuse) {
-    fit.points = read_points(options.points, frame.image.size(), fit.order);
+    saved = read_points(options.points, frame.image.size(), fit.order);
+    fit.points = std::move(saved.points);
+    fit.order = saved.order;
+    fit.correction = saved.correction.view();
     if (!options.refine) fit.max_iterations = 0;
     progress.say(options.points.string() + ": " + std::to_string(fit.points.size()) +
                  " control points " + (options.refine ? "to start from" : "used as they are"));
@@ -135,7 +206,9 @@ Result remove_sky(const Job& job, const BackgroundArguments& options,
   if (!options.model.empty()) {
     frame.image = background.render(common.threads());
     write_frame(options.model, frame,
-                {.depth = Depth::f32, .overwrite = options.overwrite, .history = common.history()});
+                {.depth = model_depth(options.model),
+                 .overwrite = options.overwrite,
+                 .history = common.history()});
   }
   if (!options.points.empty() && !reuse) {
     const std::string text = points_json(background).dump(1) + "\n";
@@ -153,10 +226,23 @@ ordered_json points_json(const Background& background) {
                       {"y", shortest(point.y)},
                       {"values", shortest_all(point.values)}});
   }
-  return {{"width", background.size().width},
-          {"height", background.size().height},
-          {"order", background.order()},
-          {"points", std::move(points)}};
+  ordered_json json{{"width", background.size().width},
+                    {"height", background.size().height},
+                    {"order", background.order()},
+                    {"points", std::move(points)}};
+  const Image& correction = background.correction();
+  if (!correction.view().empty()) {
+    auto channels = ordered_json::array();
+    for (int c = 0; c < correction.channels(); ++c) {
+      const auto plane = correction.size().pixels();
+      const auto values = correction.pixels().subspan(static_cast<std::size_t>(c) * plane, plane);
+      channels.push_back(shortest_all({values.begin(), values.end()}));
+    }
+    json["correction"] = {{"columns", correction.width()},
+                          {"rows", correction.height()},
+                          {"values", std::move(channels)}};
+  }
+  return json;
 }
 
 std::vector<ControlPoint> points_of(const ordered_json& list, float wide, float high) {
@@ -268,11 +354,19 @@ Command background_command(CLI::App& app, const Common& common, BackgroundArgume
       .flag("--neutral", o.neutral, "give all channels the same sky level")
       .flag("--dither", o.dithered, "noise of one step in 8 and 16 bit output, against bands")
       .choice("--depth", o.depth, {"as-input", "u8", "u16", "f32"}, "samples of the output")
+<<<<<<< HEAD
       .option("--model", o.model, "write the model, too: a frame of floats")
       .option(
           "--points", o.points,
           "control points as JSON: written if the file does not exist, otherwise used as they are; "
           "those without values get the sky's around them")
+=======
+      .option("--model", o.model, "write the model, too: a frame of floats (PNG: 16 bits)")
+      .option("--points", o.points,
+              "control points as JSON (and what the sky is beyond their spline): written if the "
+              "file does "
+              "not exist, otherwise used as they are")
+>>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
       .flag("--refine", o.refine, "optimise from the points of --points instead of keeping them")
       .option("--preview", o.preview,
               "picture (PNG): stretched frame, mask, control points; model, result, loss");

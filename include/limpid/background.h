@@ -45,6 +45,8 @@ struct BackgroundOptions {
   float mask_below = 0.001F, mask_above = 1.0F;  ///< stretched values outside are left out
   std::vector<ControlPoint> points = {};         ///< if not empty: the start, or with
                                                  ///< max_iterations 0 the model itself
+  /// Background::correction(), with its `points`; counts where max_iterations is 0.
+  ConstView correction = {};
   int threads = 0;
 };
 
@@ -86,6 +88,10 @@ class Background {
   [[nodiscard]] int channels() const { return static_cast<int>(stretch_.size()); }
   [[nodiscard]] int order() const { return order_; }
   [[nodiscard]] const std::vector<ControlPoint>& points() const { return points_; }
+  /// What is added to the spline where the model is a robust start that it has too few points for,
+  /// in the frame's units: (channels, rows, columns), spread evenly from the first pixel to the
+  /// last. Empty: nothing.
+  [[nodiscard]] const Image& correction() const { return correction_; }
   [[nodiscard]] const BackgroundReport& report() const { return report_; }
   /// What the fit saw: the downscaled stretched frame, and the mask of what took part, 0..1.
   [[nodiscard]] const Image& fitted_frame() const { return small_; }
@@ -111,6 +117,7 @@ class Background {
   int order_ = 2;
   std::vector<ControlPoint> points_;
   std::vector<SkyStretch> stretch_;
+  Image correction_;
   Image nodes_;       ///< of the model in the frame's units, see src/background/lattice.h
   Image small_;       ///< the downscaled stretched frame
   Image small_mask_;  ///< what took part in the fit, 0..1

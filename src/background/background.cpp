@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
+#include <optional>
 #include <utility>
 
+#include "background/correction.h"
 #include "background/fit.h"
 #include "background/lattice.h"
 #include "background/loss.h"
@@ -50,8 +53,23 @@ void check(ConstView frame, const BackgroundOptions& options) {
                   " values, the frame " + std::to_string(frame.channels()) + " channels");
     }
   }
+<<<<<<< HEAD
   if (!options.points.empty() && (options.points.size() < 4 || options.points.size() > 400)) {
     throw usage("a spline takes 4 to 400 control points");
+=======
+  if (!options.correction.empty()) {
+    const ConstView given = options.correction;
+    if (given.channels() != 1 && given.channels() != frame.channels()) {
+      throw usage("the correction has " + std::to_string(given.channels()) +
+                  " channels, the frame " + std::to_string(frame.channels()));
+    }
+    if (std::min(given.width(), given.height()) < 3) {
+      throw usage("a correction needs at least 3 x 3 values");
+    }
+  }
+  if (!options.points.empty() && options.points.size() < 4) {
+    throw usage("a spline needs at least four control points");
+>>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
   }
 }
 
@@ -62,6 +80,20 @@ float model_median(const Image& nodes, int channel) {
     for (int u = 1; u < nodes.width() - 2; ++u) values.push_back(nodes.view()(channel, v, u));
   }
   return median_in_place(values);
+}
+
+/// What the sky of the scene is beyond a spline that approaches it.
+Image correct_to(const Scene& scene, Size frame,
+                 const std::function<void(double, double, std::span<float>)>& spline_at) {
+  const Places places(scene.factor, scene.linear.size());
+  const auto missing = [&](double x, double y, std::span<float> values) {
+    std::vector<float> near(values.size());
+    spline_at(x, y, near);
+    scene.sky.at(places.u(x) + 0.5 / scene.linear.width(),
+                 places.v(y) + 0.5 / scene.linear.height(), values);
+    std::ranges::transform(values, near, values.begin(), std::minus<>());
+  };
+  return make_correction(scene.linear.channels(), frame, missing);
 }
 
 }  // namespace
@@ -107,11 +139,22 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
   const Places places(scene.factor, scene.linear.size());
   const int surfaces = fitted.points.channels();
   const auto surface_of = [surfaces](int channel) { return surfaces == 1 ? 0 : channel; };
-  const auto at = [&](double x, double y, std::span<float> values) {
+  const auto spline_at = [&](double x, double y, std::span<float> values) {
     for (std::size_t c = 0; c < values.size(); ++c) {
       const double value = spline.at(surface_of(static_cast<int>(c)), places.u(x), places.v(y));
       values[c] = unstretched(scene.stretch[c], static_cast<float>(value));
     }
+  };
+  if (fitted.exact) {
+    result.correction_ = correct_to(scene, frame.size(), spline_at);
+  } else if (!options.correction.empty() && options.max_iterations == 0) {
+    result.correction_ = copy(options.correction);
+  }
+  std::optional<Correction> correction;
+  if (!result.correction_.view().empty()) correction.emplace(result.correction_.view());
+  const auto at = [&](double x, double y, std::span<float> values) {
+    spline_at(x, y, values);
+    if (correction) correction->add(x / (frame.width() - 1), y / (frame.height() - 1), values);
   };
   result.nodes_ = make_nodes(frame.channels(), frame.size(), at, options.threads);
   for (int c = 0; c < frame.channels(); ++c) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "background/loss.h"
@@ -34,17 +36,28 @@ std::vector<Pixels> make_stages(const Scene& scene) {
   return stages;
 }
 
-/// What two surfaces leave of the pixels with odd x + y, which the descent has not seen, judged by
+/// A sky in linear units at a pixel of the small frame.
+using Sky = std::function<float(int channel, int x, int y)>;
+
+Sky sky_of(const Scene& scene, const SplinePoints& points) {
+  const auto spline = std::make_shared<Spline>(points);
+  const bool linked = points.channels() == 1;
+  return [&scene, spline, linked](int c, int x, int y) {
+    const Size size = scene.linear.size();
+    const double value = spline->at(linked ? 0 : c, static_cast<double>(x) / size.width,
+                                    static_cast<double>(y) / size.height);
+    return unstretched(scene.stretch[static_cast<std::size_t>(c)], static_cast<float>(value));
+  };
+}
+
+/// What two skies leave of the pixels with odd x + y, which the descent has not seen, judged by
 /// Geman and McClure's cost; a constant is of no account, for the frame keeps its level. Whether
 /// `fitted` costs less by `clear` standard errors, from the scatter of the sums over a grid of
 /// fields: neighbouring pixels err alike.
-bool explains_more(const Scene& scene, const SplinePoints& start, const SplinePoints& fitted,
-                   double clear) {
+bool explains_more(const Scene& scene, const Sky& start, const Sky& fitted, double clear) {
   constexpr int fields = 8;
   constexpr double wide = 3;
   const Size size = scene.linear.size();
-  const Spline before(start), after(fitted);
-  const int surfaces = start.channels();
   std::vector<double> gain(fields * fields, 0), weight(gain.size(), 0);
   const int step =
       std::max(1, static_cast<int>(std::sqrt(static_cast<double>(size.pixels()) / 40000)));
@@ -57,14 +70,8 @@ bool explains_more(const Scene& scene, const SplinePoints& start, const SplinePo
         const int x = column, y = std::min(size.height - 1, row + (row + column + 1) % 2);
         const float pixel = scene.linear.view()(c, y, x);
         if ((x + y) % 2 == 0 || !(scene.mask.view()(0, y, x) > 0)) continue;
-        const double u = static_cast<double>(x) / size.width,
-                     v = static_cast<double>(y) / size.height;
-        const auto misfit = [&](const Spline& spline) {
-          const auto value = static_cast<float>(spline.at(surfaces == 1 ? 0 : c, u, v));
-          return (pixel - unstretched(scene.stretch[at], value)) / scene.noise[at];
-        };
-        left[0].push_back(misfit(before));
-        left[1].push_back(misfit(after));
+        left[0].push_back((pixel - start(c, x, y)) / scene.noise[at]);
+        left[1].push_back((pixel - fitted(c, x, y)) / scene.noise[at]);
         field.push_back(
             static_cast<std::size_t>(y * fields / size.height * fields + x * fields / size.width));
       }
@@ -145,6 +152,11 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
   }
   fitted.points = std::move(best.points);
   fitted.curve = std::move(best.curve);
+  // linked channels have but one surface
+  const bool exact = first && options.validate && !options.link_channels;
+  const Sky start_sky =
+      exact ? Sky([&scene](int c, int x, int y) { return scene.start.view()(c, y, x); })
+            : sky_of(scene, first ? *first : fitted.points);
   // Shares of the iterations for two or three stages.
   const std::vector<double> shares =
       stages.size() == 3 ? std::vector{0.5, 0.3, 0.2} : std::vector{0.4, 0.6};
@@ -157,8 +169,9 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
     const bool judged = first && options.validate && i > 0;
     // before the costly stages only what is clearly worse gives up; before the last one must be
     // clearly better
-    if (judged && (i + 1 == stages.size() ? !explains_more(scene, *first, fitted.points, clear)
-                                          : explains_more(scene, fitted.points, *first, clear))) {
+    if (judged && (i + 1 == stages.size()
+                       ? !explains_more(scene, start_sky, sky_of(scene, fitted.points), clear)
+                       : explains_more(scene, sky_of(scene, fitted.points), start_sky, clear))) {
       fitted.points = *first;
       fitted.reference.emplace(*first);
       fitted.start = 0;
@@ -176,11 +189,17 @@ Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Prog
     fitted.points = std::move(descent.points);
     fitted.curve.insert(fitted.curve.end(), descent.curve.begin(), descent.curve.end());
   }
+  fitted.exact = exact && (fitted.start_kept || most_iterations == 0);
   if (first && options.validate && !scene.hidden) {
     SplinePoints flat = *first;
     flat.values.rowwise() = first->values.colwise().mean();
-    fitted.flat = !explains_more(scene, flat, fitted.points, clear_of_flat);
-    if (fitted.flat) fitted.points = std::move(flat);
+    fitted.flat =
+        !explains_more(scene, sky_of(scene, flat),
+                       fitted.exact ? start_sky : sky_of(scene, fitted.points), clear_of_flat);
+    if (fitted.flat) {
+      fitted.points = std::move(flat);
+      fitted.exact = false;
+    }
   }
   return fitted;
 }

@@ -18,6 +18,7 @@ struct Fitted {
   int start = 0;
   bool start_kept = false;  ///< for the descent explains no more of what it has not seen
   bool flat = false;        ///< for nothing else is sure
+  bool exact = false;       ///< the model is the scene's sky itself, which the points only approach
 };
 
 Fitted optimise(const Scene& scene, const BackgroundOptions& options, const Progress& progress);

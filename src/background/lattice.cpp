@@ -1,6 +1,5 @@
 #include "background/lattice.h"
 
-#include <array>
 #include <cmath>
 #include <vector>
 
@@ -8,12 +7,6 @@
 
 namespace limpid::background {
 namespace {
-
-/// Weights of the four nodes around a place between the second and the third.
-std::array<float, 4> cubic(float t) {
-  return {((-0.5F * t + 1) * t - 0.5F) * t, (1.5F * t - 2.5F) * t * t + 1,
-          ((-1.5F * t + 2) * t + 0.5F) * t, (0.5F * t - 0.5F) * t * t};
-}
 
 /// Four rows of nodes from `first` on, weighted by `down`.
 std::vector<float> blend_rows(ConstView nodes, int channel, int first,
@@ -28,6 +21,11 @@ std::vector<float> blend_rows(ConstView nodes, int channel, int first,
 }
 
 }  // namespace
+
+std::array<float, 4> cubic_weights(float t) {
+  return {((-0.5F * t + 1) * t - 0.5F) * t, (1.5F * t - 2.5F) * t * t + 1,
+          ((-1.5F * t + 2) * t + 0.5F) * t, (0.5F * t - 0.5F) * t * t};
+}
 
 Image make_nodes(int channels, Size frame,
                  const std::function<void(double, double, std::span<float>)>& at, int threads) {
@@ -44,11 +42,11 @@ Image make_nodes(int channels, Size frame,
 }
 
 void fill_from_nodes(ConstView nodes, int channel, int y, std::span<float> row) {
-  const auto line =
-      blend_rows(nodes, channel, y / node_px, cubic(static_cast<float>(y % node_px) / node_px));
+  const auto line = blend_rows(nodes, channel, y / node_px,
+                               cubic_weights(static_cast<float>(y % node_px) / node_px));
   std::array<std::array<float, 4>, node_px> across{};
   for (int i = 0; i < node_px; ++i) {
-    across[static_cast<std::size_t>(i)] = cubic(static_cast<float>(i) / node_px);
+    across[static_cast<std::size_t>(i)] = cubic_weights(static_cast<float>(i) / node_px);
   }
   for (std::size_t x = 0; x < row.size(); ++x) {
     const float* node = line.data() + x / node_px;
@@ -63,10 +61,10 @@ void sample_nodes(ConstView nodes, int channel, double y, std::span<const double
   const auto share = [&](double place) {
     return static_cast<float>(place / node_px - cell(place));
   };
-  const auto line = blend_rows(nodes, channel, cell(y), cubic(share(y)));
+  const auto line = blend_rows(nodes, channel, cell(y), cubic_weights(share(y)));
   for (std::size_t i = 0; i < row.size(); ++i) {
     const float* node = line.data() + cell(columns[i]);
-    const auto weight = cubic(share(columns[i]));
+    const auto weight = cubic_weights(share(columns[i]));
     row[i] = weight[0] * node[0] + weight[1] * node[1] + weight[2] * node[2] + weight[3] * node[3];
   }
 }

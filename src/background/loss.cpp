@@ -24,8 +24,16 @@ Vector load(const float* from) {
   return v;
 }
 
-Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
+template <typename V>
+V maximum(V a, V b) {
+  return a > b ? a : b;
+}
 Vector absolute(Vector v) { return v < 0 ? -v : v; }
+
+template <typename To, typename From>
+To as(From v) {
+  return __builtin_convertvector(v, To);
+}
 
 template <typename V>
 double sum(const V& v) {
@@ -53,24 +61,31 @@ Vector logarithm(Vector value) {
   return (p * t * z + (e * -2.12194440e-4F - 0.5F * z)) + t + e * 0.693359375F;
 }
 
-Vector square_root(Vector value) {
+template <typename V>
+V square_root(V value) {
   for (std::size_t i = 0; i < lanes; ++i) value[i] = std::sqrt(value[i]);
   return value;
 }
 
 /// By the squared distance: phi' = factor * slope, phi = square (slope - offset). No constant that
-/// single precision rounds: that error, too, would be common to all pixels.
+/// single precision rounds: that error, too, would be common to all pixels. Real is what places,
+/// phi and surface are computed in: the weights of r^3 are large and cancel, so that single
+/// precision is not enough there.
 template <int Order>
-struct Basis {
-  static constexpr float factor = Order == 2 ? 1.0F : 1.5F;
-  static constexpr float offset = Order == 2 ? 0.5F : 0.0F;
-  static Vector slope(Vector square) {
-    if constexpr (Order == 2)
-      return 0.5F * logarithm(square) + 0.5F;
-    else
-      return square_root(square);
-  }
-  static Vector value(Vector square, Vector slope) { return square * (slope - offset); }
+struct Basis;
+template <>
+struct Basis<2> {
+  using Real = Vector;
+  static constexpr float factor = 1.0F;
+  static Vector slope(Vector square) { return 0.5F * logarithm(square) + 0.5F; }
+  static Vector value(Vector square, Vector slope) { return square * (slope - 0.5F); }
+};
+template <>
+struct Basis<3> {
+  using Real = Doubles;
+  static constexpr float factor = 1.5F;
+  static Doubles slope(Doubles square) { return square_root(square); }
+  static Doubles value(Doubles square, Doubles slope) { return square * slope; }
 };
 
 /// The surface in single precision, one row per point: x, y, w of each channel, and what rounding
@@ -89,6 +104,8 @@ struct Sums {
 
 template <int Order, std::size_t Surfaces>
 class Kernel {
+  using Real = typename Basis<Order>::Real;
+
  public:
   Kernel(const Coefficients& surface, float alpha, std::size_t channels)
       : surface_(surface),
@@ -103,61 +120,38 @@ class Kernel {
            const std::array<const float*, most_channels>& values, std::size_t count) {
     for (std::size_t v = 0; v < count; ++v) {
       const std::size_t at = v * lanes;
-      const Vector px = load(x + at), py = load(y + at);
-      std::array<Vector, Surfaces> b, rest;
-      for (std::size_t s = 0; s < Surfaces; ++s) {
-        b[s] = surface_.affine[0][s] + surface_.affine[1][s] * px + surface_.affine[2][s] * py;
-        rest[s] = surface_.affine_rest[0][s] + surface_.affine_rest[1][s] * px +
-                  surface_.affine_rest[2][s] * py;
-      }
-      Vector* slope = slopes_.data() + v;
-      for (const auto& point : surface_.points) {
-        const Vector dx = px - point[0], dy = py - point[1];
-        const Vector square =
-            maximum(dx * dx + dy * dy, Vector{} + static_cast<float>(smallest_square));
-        *slope = Basis<Order>::slope(square);
-        const Vector phi = Basis<Order>::value(square, *slope);
-        for (std::size_t s = 0; s < Surfaces; ++s) {
-          b[s] += point[2 + s] * phi;
-          rest[s] += point[2 + most_channels + s] * phi;
-        }
-        slope += tile;
-      }
-      for (std::size_t s = 0; s < Surfaces; ++s) b[s] += rest[s];
       std::array<Vector, most_channels> pixel;
       for (std::size_t c = 0; c < channels_; ++c) pixel[c] = load(values[c] + at);
-      judge(b, pixel, load(mask + at), load(share + at), v);
+      judge(surface_at(load(x + at), load(y + at), slopes_.data() + v), pixel, load(mask + at),
+            load(share + at), v);
       for (std::size_t s = 0; s < Surfaces; ++s) {
         const Vector g = by_surface_[s][v];
         sums_.affine[0][s] += sum(g);
-        sums_.affine[1][s] += sum(g * px);
-        sums_.affine[2][s] += sum(g * py);
+        sums_.affine[1][s] += sum(g * load(x + at));
+        sums_.affine[2][s] += sum(g * load(y + at));
       }
     }
-    const Vector* slope = slopes_.data();
+    const Real* slope = slopes_.data();
     for (std::size_t k = 0; k < surface_.points.size(); ++k, slope += tile) {
       const auto& point = surface_.points[k];
-      // the weights of r^3 follow from small differences of large sums
-      using Total = std::conditional_t<Order == 3, Doubles, Vector>;
-      std::array<Total, 2 + Surfaces> total{};
+      std::array<Real, 2 + Surfaces> total{};
       for (std::size_t v = 0; v < count; ++v) {
-        const Vector dx = load(x + v * lanes) - point[0], dy = load(y + v * lanes) - point[1];
-        const Vector square =
-            maximum(dx * dx + dy * dy, Vector{} + static_cast<float>(smallest_square));
-        const Vector phi = Basis<Order>::value(square, slope[v]);
-        Vector pull{};
+        const Real dx = as<Real>(load(x + v * lanes)) - point[0];
+        const Real dy = as<Real>(load(y + v * lanes)) - point[1];
+        const Real phi = Basis<Order>::value(squared(dx, dy), slope[v]);
+        Real pull{};
         for (std::size_t s = 0; s < Surfaces; ++s) {
-          const Vector g = by_surface_[s][v];
-          total[2 + s] += __builtin_convertvector(g, Total) * __builtin_convertvector(phi, Total);
+          const Real g = as<Real>(by_surface_[s][v]);
+          total[2 + s] += g * phi;
           pull += g * point[2 + s];
+          if constexpr (Order == 3) pull += g * point[2 + most_channels + s];
         }
         pull *= Basis<Order>::factor * slope[v];
-        const Total wide = __builtin_convertvector(pull, Total);
-        total[0] -= wide * __builtin_convertvector(dx, Total);
-        total[1] -= wide * __builtin_convertvector(dy, Total);
+        total[0] -= pull * dx;
+        total[1] -= pull * dy;
       }
       for (std::size_t i = 0; i < 2 + Surfaces; ++i) {
-        sums_.points[k][i] += __builtin_convertvector(total[i], Doubles);
+        sums_.points[k][i] += as<Doubles>(total[i]);
       }
     }
   }
@@ -165,15 +159,44 @@ class Kernel {
   [[nodiscard]] Sums finish() && { return std::move(sums_); }
 
  private:
+  static Real squared(Real dx, Real dy) {
+    using Element = std::remove_reference_t<decltype(dx[0])>;
+    return maximum(dx * dx + dy * dy, Real{} + static_cast<Element>(smallest_square));
+  }
+
+  /// At a vector of places; keeps the slope of each point's phi, `tile` vectors apart.
+  std::array<Real, Surfaces> surface_at(Vector x, Vector y, Real* slope) const {
+    const Real px = as<Real>(x), py = as<Real>(y);
+    std::array<Real, Surfaces> b, rest;
+    for (std::size_t s = 0; s < Surfaces; ++s) {
+      b[s] = surface_.affine[0][s] + surface_.affine[1][s] * px + surface_.affine[2][s] * py;
+      rest[s] = surface_.affine_rest[0][s] + surface_.affine_rest[1][s] * px +
+                surface_.affine_rest[2][s] * py;
+    }
+    for (const auto& point : surface_.points) {
+      const Real square = squared(px - point[0], py - point[1]);
+      *slope = Basis<Order>::slope(square);
+      const Real phi = Basis<Order>::value(square, *slope);
+      for (std::size_t s = 0; s < Surfaces; ++s) {
+        b[s] += point[2 + s] * phi;
+        rest[s] += point[2 + most_channels + s] * phi;
+      }
+      slope += tile;
+    }
+    for (std::size_t s = 0; s < Surfaces; ++s) b[s] += rest[s];
+    return b;
+  }
+
   /// Adds the loss of one vector of pixels and keeps its derivative by the surface.
-  void judge(const std::array<Vector, Surfaces>& b, const std::array<Vector, most_channels>& pixel,
+  void judge(const std::array<Real, Surfaces>& b, const std::array<Vector, most_channels>& pixel,
              Vector mask, Vector share, std::size_t v) {
     const float mean = 1.0F / static_cast<float>(channels_);
     std::array<Vector, most_channels> r;
     Vector deviation{}, centre{}, overshoot{}, negative{}, squares{};
     for (std::size_t c = 0; c < channels_; ++c) {
-      const Vector surface = b[Surfaces == 1 ? 0 : c];
-      r[c] = mask * (pixel[c] - surface);
+      const Real exact = b[Surfaces == 1 ? 0 : c];
+      const auto surface = as<Vector>(exact);
+      r[c] = mask * as<Vector>(as<Real>(pixel[c]) - exact);
       deviation += absolute(r[c]);
       overshoot += absolute(r[c]) - r[c];
       negative += absolute(surface) - surface;
@@ -191,7 +214,7 @@ class Kernel {
       // derivatives of |r| and |r| - r by r, and of |b| - b by b
       const Vector sign = r[c] > 0 ? one : (r[c] < 0 ? -one : none);
       const Vector by_r = sign + alpha_ * (sign - 1.0F) + 2.0F * (r[c] - centre);
-      const Vector by_b = b[s] < 0 ? none - 2.0F * alpha_ : none;
+      const Vector by_b = as<Vector>(b[s]) < 0 ? none - 2.0F * alpha_ : none;
       by_surface_[s][v] += outer * (by_b - mask * by_r);
     }
   }
@@ -199,7 +222,7 @@ class Kernel {
   const Coefficients& surface_;
   float alpha_;
   std::size_t channels_;
-  std::vector<Vector> slopes_;  // (points, tile)
+  std::vector<Real> slopes_;  // (points, tile)
   std::array<std::array<Vector, tile>, Surfaces> by_surface_;
   Sums sums_;
 };

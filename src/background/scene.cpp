@@ -108,6 +108,21 @@ double missed_share(const Scene& scene) {
   return static_cast<double>(missed) / static_cast<double>(std::max<std::size_t>(1, all));
 }
 
+/// Whether the sky hardly differs from `before`, in units of the noise.
+bool is_same(const Image& before, const Scene& scene) {
+  constexpr double little = 0.01;
+  const std::size_t plane = before.size().pixels();
+  for (std::size_t c = 0; c < scene.noise.size(); ++c) {
+    double squares = 0;
+    for (std::size_t i = c * plane; i < (c + 1) * plane; ++i) {
+      squares += std::pow(static_cast<double>(before.pixels()[i] - scene.start.pixels()[i]), 2);
+    }
+    const double change = std::sqrt(squares / static_cast<double>(plane));
+    if (change > little * static_cast<double>(scene.noise[c])) return false;
+  }
+  return true;
+}
+
 /// Start and mask: the sky is found without the objects and the objects by the sky; a few
 /// rounds settle both. What the first soft spline leaves tells bare skies (measured on simulated
 /// frames: 0.02 to 0.04 of the noise) from those with nebulae or cirrus (0.06 and more). In the end
@@ -115,15 +130,18 @@ double missed_share(const Scene& scene) {
 /// that show sky, but 6 to 66 % where M 51, IC 434 or the Carina nebula fill the frame.
 void find_sky(Scene& scene, const BackgroundOptions& options) {
   constexpr double rough = 0.05, most_missed = 0.05;
-  constexpr int rounds = 4;
+  constexpr int rounds = 6, fewest_rounds = 3;
   const Image given = scene.mask.clone();
+  Shape known;
   for (int round = 0; round < rounds; ++round) {
     const bool soft = options.auto_mask && (round == 0 || scene.bare);
     const SkyKind kind = soft ? SkyKind::bare : SkyKind::veiled;
-    scene.start = fit_sky_start(scene.linear.view(), scene.mask.view(),
-                                scene.start.view().empty() ? ConstView{} : scene.start.view(),
-                                scene.noise, kind, options.threads)
-                      .render(scene.linear.size(), options.threads);
+    scene.sky = fit_sky_start(scene.linear.view(), scene.mask.view(),
+                              scene.start.view().empty() ? ConstView{} : scene.start.view(),
+                              scene.noise, kind, known, options.threads);
+    known = scene.sky.shape();
+    const Image before =
+        std::exchange(scene.start, scene.sky.render(scene.linear.size(), options.threads));
     if (!options.auto_mask) return;
     Objects objects =
         find_objects(scene.linear.view(), given.view(), scene.start.view(), scene.noise);
@@ -134,6 +152,7 @@ void find_sky(Scene& scene, const BackgroundOptions& options) {
       scene.mask = given.clone();
       scene.start = Image();
     }
+    if (round + 1 >= fewest_rounds && is_same(before, scene)) break;
   }
   // a user who leaves out most of the frame has said where the sky is
   const double marked = static_cast<double>(count_above_zero(given)) /
@@ -142,9 +161,9 @@ void find_sky(Scene& scene, const BackgroundOptions& options) {
   scene.hidden = missed_share(scene) > most_missed || has_hump(scene.start, scene.noise);
   if (!scene.hidden) return;
   scene.bare = false;
-  scene.start = fit_sky_start(scene.linear.view(), given.view(), {}, scene.noise, SkyKind::hidden,
-                              options.threads)
-                    .render(scene.linear.size(), options.threads);
+  scene.sky = fit_sky_start(scene.linear.view(), given.view(), {}, scene.noise, SkyKind::hidden, {},
+                            options.threads);
+  scene.start = scene.sky.render(scene.linear.size(), options.threads);
   scene.mask =
       find_objects(scene.linear.view(), given.view(), scene.start.view(), scene.noise).mask;
 }

@@ -7,6 +7,7 @@
 #include <limpid/background.h>
 #include <limpid/image.h>
 
+#include "background/sky_start.h"
 #include "background/sky_stretch.h"
 
 namespace limpid::background {
@@ -32,6 +33,7 @@ struct Scene {
   Image stretched;  ///< downscaled, what the loss sees
   Image mask;       ///< (1, height, width)
   Image start;      ///< the sky by its robust low-order fit, linear
+  SkyStart sky;     ///< the same, at any place
   std::vector<SkyStretch> stretch;
   std::vector<float> noise;  ///< of one pixel of the frame
   double missing_share = 0, masked_share = 0;
