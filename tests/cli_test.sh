@@ -185,7 +185,6 @@ if has_command background; then
   check "background writes all it was asked for" test -s even.fits -a -s sky.png -a -s sky-model.fits -a -s sky.json
   expect 0 background slope.fits -o again.fits --points sky.json
   check "saved points are used again" grep -q 'used as they are' err
-<<<<<<< HEAD
   echo '{"points": [{"x": 9, "y": 9}, {"x": 110, "y": 9}, {"x": 9, "y": 110}, {"x": 110, "y": 110}]}' >places.json
   expect 0 background slope.fits -o placed.fits --points places.json
   check "points may be places alone" grep -q '4 control points used as they are' err
@@ -193,10 +192,8 @@ if has_command background; then
   expect 3 background slope.fits -o none.fits --points places.json
   echo '{"points": [{"x": 9, "y": 1e999}]}' >places.json
   expect 3 background slope.fits -o none.fits --points places.json
-=======
   expect 0 background slope.fits -o again.tif --model sky-model.png
   check "a model can be a PNG" test -s sky-model.png
->>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
   expect 0 background slope.fits -o divided.fits --mode divide --neutral --dither --max-iterations 20
   expect 4 background slope.fits -o even.fits
   check "an existing output is told of in one line" one_error_line

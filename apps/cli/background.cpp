@@ -69,41 +69,21 @@ SavedPoints read_points(const std::filesystem::path& path, Size frame, int order
         "no control points; want {\"width\", \"height\", \"order\", \"points\": [{\"x\", \"y\", "
         "\"values\"}]}");
   }
-<<<<<<< HEAD
-  try {
-    order = json.value("order", order);
-    const auto scale = [&json](const char* side, int length) {
-      return static_cast<float>(length) / json.value(side, static_cast<float>(length));
-    };
-    return points_of(json["points"], scale("width", frame.width), scale("height", frame.height));
-=======
   SavedPoints saved{.order = order};
-  std::vector<ControlPoint>& points = saved.points;
   try {
     saved.order = json.value("order", saved.order);
     if (json.contains("correction")) saved.correction = read_correction(json["correction"], path);
-    const float wide =
-        static_cast<float>(frame.width) / json.value("width", static_cast<float>(frame.width));
-    const float high =
-        static_cast<float>(frame.height) / json.value("height", static_cast<float>(frame.height));
-    for (const auto& point : json["points"]) {
-      points.push_back({point.at("x").get<float>() * wide, point.at("y").get<float>() * high,
-                        point.at("values").get<std::vector<float>>()});
-      const auto& values = points.back().values;
-      const bool finite = std::isfinite(points.back().x) && std::isfinite(points.back().y) &&
-                          std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
-      if (values.empty() || !finite) throw bad("a control point without finite x, y and values");
-    }
->>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
+    const auto scale = [&json](const char* side, int length) {
+      return static_cast<float>(length) / json.value(side, static_cast<float>(length));
+    };
+    saved.points =
+        points_of(json["points"], scale("width", frame.width), scale("height", frame.height));
   } catch (const nlohmann::json::exception& error) {
     throw bad("not as limpid writes it: " + std::string(error.what()));
   } catch (const Error& error) {
     throw bad(error.what());
   }
-<<<<<<< HEAD
-=======
   return saved;
->>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
 }
 
 std::string in_pixels(Size size) {
@@ -354,19 +334,11 @@ Command background_command(CLI::App& app, const Common& common, BackgroundArgume
       .flag("--neutral", o.neutral, "give all channels the same sky level")
       .flag("--dither", o.dithered, "noise of one step in 8 and 16 bit output, against bands")
       .choice("--depth", o.depth, {"as-input", "u8", "u16", "f32"}, "samples of the output")
-<<<<<<< HEAD
-      .option("--model", o.model, "write the model, too: a frame of floats")
-      .option(
-          "--points", o.points,
-          "control points as JSON: written if the file does not exist, otherwise used as they are; "
-          "those without values get the sky's around them")
-=======
       .option("--model", o.model, "write the model, too: a frame of floats (PNG: 16 bits)")
       .option("--points", o.points,
               "control points as JSON (and what the sky is beyond their spline): written if the "
-              "file does "
-              "not exist, otherwise used as they are")
->>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
+              "file does not exist, otherwise used as they are; those without values get the "
+              "sky's around them")
       .flag("--refine", o.refine, "optimise from the points of --points instead of keeping them")
       .option("--preview", o.preview,
               "picture (PNG): stretched frame, mask, control points; model, result, loss");

@@ -53,10 +53,6 @@ void check(ConstView frame, const BackgroundOptions& options) {
                   " values, the frame " + std::to_string(frame.channels()) + " channels");
     }
   }
-<<<<<<< HEAD
-  if (!options.points.empty() && (options.points.size() < 4 || options.points.size() > 400)) {
-    throw usage("a spline takes 4 to 400 control points");
-=======
   if (!options.correction.empty()) {
     const ConstView given = options.correction;
     if (given.channels() != 1 && given.channels() != frame.channels()) {
@@ -67,9 +63,8 @@ void check(ConstView frame, const BackgroundOptions& options) {
       throw usage("a correction needs at least 3 x 3 values");
     }
   }
-  if (!options.points.empty() && options.points.size() < 4) {
-    throw usage("a spline needs at least four control points");
->>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
+  if (!options.points.empty() && (options.points.size() < 4 || options.points.size() > 400)) {
+    throw usage("a spline takes 4 to 400 control points");
   }
 }
 

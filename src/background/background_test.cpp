@@ -231,7 +231,6 @@ TEST(Background, PointsSavedAndUsedAgainGiveTheSameModel) {
   }
 }
 
-<<<<<<< HEAD
 TEST(Background, PointsWithoutValuesTakeTheSkyAroundThem) {
   const auto s = settings(Gradient::plane, Object::nebula, 20);
   const auto truth = synthetic::make_sky(s);
@@ -278,7 +277,8 @@ TEST(Background, PointsUnderAMaskTakeTheNearestSkyThatIsSeen) {
   const Background sky = fit_background(truth.frame.view(), options);
   for (const ControlPoint& point : sky.points())
     EXPECT_NEAR(point.values[0], s.level, 0.5F * s.sigma) << point.x;
-=======
+}
+
 TEST(Background, APointThatIsMovedByHandMovesTheModelThere) {
   const auto s = settings(Gradient::dome, Object::none, 20);
   const auto truth = synthetic::make_sky(s);
@@ -306,7 +306,6 @@ TEST(Background, APointThatIsMovedByHandMovesTheModelThere) {
   const Image narrow(3, {5, 2});
   options.correction = narrow.view();
   EXPECT_EQ(kind_of([&] { fit_background(truth.frame.view(), options); }), ErrorKind::usage);
->>>>>>> 3b0c1e0c74c7bc286f60ccb4bcd96627687d261f
 }
 
 TEST(Background, RemovingKeepsLevelNoiseAndMissingPixels) {
