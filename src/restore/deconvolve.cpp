@@ -527,7 +527,8 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
              DeconvolveReport& report, const Progress& progress,
              const std::function<Image(Rect)>& restore) {
   const float fwhm_px = typical_fwhm(known, frame.size());
-  const bool stars = known.field && !o.no_stars && fwhm_px >= narrowest_fwhm_px;
+  const bool stars =
+      known.field && !o.no_stars && fwhm_px >= narrowest_fwhm_px && fwhm_px <= widest_fwhm_px;
   const int margin = stars ? static_cast<int>(std::ceil(light_margin_fwhm * fwhm_px)) + 4 : 0;
   const Rect larger = intersect(grown(region, margin), {0, 0, frame.width(), frame.height()});
   Image result = restore(larger);
