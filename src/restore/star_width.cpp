@@ -18,8 +18,6 @@ constexpr int last_request = static_cast<int>(tried_requests.size()) - 1;
 /// Gains fall behind requests: r (a - bend r). On real and simulated frames bends of -0.06 to 0.33
 /// were found; with one trial not far above what is wanted, this one errs by 0.005 at most.
 constexpr float usual_bend = 0.13F;
-constexpr int last_alone = 2;  // further up two trials are made
-constexpr float not_far = 0.7F;
 constexpr float least_slope = 0.1F;  // of gain by request: with less, more does not help
 
 /// Windows around bright isolated stars, none with its centre in another.
@@ -171,11 +169,8 @@ float sharpening_to_request(const StarTrials& trials, float asked, const Restore
   while (above < last_request && request_of(above) < 1.1F * asked) ++above;
   auto high = gain_of(above);
   if (!high || !(*high > least_slope * request_of(above))) return asked;
-  if (*high >= asked && above <= last_alone) {
-    const float request = on_usual_curve(request_of(above), *high, asked);
-    if (above == 1 || request >= not_far * request_of(above))
-      return std::clamp(request, lowest, highest);
-  }
+  if (*high >= asked && above == 1)
+    return std::clamp(on_usual_curve(request_of(above), *high, asked), lowest, highest);
   int below = above - 1;
   std::optional<float> low;
   if (*high < asked && above < last_request) {
