@@ -198,9 +198,7 @@ void open_account(Account& a, const LightBalance& known, ConstView after, float 
         sum += static_cast<double>(least * before);
         weights += static_cast<double>(least);
         if (w == 0) continue;
-
         gained += static_cast<double>(w * change);
-
         squares += static_cast<double>(w * w);
       }
     }
