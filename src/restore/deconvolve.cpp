@@ -534,15 +534,15 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   Image result = restore(larger);
   const ConstView before = frame.crop(larger);
   const auto width = static_cast<double>(fwhm_px);
-  report.stars_put_back =
-      put_back_holes(before, result.view(), known.catalogue.sky, width, o.threads);
+  const auto& sky = known.catalogue.sky;
+  report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
+                                : put_back_holes(before, result.view(), sky, width, o.threads);
   if (report.stars_put_back > 0) {
     report.notes.push_back(std::to_string(report.stars_put_back) +
                            " very bright star(s) stay as recorded: the network made holes there");
     progress.say(report.notes.back());
   }
   if (!stars) return result;
-  fill_rings(before, result.view(), known.catalogue.sky, width, o.threads);
   const auto wanted = [&](float x, float y) {
     return wanted_psfs(controls_at(known, o, frame.channels(), x, y)).stellar;
   };

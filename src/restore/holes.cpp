@@ -166,16 +166,8 @@ class Levels {
   Image floor_, brightest_;
 };
 
-}  // namespace
-
-void fill_rings(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
-                double fwhm_px, int threads) {
-  Levels(before, sky, fwhm_px, threads).fill(after, threads);
-}
-
-int put_back_holes(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
-                   double fwhm_px, int threads) {
-  const Levels levels(before, sky, fwhm_px, threads);
+/// put_back_holes() where the levels are known.
+int put_back(const Levels& levels, ConstView before, MutableView after, double fwhm_px) {
   const std::vector<Place> seeds = levels.holes(after);
   if (seeds.empty()) return 0;
 
@@ -226,6 +218,26 @@ int put_back_holes(ConstView before, MutableView after, const std::vector<SkyLev
       value = share_before * before(c, place.y, place.x) + (1 - share_before) * value;
     }
   }
+  return places;
+}
+
+}  // namespace
+
+int put_back_holes(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
+                   double fwhm_px, int threads) {
+  return put_back(Levels(before, sky, fwhm_px, threads), before, after, fwhm_px);
+}
+
+void fill_rings(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
+                double fwhm_px, int threads) {
+  Levels(before, sky, fwhm_px, threads).fill(after, threads);
+}
+
+int mend_darkness(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
+                  double fwhm_px, int threads) {
+  const Levels levels(before, sky, fwhm_px, threads);
+  const int places = put_back(levels, before, after, fwhm_px);
+  levels.fill(after, threads);
   return places;
 }
 

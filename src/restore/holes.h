@@ -22,4 +22,8 @@ void fill_rings(ConstView before, MutableView after, const std::vector<SkyLevel>
 int put_back_holes(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
                    double fwhm_px, int threads = 0);
 
+/// put_back_holes, then fill_rings, on levels that are found once. Returns the places put back.
+int mend_darkness(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
+                  double fwhm_px, int threads = 0);
+
 }  // namespace limpid

@@ -32,7 +32,7 @@ constexpr float nearest_fwhm = 2, counting_share = 0.05F;
 /// `fwhm_px`: of the frame, times the scale of the aperture.
 float aperture(float away, float fwhm_px) {
   const float t = (away / fwhm_px - full_reach_fwhm) / (light_reach_fwhm - full_reach_fwhm);
-  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * 3.14159265F);
+  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * std::numbers::pi_v<float>);
 }
 
 /// A square of pixels around a star's place.
