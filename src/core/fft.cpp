@@ -56,17 +56,21 @@ const Plans& plans_for(Size size, std::complex<float>* memory) {
 
 }  // namespace
 
-Spectrum::Spectrum(int channels, Size size) : channels_(channels), size_(size) {
-  const std::size_t bytes =
-      static_cast<std::size_t>(channels) * plane_size() * sizeof(std::complex<float>);
+SpectrumMemory allocate_spectrum(std::size_t count, Size size) {
   try {
-    values_.reset(static_cast<std::complex<float>*>(::operator new(bytes, alignment)));
+    return SpectrumMemory(static_cast<std::complex<float>*>(
+        ::operator new(count * sizeof(std::complex<float>), spectrum_alignment)));
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::exhausted, "no memory for the Fourier transform of " +
                                           std::to_string(size.width) + " x " +
                                           std::to_string(size.height) + " pixels");
   }
 }
+
+Spectrum::Spectrum(int channels, Size size)
+    : channels_(channels),
+      size_(size),
+      values_(allocate_spectrum(static_cast<std::size_t>(channels) * plane_size(), size)) {}
 
 Spectrum fft(ConstView image, int threads) {
   Spectrum spectrum(image.channels(), image.size());

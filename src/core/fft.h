@@ -3,11 +3,11 @@
 
 #include <complex>
 #include <cstddef>
-#include <memory>
-#include <new>
 #include <span>
 
 #include <limpid/image.h>
+
+#include "core/spectrum_memory.h"
 
 namespace limpid {
 
@@ -44,10 +44,6 @@ class Spectrum {
   }
 
  private:
-  static constexpr std::align_val_t alignment{64};  // of a cache line, more than any vector unit's
-  struct Free {
-    void operator()(std::complex<float>* values) const { ::operator delete(values, alignment); }
-  };
   [[nodiscard]] std::size_t width() const { return static_cast<std::size_t>(columns()); }
   [[nodiscard]] std::size_t plane_size() const {
     return width() * static_cast<std::size_t>(size_.height);
@@ -55,7 +51,7 @@ class Spectrum {
 
   int channels_;
   Size size_;
-  std::unique_ptr<std::complex<float>[], Free> values_;
+  SpectrumMemory values_;
 };
 
 /// Sum over the pixels of value * exp(-2 pi i (kx x / width + ky y / height)), channel by channel.

@@ -32,26 +32,6 @@ struct LinePlans {
 
 fftwf_complex* as_fftw(Complex* values) { return reinterpret_cast<fftwf_complex*>(values); }
 
-/// Values that begin on a cache line, not set.
-class Line {
- public:
-  explicit Line(std::size_t count) {
-    try {
-      values_.reset(static_cast<Complex*>(::operator new(count * sizeof(Complex), alignment)));
-    } catch (const std::bad_alloc&) {
-      throw Error(ErrorKind::exhausted, "no memory for a Fourier transform");
-    }
-  }
-  [[nodiscard]] Complex* get() const { return values_.get(); }
-
- private:
-  static constexpr std::align_val_t alignment{64};
-  struct Free {
-    void operator()(Complex* values) const { ::operator delete(values, alignment); }
-  };
-  std::unique_ptr<Complex[], Free> values_;
-};
-
 /// Estimated and kept for the reasons told in fft.cpp.
 const LinePlans& plans_for(int length) {
   static std::mutex mutex;
@@ -59,7 +39,7 @@ const LinePlans& plans_for(int length) {
   const std::scoped_lock lock(mutex);
   auto found = known.find(length);
   if (found == known.end()) {
-    const Line memory(static_cast<std::size_t>(length));
+    const SpectrumMemory memory = allocate_spectrum(static_cast<std::size_t>(length), {length, 1});
     fftwf_complex* values = as_fftw(memory.get());
     LinePlans plans{Plan(fftwf_plan_dft_1d(length, values, values, FFTW_FORWARD, FFTW_ESTIMATE)),
                     Plan(fftwf_plan_dft_1d(length, values, values, FFTW_BACKWARD, FFTW_ESTIMATE))};
@@ -112,11 +92,12 @@ void turn(const Complex* rows, std::size_t stride, int count, ColumnSpectrum& to
 
 /// Half spectra of the rows that `row_of(y)` points to.
 template <typename RowOf>
-Line transform_rows(int count, int width, const RowOf& row_of) {
+SpectrumMemory transform_rows(int count, int width, const RowOf& row_of) {
   const std::size_t stride = padded(width / 2 + 1);
   // one row more than there may be: a last row without a second one
-  Line rows(stride * static_cast<std::size_t>(count + 1));
-  const Line z(static_cast<std::size_t>(width));
+  SpectrumMemory rows =
+      allocate_spectrum(stride * static_cast<std::size_t>(count + 1), {width, count});
+  const SpectrumMemory z = allocate_spectrum(static_cast<std::size_t>(width), {width, 1});
   const LinePlans& plans = plans_for(width);
   for (int y = 0; y < count; y += 2) {
     const float* first = row_of(y);
@@ -138,11 +119,11 @@ void transform_columns(ColumnSpectrum& spectrum, int channel) {
 }
 
 /// The rows of `part` of one plane, each after the inverse transform of its columns.
-Line columns_to_rows(int channel, Size size, Rect part, const FillColumn& fill) {
+SpectrumMemory columns_to_rows(int channel, Size size, Rect part, const FillColumn& fill) {
   const int columns = size.width / 2 + 1;
   const std::size_t stride = padded(columns), own = padded(size.height);
-  Line rows(stride * static_cast<std::size_t>(part.height + 1));
-  const Line some(own * block);
+  SpectrumMemory rows = allocate_spectrum(stride * static_cast<std::size_t>(part.height + 1), size);
+  const SpectrumMemory some = allocate_spectrum(own * block, size);
   const LinePlans& plans = plans_for(size.height);
   for (int first = 0; first < columns; first += block) {
     const int count = std::min(block, columns - first);
@@ -165,17 +146,10 @@ Line columns_to_rows(int channel, Size size, Rect part, const FillColumn& fill) 
 ColumnSpectrum::ColumnSpectrum(int channels, Size size)
     : channels_(channels),
       size_(size),
-      stride_(padded(size.height)) {
-  const std::size_t count =
-      static_cast<std::size_t>(channels) * static_cast<std::size_t>(columns()) * stride_;
-  try {
-    values_.reset(static_cast<Complex*>(::operator new(count * sizeof(Complex), alignment)));
-  } catch (const std::bad_alloc&) {
-    throw Error(ErrorKind::exhausted, "no memory for the Fourier transform of " +
-                                          std::to_string(size.width) + " x " +
-                                          std::to_string(size.height) + " pixels");
-  }
-}
+      stride_(padded(size.height)),
+      values_(allocate_spectrum(
+          static_cast<std::size_t>(channels) * static_cast<std::size_t>(columns()) * stride_,
+          size)) {}
 
 ColumnSpectrum column_fft(ConstView image, int threads) {
   ColumnSpectrum spectrum(image.channels(), image.size());
@@ -183,7 +157,8 @@ ColumnSpectrum column_fft(ConstView image, int threads) {
   const int width = image.width(), height = image.height();
   parallel_for(image.channels(), threads, [&](int channel) {
     const ConstView plane = image.channel(channel);
-    const Line rows = transform_rows(height, width, [&](int y) { return plane.row(0, y).data(); });
+    const SpectrumMemory rows =
+        transform_rows(height, width, [&](int y) { return plane.row(0, y).data(); });
     turn(rows.get(), padded(width / 2 + 1), height, spectrum, channel, [](int y) { return y; });
     transform_columns(spectrum, channel);
   });
@@ -202,7 +177,7 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
       for (int x = 0; x < side; ++x)
         row[static_cast<std::size_t>((x - side / 2 + size.width) % size.width)] = kernel(0, y, x);
     }
-    const Line rows =
+    const SpectrumMemory rows =
         transform_rows(side, size.width, [&](int y) { return laid.view().row(0, y).data(); });
     for (int kx = 0; kx < spectrum.columns(); ++kx)
       std::ranges::fill(spectrum.column(channel, kx), Complex());
@@ -218,9 +193,9 @@ Image image_from_columns(int channels, Size size, Rect part, const FillColumn& f
   if (image.empty()) return image;
   const float scale = 1.0F / static_cast<float>(size.pixels());
   parallel_for(channels, threads, [&](int channel) {
-    const Line rows = columns_to_rows(channel, size, part, fill);
+    const SpectrumMemory rows = columns_to_rows(channel, size, part, fill);
     const std::size_t stride = padded(size.width / 2 + 1);
-    const Line z(static_cast<std::size_t>(size.width));
+    const SpectrumMemory z = allocate_spectrum(static_cast<std::size_t>(size.width), size);
     const LinePlans& plans = plans_for(size.width);
     for (int y = 0; y < part.height; y += 2) {
       Complex* a = rows.get() + static_cast<std::size_t>(y) * stride;

@@ -4,11 +4,11 @@
 #include <complex>
 #include <cstddef>
 #include <functional>
-#include <memory>
-#include <new>
 #include <span>
 
 #include <limpid/image.h>
+
+#include "core/spectrum_memory.h"
 
 namespace limpid {
 
@@ -31,10 +31,6 @@ class ColumnSpectrum {
   }
 
  private:
-  static constexpr std::align_val_t alignment{64};
-  struct Free {
-    void operator()(std::complex<float>* values) const { ::operator delete(values, alignment); }
-  };
   [[nodiscard]] std::size_t offset(int channel, int kx) const {
     return (static_cast<std::size_t>(channel) * static_cast<std::size_t>(columns()) +
             static_cast<std::size_t>(kx)) *
@@ -44,7 +40,7 @@ class ColumnSpectrum {
   int channels_;
   Size size_;
   std::size_t stride_;  ///< of columns: each begins on a cache line
-  std::unique_ptr<std::complex<float>[], Free> values_;
+  SpectrumMemory values_;
 };
 
 /// What fft() gives, channel by channel.

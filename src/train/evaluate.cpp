@@ -50,7 +50,7 @@ std::uint64_t first_scene(const std::string& label) {
 class Judge {
  public:
   explicit Judge(const EvaluateOptions& options)
-      : options_(options),
+      : restore_(options.restore),
         device_(torch_device(options.device)),
         type_(scalar_type(options.precision, device_)),
         model_(load_model(options.weights)),
@@ -63,10 +63,10 @@ class Judge {
   };
   /// What the program makes of a scene; undefined where it finds too little to work with.
   [[nodiscard]] torch::Tensor program(const SceneTensors& scene) const {
-    if (!options_.restore) return {};
+    if (!restore_) return {};
     const auto field = scene.input.contiguous();
     const int size = static_cast<int>(field.size(1));
-    const Image result = options_.restore(
+    const Image result = restore_(
         ConstView(field.data_ptr<float>(), 3, {size, size}, size, size * size), scene.controls);
     return result.empty() ? torch::Tensor() : inner(to_tensor(result.view()), side).contiguous();
   }
@@ -83,7 +83,7 @@ class Judge {
   }
 
  private:
-  const EvaluateOptions& options_;
+  std::function<Image(ConstView, const TileControls&)> restore_;
   torch::Device device_;
   torch::ScalarType type_;
   Model model_;

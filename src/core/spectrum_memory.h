@@ -1,0 +1,27 @@
+// Memory that Fourier transforms work in.
+#pragma once
+
+#include <complex>
+#include <cstddef>
+#include <memory>
+#include <new>
+
+#include <limpid/image.h>
+
+namespace limpid {
+
+/// Of a cache line, more than any vector unit's.
+inline constexpr std::align_val_t spectrum_alignment{64};
+
+struct FreeSpectrum {
+  void operator()(std::complex<float>* values) const {
+    ::operator delete(values, spectrum_alignment);
+  }
+};
+using SpectrumMemory = std::unique_ptr<std::complex<float>[], FreeSpectrum>;
+
+/// `count` values that begin on a cache line, not set, for transforms of `size`. Throws
+/// Error(exhausted).
+SpectrumMemory allocate_spectrum(std::size_t count, Size size);
+
+}  // namespace limpid
