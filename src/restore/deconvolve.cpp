@@ -13,6 +13,8 @@
 
 #include "core/fft.h"
 #include "core/parallel.h"
+#include "restore/consistency.h"
+#include "restore/halos.h"
 #include "restore/holes.h"
 #include "restore/light_balance.h"
 #include "restore/normalise.h"
@@ -138,6 +140,12 @@ double median_over(Size size, const std::function<double(float, float)>& value) 
   }
   std::ranges::nth_element(values, values.begin() + 12);
   return values[12];
+}
+
+float typical_fwhm(const Knowledge& known, Size size) {
+  return static_cast<float>(median_over(size, [&](float x, float y) {
+    return known.field ? known.field->mean_at(x, y).fwhm_px : known.assumed.fwhm_px;
+  }));
 }
 
 TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
@@ -318,6 +326,20 @@ Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
   }
 }
 
+/// make_consistent() with what these options ask of the network.
+void agree_with_frame(ConstView frame, Rect part, const Knowledge& known,
+                      const DeconvolveOptions& requested, int threads, MutableView after) {
+  make_consistent(
+      {.before = frame,
+       .part = part,
+       .catalogue = known.catalogue,
+       .controls_at =
+           [&](float x, float y) { return controls_at(known, requested, frame.channels(), x, y); },
+       .fwhm_px = typical_fwhm(known, frame.size()),
+       .threads = threads},
+      after);
+}
+
 /// What the windows in which sharpening is tried are made of; the same for all options.
 struct Trials {
   Trials(ConstView frame, const Knowledge& known, int threads, const Progress& progress)
@@ -343,7 +365,12 @@ float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptio
       TileControls controls =
           controls_of(trials->stars.windows()[index], known, o, frame.channels());
       controls.sharpen_stars = sharpen_stars;
-      return restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
+      Image restored =
+          restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
+      DeconvolveOptions requested = o;
+      requested.sharpen_stars = sharpen_stars;
+      agree_with_frame(frame, trials->stars.windows()[index], known, requested, 1, restored.view());
+      return restored;
     };
     return sharpening_to_request(trials->stars, o.sharpen_stars, restore, gains, threads, progress);
   } catch (const Error& error) {
@@ -390,12 +417,6 @@ Image add_enlarged(ConstView frame, ConstView after, ConstView before, int facto
     }
   }
   return result;
-}
-
-float typical_fwhm(const Knowledge& known, Size size) {
-  return static_cast<float>(median_over(size, [&](float x, float y) {
-    return known.field ? known.field->mean_at(x, y).fwhm_px : known.assumed.fwhm_px;
-  }));
 }
 
 /// What the report says of the frame.
@@ -535,6 +556,12 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   const ConstView before = frame.crop(larger);
   const auto width = static_cast<double>(fwhm_px);
   const auto& sky = known.catalogue.sky;
+  if (stars) {
+    DeconvolveOptions requested = o;
+    requested.sharpen_stars = static_cast<float>(report.sharpen_stars_requested);
+    agree_with_frame(frame, larger, known, requested, o.threads, result.view());
+    keep_halos(frame, larger, known.catalogue, fwhm_px, result.view(), o.threads);
+  }
   report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
                                 : put_back_holes(before, result.view(), sky, width, o.threads);
   if (report.stars_put_back > 0) {

@@ -1,0 +1,18 @@
+// Halos of bright stars stay as they were recorded.
+#pragma once
+
+#include <limpid/image.h>
+#include <limpid/stars.h>
+
+namespace limpid {
+
+/// A measured PSF ends at a few FWHM; the halo of a bright star goes on. Inside that end it would
+/// be sharpened, outside not: a disc with a dark rim. So from 2 to 3.5 FWHM around a star of 300
+/// times the noise (from its clipped core on, if it has one) the result passes over into what was
+/// recorded, as far as the halo stands out: by h^2 / (h^2 + (3 s)^2), h the median of a ring over
+/// the level further out and s its scatter, so that nebulae and sky beside it keep their sharpness,
+/// as stars in it do. `part`: which part of the frame `after` is. Returns how many halos were kept.
+int keep_halos(ConstView before, Rect part, const StarCatalogue& catalogue, float fwhm_px,
+               MutableView after, int threads = 0);
+
+}  // namespace limpid
