@@ -3,7 +3,7 @@ import uPlot from 'uplot';
 
 import { get, type Report, type State } from './api';
 import { complain, h } from './dom';
-import { axes } from './stars';
+import { axes, plotPadding, plotWidth } from './stars';
 import { remember, ui } from './store';
 import type { Viewer } from './viewer';
 
@@ -25,7 +25,7 @@ export class TrustPanel {
         canvas.strokeRect(x + 2, y + 2, tile.width * scale - 4, tile.height * scale - 4);
       }
     });
-    new ResizeObserver(() => this.plot?.setSize({ width: Math.max(200, this.element.clientWidth), height: 220 })).observe(this.element);
+    new ResizeObserver(() => this.plot?.setSize({ width: plotWidth(this.element), height: 220 })).observe(this.element);
   }
 
   show(shown: boolean): void {
@@ -130,7 +130,7 @@ export class TrustPanel {
     const ends = [...ratio, ...width, 1];
     const dots = (stroke: string): uPlot.Series => ({ stroke, paths: () => null, points: { show: true, size: 5, fill: stroke, width: 0 } });
     this.plot = new uPlot({
-      width: Math.max(200, this.element.clientWidth), height: 220, cursor: { show: false },
+      width: plotWidth(this.element), height: 220, padding: plotPadding, cursor: { show: false },
       legend: { show: false },
       scales: { x: { time: false, distr: 3 }, y: { range: [Math.min(...ends) - 0.05, Math.max(...ends) + 0.05] } },
       axes: axes('flux before', (v) => v.toFixed(2)),
