@@ -70,12 +70,21 @@ export class Browser {
 
   /// Smaller than the screen: these pictures go into docs/page.md.
   shoot = async (page, name) => {
-    const { width, height } = page.viewportSize();
-    if (width < 600) return page.screenshot({ path: join(this.pictures, `${name}.png`) });
-    const session = await this.context.newCDPSession(page);
-    const { data } = await session.send('Page.captureScreenshot', { format: 'png', clip: { x: 0, y: 0, width, height, scale: 0.65 } });
-    writeFileSync(join(this.pictures, `${name}.png`), Buffer.from(data, 'base64'));
-    return session.detach();
+    const path = join(this.pictures, `${name}.png`), screen = await page.screenshot();
+    if (page.viewportSize().width < 600) return writeFileSync(path, screen);
+    const small = await page.evaluate(async (text) => {
+      const image = new Image();
+      image.src = `data:image/png;base64,${text}`;
+      await image.decode();
+      const canvas = document.createElement('canvas');
+      canvas.width = Math.round(0.75 * image.width);
+      canvas.height = Math.round(0.75 * image.height);
+      const context = canvas.getContext('2d');
+      context.imageSmoothingQuality = 'high';
+      context.drawImage(image, 0, 0, canvas.width, canvas.height);
+      return canvas.toDataURL('image/png').split(',')[1];
+    }, screen.toString('base64'));
+    return writeFileSync(path, Buffer.from(small, 'base64'));
   };
 
   async fitsPhone(page) {

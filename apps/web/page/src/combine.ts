@@ -190,7 +190,7 @@ export class CombinePanel {
       scales: { x: { time: false }, y: { distr: 3 } }, axes: axes('iteration', (v) => (v >= 0.01 ? String(v) : v.toExponential(0))),
       series: [{}, { stroke: '#7ba6ea', width: 1.5, points: { show: false } }, { stroke: '#f2d27a', width: 1.5, points: { show: false } }],
     }, [data.curve.map(([i]) => i), data.curve.map(([, update]) => Math.max(update, 1e-6)), data.curve.map(([, , change]) => Math.max(change, 1e-6))], plot);
-    plot.after(h('p', { class: 'legend' }, h('span', { class: 'swatch width' }), 'factor', h('span', { class: 'swatch flux' }), 'change of the light'));
+    plot.after(h('p', { class: 'legend' }, h('span', { class: 'swatch width' }), 'update − 1', h('span', { class: 'swatch flux' }), 'change of the light'));
   }
 }
 
