@@ -243,6 +243,18 @@ const view = () => page.evaluate(() => JSON.stringify(JSON.parse(localStorage.ge
 const before = await view();
 await page.locator('#stars tbody tr').nth(3).click();
 await until('a star leads to its place', async () => (await view()) !== before);
+{
+  await pause(1500);
+  /// Pixels of the screen that are as the one left of them: one of the frame covers several.
+  const blocky = async (clip) => {
+    const { width, data } = await seen(page, clip);
+    let same = 0, all = 0;
+    for (let i = 3; i < data.length; i += 3, ++all) if (i / 3 % width !== 0 && [0, 1, 2].every((c) => data[i + c] === data[i + c - 3])) ++same;
+    return same / all;
+  };
+  const shares = [await blocky(left), await blocky(right)];
+  checks.that('single pixels are squares on both sides of the border', shares.every((share) => share > 0.5), shares.join());
+}
 await page.locator('#stars tbody tr').nth(3).press('ArrowDown');
 checks.that('arrows go from star to star', await page.locator('#stars tbody tr').nth(4).evaluate((row) => row === document.activeElement && row.classList.contains('chosen')));
 await page.click('#fit');

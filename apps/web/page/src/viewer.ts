@@ -128,6 +128,8 @@ export class Viewer {
         tileSource: {
           width: region.width, height: region.height, tileSize: side, tileOverlap: 0,
           minLevel: 0, maxLevel: levels - 1,
+          // else layers above the first go through a canvas of their own, which smooths when the first does not
+          hasTransparency: () => false,
           getTileUrl: (level: number, x: number, y: number) => pictureUrl(
             source, levels - 1 - level, x * side, y * side, side, side, look),
         } as any,
@@ -233,7 +235,8 @@ export class Viewer {
 
   goTo(x: number, y: number, side = 160): void {
     const item = this.layers.get('before')?.item;
-    if (item) this.osd.viewport.fitBounds(item.imageToViewportRectangle(x - side / 2, y - side / 2, side, side));
+    // above the middle, where the handle of the border lies
+    if (item) this.osd.viewport.fitBounds(item.imageToViewportRectangle(x - side / 2, y - 0.35 * side, side, side));
   }
 
   /// Moves the view when a place is not in it.
