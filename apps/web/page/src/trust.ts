@@ -125,8 +125,11 @@ export class TrustPanel {
   private drawPlot(element: HTMLElement, report: Report): void {
     const stars = [...report.list].sort((a, b) => a.flux_before - b.flux_before);
     const flux = stars.map((s) => s.flux_before);
-    const ratio = stars.map((s) => s.flux_after / s.flux_before);
-    const width = stars.map((s) => s.fwhm_after_px / s.fwhm_before_px);
+    // one that failed (or a neighbour's light) does not hide what became of the others
+    const inside = (value: number) => Math.min(2, Math.max(0, value));
+    const all = stars.map((s) => s.flux_after / s.flux_before), ratio = all.map(inside);
+    const width = stars.map((s) => inside(s.fwhm_after_px / s.fwhm_before_px));
+    const beyond = all.filter((value) => value !== inside(value)).length;
     const ends = [...ratio, ...width, 1];
     const dots = (stroke: string): uPlot.Series => ({ stroke, paths: () => null, points: { show: true, size: 5, fill: stroke, width: 0 } });
     this.plot = new uPlot({
@@ -136,6 +139,6 @@ export class TrustPanel {
       axes: axes('flux before', (v) => v.toFixed(2)),
       series: [{}, dots('#f2d27a'), dots('#7ba6ea')],
     }, [flux, ratio, width], element);
-    element.after(h('p', { class: 'legend' }, h('span', { class: 'swatch flux' }), 'flux', h('span', { class: 'swatch width' }), 'width, after over before'));
+    element.after(h('p', { class: 'legend' }, h('span', { class: 'swatch flux' }), 'flux', h('span', { class: 'swatch width' }), 'width, after over before', beyond > 0 ? `; ${beyond} beyond the edge` : ''));
   }
 }
