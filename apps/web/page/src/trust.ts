@@ -139,6 +139,7 @@ export class TrustPanel {
       axes: axes('flux before', (v) => v.toFixed(2)),
       series: [{}, dots('#f2d27a'), dots('#7ba6ea')],
     }, [flux, ratio, width], element);
-    element.after(h('p', { class: 'legend' }, h('span', { class: 'swatch flux' }), 'flux', h('span', { class: 'swatch width' }), 'width, after over before', beyond > 0 ? `; ${beyond} beyond the edge` : ''));
+    element.after(h('p', { class: 'legend' }, h('span', { class: 'swatch flux' }), 'flux', h('span', { class: 'swatch width' }), 'width, after over before'));
+    if (beyond > 0) element.after(h('p', { class: 'legend' }, `${beyond} beyond the edge`));
   }
 }
