@@ -192,6 +192,14 @@ if has_command background; then
   expect 3 background slope.fits -o none.fits --points places.json
   echo '{"points": [{"x": 9, "y": 1e999}]}' >places.json
   expect 3 background slope.fits -o none.fits --points places.json
+  four='{"x": 9, "y": 9}, {"x": 110, "y": 9}, {"x": 9, "y": 110}, {"x": 110, "y": 110}'
+  beyond='"correction": {"columns": 3, "rows": 3, "values": [[0, 0, 0, 0, 0, 0, 0, 0, 0]]}'
+  echo "{\"points\": [$four], \"removed\": [{\"x\": 60, \"y\": 60}], $beyond}" >places.json
+  expect 0 background slope.fits -o moved.fits --points places.json
+  echo "{\"points\": [$four], \"removed\": [{\"x\": 60}], $beyond}" >places.json
+  expect 3 background slope.fits -o none.fits --points places.json
+  echo "{\"points\": [$four], \"correction\": {\"columns\": 3, \"rows\": 4, \"values\": [[0]]}}" >places.json
+  expect 3 background slope.fits -o none.fits --points places.json
   expect 0 background slope.fits -o again.tif --model sky-model.png
   check "a model can be a PNG" test -s sky-model.png
   expect 0 background slope.fits -o divided.fits --mode divide --neutral --dither --max-iterations 20

@@ -22,20 +22,13 @@ ordered_json shortest_all(const std::vector<float>& values) {
   return list;
 }
 
-/// What --points holds.
-struct SavedPoints {
-  int order = 2;
-  std::vector<ControlPoint> points = {};
-  Image correction = {};  ///< empty where the file has none
-};
-
 /// Throws nlohmann's exceptions, and Error for shapes that cannot be.
-Image read_correction(const nlohmann::json& json, const std::filesystem::path& path) {
+Image correction_of(const ordered_json& json) {
   constexpr int most = 1000;
   const int columns = json.at("columns").get<int>(), rows = json.at("rows").get<int>();
   const auto channels = json.at("values").get<std::vector<std::vector<float>>>();
-  const auto bad = [&path](const std::string& what) {
-    return Error(ErrorKind::bad_input, path.string() + ": the correction " + what);
+  const auto bad = [](const std::string& what) {
+    return Error(ErrorKind::bad_input, "the correction " + what);
   };
   if (std::min(columns, rows) < 3 || std::max(columns, rows) > most) {
     throw bad("has " + std::to_string(columns) + " x " + std::to_string(rows) +
@@ -55,35 +48,27 @@ Image read_correction(const nlohmann::json& json, const std::filesystem::path& p
   return correction;
 }
 
-/// Places are scaled when the points come from a frame of another size. `order`: where the file
-/// does not say it.
+std::vector<ControlPoint> points_of(const ordered_json& list, float wide, float high) {
+  std::vector<ControlPoint> points;
+  for (const auto& point : list) {
+    points.push_back({point.at("x").get<float>() * wide, point.at("y").get<float>() * high,
+                      point.value("values", std::vector<float>{})});
+    const ControlPoint& last = points.back();
+    if (!std::isfinite(last.x) || !std::isfinite(last.y) ||
+        !std::ranges::all_of(last.values, [](float v) { return std::isfinite(v); }))
+      throw Error(ErrorKind::bad_input, "a control point without finite x, y and values");
+  }
+  return points;
+}
+
 SavedPoints read_points(const std::filesystem::path& path, Size frame, int order) {
-  const auto bad = [&path](const std::string& what) {
-    return Error(ErrorKind::bad_input, path.string() + ": " + what);
-  };
   std::ifstream file(path);
-  if (!file) throw bad("cannot be read");
-  const auto json = ordered_json::parse(file, nullptr, false);
-  if (!json.is_object() || !json.contains("points") || !json["points"].is_array()) {
-    throw bad(
-        "no control points; want {\"width\", \"height\", \"order\", \"points\": [{\"x\", \"y\", "
-        "\"values\"}]}");
-  }
-  SavedPoints saved{.order = order};
+  if (!file) throw Error(ErrorKind::bad_input, path.string() + ": cannot be read");
   try {
-    saved.order = json.value("order", saved.order);
-    if (json.contains("correction")) saved.correction = read_correction(json["correction"], path);
-    const auto scale = [&json](const char* side, int length) {
-      return static_cast<float>(length) / json.value(side, static_cast<float>(length));
-    };
-    saved.points =
-        points_of(json["points"], scale("width", frame.width), scale("height", frame.height));
-  } catch (const nlohmann::json::exception& error) {
-    throw bad("not as limpid writes it: " + std::string(error.what()));
+    return saved_points_of(ordered_json::parse(file, nullptr, false), frame, order);
   } catch (const Error& error) {
-    throw bad(error.what());
+    throw Error(error.kind(), path.string() + ": " + error.what());
   }
-  return saved;
 }
 
 std::string in_pixels(Size size) {
@@ -163,10 +148,7 @@ Result remove_sky(const Job& job, const BackgroundArguments& options,
   SavedPoints saved;
   if (reuse) {
     saved = read_points(options.points, frame.image.size(), fit.order);
-    fit.points = std::move(saved.points);
-    fit.order = saved.order;
-    fit.correction = saved.correction.view();
-    if (!options.refine) fit.max_iterations = 0;
+    use_points(fit, saved, options.refine);
     progress.say(options.points.string() + ": " + std::to_string(fit.points.size()) +
                  " control points " + (options.refine ? "to start from" : "used as they are"));
   }
@@ -225,17 +207,34 @@ ordered_json points_json(const Background& background) {
   return json;
 }
 
-std::vector<ControlPoint> points_of(const ordered_json& list, float wide, float high) {
-  std::vector<ControlPoint> points;
-  for (const auto& point : list) {
-    points.push_back({point.at("x").get<float>() * wide, point.at("y").get<float>() * high,
-                      point.value("values", std::vector<float>{})});
-    const ControlPoint& last = points.back();
-    if (!std::isfinite(last.x) || !std::isfinite(last.y) ||
-        !std::ranges::all_of(last.values, [](float v) { return std::isfinite(v); }))
-      throw Error(ErrorKind::bad_input, "a control point without finite x, y and values");
+SavedPoints saved_points_of(const ordered_json& json, Size frame, int order) {
+  if (!json.is_object() || !json.contains("points") || !json["points"].is_array()) {
+    throw Error(
+        ErrorKind::bad_input,
+        "no control points; want {\"width\", \"height\", \"order\", \"points\": [{\"x\", \"y\", "
+        "\"values\"}]}");
   }
-  return points;
+  try {
+    const auto scale = [&json](const char* side, int length) {
+      return static_cast<float>(length) / json.value(side, static_cast<float>(length));
+    };
+    const float wide = scale("width", frame.width), high = scale("height", frame.height);
+    SavedPoints saved{.order = json.value("order", order)};
+    saved.points = points_of(json["points"], wide, high);
+    if (json.contains("removed")) saved.removed = points_of(json["removed"], wide, high);
+    if (json.contains("correction")) saved.correction = correction_of(json["correction"]);
+    return saved;
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ErrorKind::bad_input, "not as limpid writes it: " + std::string(error.what()));
+  }
+}
+
+void use_points(BackgroundOptions& fit, const SavedPoints& saved, bool refine) {
+  fit.order = saved.order;
+  fit.points = saved.points;
+  fit.removed_points = saved.removed;
+  fit.correction = saved.correction.view();
+  if (!refine) fit.max_iterations = 0;
 }
 
 ordered_json to_json(const Job& job, const Background& background, const RemoveReport& removed) {

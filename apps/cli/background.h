@@ -33,9 +33,18 @@ bool dither_as_asked(Frame& frame, const BackgroundArguments& arguments, int thr
 
 /// As --points takes them.
 nlohmann::ordered_json points_json(const Background& background);
-/// What such JSON has under "points", its places scaled by these. Throws Error(bad_input).
-std::vector<ControlPoint> points_of(const nlohmann::ordered_json& list, float wide = 1,
-                                    float high = 1);
+/// What such JSON holds.
+struct SavedPoints {
+  int order = 2;
+  std::vector<ControlPoint> points = {};
+  std::vector<ControlPoint> removed = {};  ///< those that the correction was made with, too
+  Image correction = {};                   ///< empty where there is none
+};
+/// `frame`: places are scaled when the points come from a frame of another size. `order`: where the
+/// JSON does not say it. Throws Error(bad_input).
+SavedPoints saved_points_of(const nlohmann::ordered_json& json, Size frame, int order);
+/// Starts from them, or keeps them.
+void use_points(BackgroundOptions& fit, const SavedPoints& saved, bool refine);
 nlohmann::ordered_json to_json(const Job& job, const Background& background,
                                const RemoveReport& removed);
 

@@ -98,12 +98,17 @@ ordered_json without_points(ordered_json options) {
   return options;
 }
 
-std::vector<ControlPoint> points_by_hand(const ordered_json& options) {
-  if (!options.contains("points")) return {};
-  const ordered_json& list = options["points"];
-  if (!list.is_array() || list.size() < fewest_points || list.size() > most_points)
-    refuse("points", "a list of 4 to 400 is wanted");
-  return cli::points_of(list);
+cli::SavedPoints points_by_hand(const ordered_json& options, Size frame) {
+  const int order = options.contains("order") && options["order"] == 3 ? 3 : 2;
+  try {
+    cli::SavedPoints saved = cli::saved_points_of(options.at("points"), frame, order);
+    if (saved.points.size() < fewest_points || saved.points.size() > most_points ||
+        saved.removed.size() > most_points)
+      refuse("points", "4 to 400 are wanted");
+    return saved;
+  } catch (const Error& error) {
+    throw Error(ErrorKind::usage, error.what());
+  }
 }
 
 std::vector<std::string> option_words(const std::string& command, const ordered_json& options,

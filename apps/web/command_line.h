@@ -20,9 +20,8 @@ const nlohmann::ordered_json& schema_of(const std::string& command);
 
 /// Options without the control points that were put by hand, which a command reads from a file.
 nlohmann::ordered_json without_points(nlohmann::ordered_json options);
-/// Those points: `options["points"]`, a list as --points has it; empty when there are none. Throws
-/// Error(usage).
-std::vector<ControlPoint> points_by_hand(const nlohmann::ordered_json& options);
+/// Those points: `options["points"]`, an object as --points has it. Throws Error(usage).
+cli::SavedPoints points_by_hand(const nlohmann::ordered_json& options, Size frame);
 
 /// The words of the options that differ from their defaults, in the order of the schema. `options`
 /// is an object such as {"sharpen-stars": 0.4, "psf": "auto", "mask": "mask.fits"}; what names

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int largest_preview_px = 1024;
 constexpr int rough_part_px = 1024;  // around the view: stars enough for a PSF, measured quickly
-constexpr std::size_t most_previews = 6;  // of several pages, and one that is being replaced
+constexpr std::size_t most_previews = 10;  // of several pages, and to go back to
 constexpr std::size_t most_stars = 1000;
 
 Rect rect_of(const Json& request, const char* key) {
@@ -72,7 +72,37 @@ Json Session::preview(const Json& request) {
       asked.height > largest_preview_px || !holds({0, 0, size.width, size.height}, asked))
     throw Error(ErrorKind::usage, "region: at most 1024 x 1024 px, inside the frame");
   task->region = task->frame->turned(asked);
+  task->made_by = preview_made_by(*task);
+  {
+    const std::scoped_lock lock(mutex_);
+    refuse_during_run();
+    if (const auto known = known_preview(*task)) {
+      drop_shown();
+      return known->answer;
+    }
+  }
   return wait_for(task);
+}
+
+std::string Session::preview_made_by(const Task& task) const {
+  const cli::DeconvolveArguments& arguments = task.deconvolve;
+  std::string text = task.frame->id + '\n' + find_model(arguments.ai).string() + '\n' +
+                     cli::shell_words(words_of("deconvolve", {}, "", false, task.options));
+  if (!arguments.mask.empty()) {
+    const auto changed = std::filesystem::last_write_time(arguments.mask).time_since_epoch();
+    text += '\n' + std::to_string(changed.count());
+  }
+  return text;
+}
+
+std::shared_ptr<const Session::Preview> Session::known_preview(const Task& task) {
+  const auto known = std::ranges::find_if(previews_, [&](const auto& preview) {
+    return preview->made_by == task.made_by &&
+           (task.rough ? holds(preview->region, task.region) : preview->region == task.region);
+  });
+  if (known == previews_.end()) return nullptr;
+  std::rotate(previews_.begin(), known, known + 1);  // the read-out is of the newest
+  return previews_.front();
 }
 
 std::shared_ptr<const Network> Session::network(const cli::DeconvolveArguments& arguments) {
@@ -132,6 +162,7 @@ void Session::perform_preview(Task& task, const Progress& progress) {
   const std::scoped_lock lock(mutex_);
   preview->id = new_id("preview");
   if (frame_ != task.frame) throw Error(ErrorKind::interrupted, "another frame was opened");
+  if (task.stop.stop_requested()) throw Error(ErrorKind::interrupted, "a newer one was asked for");
   previews_.push_front(preview);
   if (previews_.size() > most_previews) previews_.pop_back();
   task.answer = {{"layer", preview->id},
@@ -143,6 +174,8 @@ void Session::perform_preview(Task& task, const Progress& progress) {
                  {"fwhm_px", done.report.fwhm_px},
                  {"fwhm_asked_px", done.report.fwhm_asked_px},
                  {"notes", done.report.notes}};
+  if (!rough) preview->made_by = task.made_by;
+  preview->answer = task.answer;
 }
 
 void Session::perform_deconvolve(Task& task, const Progress& progress) {

@@ -5,9 +5,7 @@
 
 namespace limpid::web {
 
-Json Session::wait_for(const std::shared_ptr<Task>& task) {
-  std::unique_lock lock(mutex_);
-  refuse_during_run();
+void Session::drop_shown() {
   if (running_ && running_->is_shown()) running_->stop.request_stop();
   std::erase_if(waiting_, [](const std::shared_ptr<Task>& other) {
     if (!other->is_shown()) return false;
@@ -16,6 +14,13 @@ Json Session::wait_for(const std::shared_ptr<Task>& task) {
         std::make_exception_ptr(Error(ErrorKind::interrupted, "a newer one was asked for"));
     return true;
   });
+  change_.notify_all();
+}
+
+Json Session::wait_for(const std::shared_ptr<Task>& task) {
+  std::unique_lock lock(mutex_);
+  refuse_during_run();
+  drop_shown();
   waiting_.push_front(task);
   task_ready_.notify_all();
   change_.notify_all();

@@ -108,6 +108,8 @@ struct Session::Preview {
   std::string id;
   Rect region;  ///< along stored rows
   Image image;
+  std::string made_by;  ///< the frame, and all else that its pixels depend on; empty: a rough one
+  Json answer;          ///< what the page was told of it
 };
 
 /// A fitted sky, and how it is taken out; pixels are made when they are asked for.
@@ -138,6 +140,7 @@ struct Session::Task {
   std::string line;  ///< the command line, where a file is written
   Rect region;
   bool rough = false;
+  std::string made_by;  ///< see Preview
   std::stop_source stop;
   // under the session's mutex
   bool done = false;

@@ -153,6 +153,16 @@ Json Session::models() const {
   return list;
 }
 
+namespace {
+
+/// Without what the sky is beyond its spline, which is long; a state is told often.
+Json told_options(Json options) {
+  if (options.contains("points")) options["points"].erase("correction");
+  return options;
+}
+
+}  // namespace
+
 Json Session::state() const {
   const std::scoped_lock lock(mutex_);
   Json state{{"version", version_},
@@ -172,12 +182,11 @@ Json Session::state() const {
     state["result"] = {{"id", outcome_->id},
                        {"command", outcome_->command},
                        {"trust", outcome_->trust_pyramid ? Json("trust-" + outcome_->id) : nullptr},
-                       {"options", outcome_->options},
+                       {"options", told_options(outcome_->options)},
                        {"model", outcome_->model},
                        {"seconds", outcome_->seconds}};
   }
-  if (!skies_.empty())
-    state["sky"] = {{"id", skies_.front()->id}, {"options", skies_.front()->options}};
+  if (!skies_.empty()) state["sky"] = {{"id", skies_.front()->id}};
   if (combination_) {
     state["combination"] = {{"id", combination_->id},
                             {"output", combination_->output},

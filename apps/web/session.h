@@ -77,7 +77,8 @@ class Session {
   /// {"options", "region": [x, y, width, height], "rough"}: pixels as `limpid deconvolve --region`
   /// makes them; rough: quickly, by the stars around the view alone.
   Json preview(const Json& request);
-  /// {"options"}: the sky as `limpid background` models it; with "points" as --points has them.
+  /// {"options"}: the sky as `limpid background` models it; with "points" as --points has them,
+  /// which may name those that were "removed", for the "correction" to fade there.
   Json fit_sky(const Json& request);
 
   // These start and return.
@@ -157,6 +158,7 @@ class Session {
   void perform_fit(Task& task, const Progress& progress);
   void perform_background(Task& task, const Progress& progress);
   void perform_combine(Task& task, const Progress& progress);
+  [[nodiscard]] std::string preview_made_by(const Task& task) const;
   std::shared_ptr<const Network> network(const cli::DeconvolveArguments& arguments);
   std::shared_ptr<const Sky> sky_of(Task& task, const Progress& progress);
   void keep(const Task& task, const std::shared_ptr<Outcome>& outcome);
@@ -166,6 +168,10 @@ class Session {
 
   // with the mutex held
   void drop_waiting(const char* why);
+  /// What is wanted while somebody looks gives way to what is asked for now.
+  void drop_shown();
+  /// An exact preview that was made before: of this region, or for a rough one of it and more.
+  std::shared_ptr<const Preview> known_preview(const Task& task);
   void refuse_during_run() const;
   void changed();
 

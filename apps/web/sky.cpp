@@ -34,7 +34,7 @@ Json report_of(const Background& background, const RemoveReport& removed,
 cli::BackgroundArguments Session::background_arguments(const OpenFrame& open,
                                                        const Json& options) const {
   const auto words = words_of("background", {open.path}, "result.fits", false, options);
-  static_cast<void>(points_by_hand(options));
+  if (options.contains("points")) static_cast<void>(points_by_hand(options, open.size()));
   return parse_background({words.begin() + 1, words.end()});
 }
 
@@ -62,9 +62,14 @@ std::shared_ptr<const Session::Sky> Session::sky_of(Task& task, const Progress& 
   if (!sky->background) {
     BackgroundOptions fit = cli::fit_options(task.background, threads_);
     fit.mask = open.mask_at(task.background.mask);
-    fit.points = points_by_hand(task.options);
-    for (ControlPoint& point : fit.points) point.y = open.turned(point.y);
-    if (!fit.points.empty()) fit.max_iterations = 0;
+    cli::SavedPoints by_hand;
+    if (task.options.contains("points")) {
+      by_hand = points_by_hand(task.options, open.size());
+      for (auto* list : {&by_hand.points, &by_hand.removed}) {
+        for (ControlPoint& point : *list) point.y = open.turned(point.y);
+      }
+      cli::use_points(fit, by_hand, false);
+    }
     sky->background =
         std::make_shared<const Background>(fit_background(open.frame.image.view(), fit, progress));
   }

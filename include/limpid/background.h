@@ -45,8 +45,12 @@ struct BackgroundOptions {
   float mask_below = 0.001F, mask_above = 1.0F;  ///< stretched values outside are left out
   std::vector<ControlPoint> points = {};         ///< if not empty: the start, or with
                                                  ///< max_iterations 0 the model itself
-  /// Background::correction(), with its `points`; counts where max_iterations is 0.
+  /// Background::correction(), with its `points`; counts where max_iterations is 0. Points without
+  /// values take what the sky around them is beyond it.
   ConstView correction = {};
+  /// Places of points that it was made with and that are not among `points`: there it says nothing
+  /// any more, and it fades towards them from the nearest point that is left.
+  std::vector<ControlPoint> removed_points = {};
   int threads = 0;
 };
 

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <limits>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -77,9 +79,23 @@ float model_median(const Image& nodes, int channel) {
   return median_in_place(values);
 }
 
+/// Their spline, and what is added to it.
+SkyAt sky_of_points(const Scene& scene, Size frame, const SplinePoints& points,
+                    const Correction* correction) {
+  const auto spline = std::make_shared<Spline>(points);
+  const Places places(scene.factor, scene.linear.size());
+  return [=, &scene, linked = points.channels() == 1](double x, double y, std::span<float> values) {
+    for (std::size_t c = 0; c < values.size(); ++c) {
+      const double value = spline->at(linked ? 0 : static_cast<int>(c), places.u(x), places.v(y));
+      values[c] = unstretched(scene.stretch[c], static_cast<float>(value));
+    }
+    if (correction != nullptr)
+      correction->add(x / (frame.width - 1), y / (frame.height - 1), values);
+  };
+}
+
 /// What the sky of the scene is beyond a spline that approaches it.
-Image correct_to(const Scene& scene, Size frame,
-                 const std::function<void(double, double, std::span<float>)>& spline_at) {
+Image correct_to(const Scene& scene, Size frame, const SkyAt& spline_at) {
   const Places places(scene.factor, scene.linear.size());
   const auto missing = [&](double x, double y, std::span<float> values) {
     std::vector<float> near(values.size());
@@ -89,6 +105,46 @@ Image correct_to(const Scene& scene, Size frame,
     std::ranges::transform(values, near, values.begin(), std::minus<>());
   };
   return make_correction(scene.linear.channels(), frame, missing);
+}
+
+/// The given correction, less what it says around points that were taken away: there the spline
+/// goes from the nearest point that is left.
+Image kept_correction(Size frame, const BackgroundOptions& options) {
+  std::vector<Gap> gaps;
+  for (const ControlPoint& removed : options.removed_points) {
+    float nearest = std::numeric_limits<float>::max();
+    for (const ControlPoint& point : options.points)
+      nearest = std::min(nearest, std::hypot(point.x - removed.x, point.y - removed.y));
+    gaps.push_back({removed.x, removed.y, nearest});
+  }
+  Image values = copy(options.correction);
+  fade(values.view(), frame, gaps);
+  return values;
+}
+
+/// Points without values among others take the sky around them as these see it, without what the
+/// correction adds there.
+std::vector<ControlPoint> with_values_like_others(const Scene& scene, Size frame,
+                                                  const BackgroundOptions& options,
+                                                  const Correction* correction) {
+  BackgroundOptions others = options;
+  std::erase_if(others.points, [](const ControlPoint& point) { return point.values.empty(); });
+  if (others.points.size() == options.points.size()) return options.points;
+  constexpr std::size_t fewest = 4;  // of a spline
+  if (others.points.size() < fewest) return with_values(scene, options);
+  std::vector<ControlPoint> points = with_values(
+      scene, options, sky_of_points(scene, frame, from_user(scene, others), correction));
+  if (correction == nullptr) return points;
+  const auto share = [](float at, int length) {
+    return std::clamp(static_cast<double>(at) / (length - 1), 0.0, 1.0);
+  };
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    if (!options.points[i].values.empty()) continue;
+    std::vector<float> beyond(points[i].values.size(), 0);
+    correction->add(share(points[i].x, frame.width), share(points[i].y, frame.height), beyond);
+    std::ranges::transform(points[i].values, beyond, points[i].values.begin(), std::minus<>());
+  }
+  return points;
 }
 
 }  // namespace
@@ -112,7 +168,13 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
         "is taken out; mark the sky with --mask for more");
   }
   BackgroundOptions known = options;
-  known.points = with_values(scene, options);
+  std::optional<Correction> correction;
+  if (!options.points.empty() && !options.correction.empty() && options.max_iterations == 0) {
+    result.correction_ = kept_correction(frame.size(), options);
+    correction.emplace(result.correction_.view());
+  }
+  known.points =
+      with_values_like_others(scene, frame.size(), options, correction ? &*correction : nullptr);
   Fitted fitted = optimise(scene, known, progress.part(0.3, 0.9));
 
   const Spline spline(fitted.points);
@@ -131,26 +193,13 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
   report.missing_share = scene.missing_share;
   report.noise = scene.noise;
 
-  const Places places(scene.factor, scene.linear.size());
-  const int surfaces = fitted.points.channels();
-  const auto surface_of = [surfaces](int channel) { return surfaces == 1 ? 0 : channel; };
-  const auto spline_at = [&](double x, double y, std::span<float> values) {
-    for (std::size_t c = 0; c < values.size(); ++c) {
-      const double value = spline.at(surface_of(static_cast<int>(c)), places.u(x), places.v(y));
-      values[c] = unstretched(scene.stretch[c], static_cast<float>(value));
-    }
-  };
   if (fitted.exact) {
-    result.correction_ = correct_to(scene, frame.size(), spline_at);
-  } else if (!options.correction.empty() && options.max_iterations == 0) {
-    result.correction_ = copy(options.correction);
+    result.correction_ =
+        correct_to(scene, frame.size(), sky_of_points(scene, frame.size(), fitted.points, nullptr));
+    correction.emplace(result.correction_.view());
   }
-  std::optional<Correction> correction;
-  if (!result.correction_.view().empty()) correction.emplace(result.correction_.view());
-  const auto at = [&](double x, double y, std::span<float> values) {
-    spline_at(x, y, values);
-    if (correction) correction->add(x / (frame.width() - 1), y / (frame.height() - 1), values);
-  };
+  const SkyAt at =
+      sky_of_points(scene, frame.size(), fitted.points, correction ? &*correction : nullptr);
   result.nodes_ = make_nodes(frame.channels(), frame.size(), at, options.threads);
   for (int c = 0; c < frame.channels(); ++c) {
     report.level.push_back(model_median(result.nodes_, c));
@@ -162,12 +211,14 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
   // points that were used as they are stay so to the last bit: saved, they give the same model
   const bool kept = !known.points.empty() && report.iterations == 0;
   if (kept) result.points_ = std::move(known.points);
+  const Places places(scene.factor, scene.linear.size());
+  const bool linked = fitted.points.channels() == 1;
   for (int k = 0; k < (kept ? 0 : fitted.points.count()); ++k) {
     ControlPoint point{places.x(fitted.points.x[k]), places.y(fitted.points.y[k]), {}};
     for (int c = 0; c < frame.channels(); ++c) {
       point.values.push_back(
           unstretched(scene.stretch[static_cast<std::size_t>(c)],
-                      static_cast<float>(fitted.points.values(k, surface_of(c)))));
+                      static_cast<float>(fitted.points.values(k, linked ? 0 : c))));
     }
     result.points_.push_back(std::move(point));
   }

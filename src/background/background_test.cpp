@@ -308,6 +308,72 @@ TEST(Background, APointThatIsMovedByHandMovesTheModelThere) {
   EXPECT_EQ(kind_of([&] { fit_background(truth.frame.view(), options); }), ErrorKind::usage);
 }
 
+/// Options that use a model's points as they are; and the one of them that is nearest to the
+/// middle.
+std::pair<BackgroundOptions, std::size_t> by_hand(const Background& sky) {
+  BackgroundOptions options;
+  options.points = sky.points();
+  options.correction = sky.correction().view();
+  options.max_iterations = 0;
+  const auto away = [&sky](const ControlPoint& point) {
+    return std::hypot(2 * point.x - static_cast<float>(sky.size().width),
+                      2 * point.y - static_cast<float>(sky.size().height));
+  };
+  const auto middle = std::ranges::min_element(options.points, {}, away);
+  return {options, static_cast<std::size_t>(middle - options.points.begin())};
+}
+
+TEST(Background, APointThatIsMovedLeavesTheSkyElsewhereAsItWas) {
+  const auto s = settings(Gradient::moon, Object::none, 60);
+  const auto truth = synthetic::make_sky(s);
+  // nine points are too few for this sky: the correction has what they miss
+  const Background first = fit_background(truth.frame.view(), {.control_points = 9});
+  ASSERT_FALSE(first.correction().view().empty());
+  auto [options, middle] = by_hand(first);
+  const ControlPoint old = options.points[middle];
+  options.points[middle] = {old.x + 40, old.y + 30, {}};
+  options.removed_points = {{old.x, old.y, {}}};
+  const Background moved = fit_background(truth.frame.view(), options);
+  options.correction = {};
+  const Background bare = fit_background(truth.frame.view(), options);
+  const auto error_far_away = [&](const Background& sky) {
+    const Image model = sky.render();
+    const std::vector<float> all = errors(truth, model, s.sigma);
+    std::vector<float> far;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const auto x = static_cast<float>(i % 720), y = static_cast<float>(i / 720 % 480);
+      if (std::hypot(x - old.x, y - old.y) > 150) far.push_back(all[i]);  // two points further
+    }
+    return rms(far);
+  };
+  const double far = error_far_away(moved);
+  // in a grid of nine the spline itself changes everywhere when its middle goes elsewhere
+  EXPECT_LT(far, error_far_away(first) + 0.1);
+  EXPECT_LT(4 * far, error_far_away(bare));
+  // used again as they are now, they give the same model to the last bit
+  options.points = moved.points();
+  options.removed_points.clear();
+  options.correction = moved.correction().view();
+  const Image one = moved.render(), other = fit_background(truth.frame.view(), options).render();
+  EXPECT_TRUE(std::ranges::equal(one.pixels(), other.pixels()));
+}
+
+TEST(Background, APointThatIsAddedWhereTheSkyIsRightChangesNothing) {
+  const auto s = settings(Gradient::moon, Object::none, 60);
+  const auto truth = synthetic::make_sky(s);
+  const Background first = fit_background(truth.frame.view());
+  auto [options, middle] = by_hand(first);
+  const ControlPoint by = options.points[middle];
+  options.points.push_back({by.x + 50, by.y + 40, {}});
+  const Image before = first.render(), after = fit_background(truth.frame.view(), options).render();
+  double largest = 0;
+  for (std::size_t i = 0; i < after.pixels().size(); ++i)
+    largest =
+        std::max(largest, std::abs(static_cast<double>(after.pixels()[i] - before.pixels()[i])));
+  // 49 block medians of 64 pixels tell the sky to 0.03 sigma
+  EXPECT_LT(largest, 0.1 * s.sigma);
+}
+
 TEST(Background, RemovingKeepsLevelNoiseAndMissingPixels) {
   const auto s = settings(Gradient::plane, Object::none, 20);
   auto truth = synthetic::make_sky(s);

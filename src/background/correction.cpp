@@ -63,6 +63,22 @@ void Correction::add(double across, double down, std::span<float> values) const 
   }
 }
 
+void fade(MutableView values, Size frame, std::span<const Gap> gaps) {
+  for (int j = 0; j < values.height(); ++j) {
+    for (int i = 0; i < values.width(); ++i) {
+      const double x = static_cast<double>(i) / (values.width() - 1) * (frame.width - 1);
+      const double y = static_cast<double>(j) / (values.height() - 1) * (frame.height - 1);
+      double left = 1;
+      for (const Gap& gap : gaps) {
+        const double distance = std::hypot(x - gap.x, y - gap.y);
+        const double t = distance < gap.radius ? distance / gap.radius : 1;
+        left = std::min(left, t * t * (3 - 2 * t));
+      }
+      for (int c = 0; c < values.channels(); ++c) values(c, j, i) *= static_cast<float>(left);
+    }
+  }
+}
+
 Image make_correction(int channels, Size frame,
                       const std::function<void(double, double, std::span<float>)>& at) {
   constexpr int intervals = 24, fewest = 3;

@@ -21,6 +21,14 @@ class Correction {
   Image nodes_;  // with one more at each end
 };
 
+/// A place around which a correction no longer holds.
+struct Gap {
+  double x, y, radius;  ///< px of the frame
+};
+
+/// Nothing is left of the values in the middle of each gap, all of them from its radius on.
+void fade(MutableView values, Size frame, std::span<const Gap> gaps);
+
 /// Values of a surface at such places, 24 intervals along the longer side; `at` fills those of all
 /// channels at a pixel.
 Image make_correction(int channels, Size frame,

@@ -1,5 +1,7 @@
 #include "background/correction.h"
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -37,6 +39,31 @@ TEST(Correction, OfOneChannelServesAll) {
   for (std::size_t c = 0; c < 3; ++c) {
     EXPECT_NEAR(found[c], static_cast<float>(c) + 1.5F, 1e-5F);  // the weights sum to 1 to rounding
   }
+}
+
+TEST(Correction, FadesTowardsTheMiddleOfAGapAndNowhereElse) {
+  Image values(2, {49, 33}, 0.5F);
+  const Size frame{4801, 3201};  // a node at every hundredth pixel
+  fade(values.view(), frame, std::vector<Gap>{{2000, 1000, 600}, {4000, 3000, 0}});
+  for (int c = 0; c < 2; ++c) {
+    for (int j = 0; j < 33; ++j) {
+      for (int i = 0; i < 49; ++i) {
+        const double away = std::hypot(100 * i - 2000, 100 * j - 1000);
+        const float value = values.view()(c, j, i);
+        if (away >= 600) {
+          EXPECT_EQ(value, 0.5F) << i << ' ' << j;
+        } else if (away == 0) {
+          EXPECT_EQ(value, 0);
+        } else if (away == 300) {
+          EXPECT_NEAR(value, 0.25F, 1e-6F);
+        }
+        EXPECT_LE(value, 0.5F);
+      }
+    }
+  }
+  const Image kept = values.clone();
+  fade(values.view(), frame, {});
+  EXPECT_TRUE(std::ranges::equal(kept.pixels(), values.pixels()));
 }
 
 }  // namespace

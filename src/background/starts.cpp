@@ -24,12 +24,19 @@ double pixel_start(const Scene& scene, int channel, double u, double v) {
 }
 
 /// Median of the pixels around a place that take part in the fit, as near to it as there are enough
-/// of them: 49, whose median is six times as quiet as one. Where none is, the robust start.
-double sky_around(const Scene& scene, int channel, double u, double v) {
+/// of them: 49, whose median is six times as quiet as one. Where none is, the robust start. What is
+/// known of the sky, if anything is, takes no part in it: its slope would.
+float sky_around(const Scene& scene, int channel, double u, double v, const SkyAt& known) {
   constexpr std::size_t enough = 49;
   const Size size = scene.linear.size();
   const int x = std::clamp(static_cast<int>(u * size.width), 0, size.width - 1);
   const int y = std::clamp(static_cast<int>(v * size.height), 0, size.height - 1);
+  const Places places(scene.factor, size);
+  std::vector<float> sky(static_cast<std::size_t>(scene.linear.channels()), 0);
+  const auto known_at = [&](double across, double down) {
+    if (known) known(places.x(across), places.y(down), sky);
+    return sky[static_cast<std::size_t>(channel)];
+  };
   std::vector<float> seen;
   for (int reach = 3; seen.size() < enough && reach < 2 * std::max(size.width, size.height);
        reach *= 2) {
@@ -39,13 +46,30 @@ double sky_around(const Scene& scene, int channel, double u, double v) {
     for (int j = around.y; j < around.y + around.height; ++j) {
       for (int i = around.x; i < around.x + around.width; ++i) {
         const float pixel = scene.linear.view()(channel, j, i);
-        if (scene.mask.view()(0, j, i) > 0.5F && !std::isnan(pixel)) seen.push_back(pixel);
+        if (scene.mask.view()(0, j, i) > 0.5F && !std::isnan(pixel))
+          seen.push_back(pixel - known_at(static_cast<double>(i) / size.width,
+                                          static_cast<double>(j) / size.height));
       }
     }
   }
-  const float level = seen.empty() ? scene.start.view()(channel, y, x) : median_in_place(seen);
-  return static_cast<double>(
-      stretched_open(scene.stretch[static_cast<std::size_t>(channel)], level));
+  return seen.empty() ? scene.start.view()(channel, y, x) : median_in_place(seen) + known_at(u, v);
+}
+
+/// How far the pixels around points that have values lie above the sky that these make, in the
+/// middle: faint stars lift them.
+float usual_excess(const Scene& scene, int channel, const BackgroundOptions& options,
+                   const SkyAt& known) {
+  const Places places(scene.factor, scene.linear.size());
+  std::vector<float> excess, sky(static_cast<std::size_t>(scene.linear.channels()));
+  for (const ControlPoint& point : options.points) {
+    const double u = places.u(static_cast<double>(point.x)),
+                 v = places.v(static_cast<double>(point.y));
+    if (point.values.empty() || u < 0 || v < 0 || u > 1 || v > 1) continue;
+    known(static_cast<double>(point.x), static_cast<double>(point.y), sky);
+    excess.push_back(sky_around(scene, channel, u, v, known) -
+                     sky[static_cast<std::size_t>(channel)]);
+  }
+  return excess.empty() ? 0 : median_in_place(excess);
 }
 
 double start_value(const Scene& scene, bool robust, int channel, double u, double v) {
@@ -138,15 +162,23 @@ SplinePoints lay_out(const Scene& scene, const BackgroundOptions& options, int i
   return points;
 }
 
-std::vector<ControlPoint> with_values(const Scene& scene, const BackgroundOptions& options) {
+std::vector<ControlPoint> with_values(const Scene& scene, const BackgroundOptions& options,
+                                      const SkyAt& known) {
   const Places places(scene.factor, scene.linear.size());
   std::vector<ControlPoint> points = options.points;
+  if (std::ranges::none_of(points, [](const ControlPoint& p) { return p.values.empty(); }))
+    return points;
+  std::vector<float> excess;
+  for (int c = 0; c < scene.linear.channels(); ++c)
+    excess.push_back(known ? usual_excess(scene, c, options, known) : 0);
   for (ControlPoint& point : points) {
     if (!point.values.empty()) continue;
     std::vector<double> sky;
     for (int c = 0; c < scene.linear.channels(); ++c) {
-      sky.push_back(sky_around(scene, c, places.u(static_cast<double>(point.x)),
-                               places.v(static_cast<double>(point.y))));
+      const auto at = static_cast<std::size_t>(c);
+      const float level = sky_around(scene, c, places.u(static_cast<double>(point.x)),
+                                     places.v(static_cast<double>(point.y)), known);
+      sky.push_back(static_cast<double>(stretched_open(scene.stretch[at], level - excess[at])));
     }
     if (options.link_channels) {
       const double mean =

@@ -70,12 +70,21 @@ export class Browser {
 
   /// Smaller than the screen: these pictures go into docs/page.md.
   shoot = async (page, name) => {
-    const { width, height } = page.viewportSize();
-    if (width < 600) return page.screenshot({ path: join(this.pictures, `${name}.png`) });
-    const session = await this.context.newCDPSession(page);
-    const { data } = await session.send('Page.captureScreenshot', { format: 'png', clip: { x: 0, y: 0, width, height, scale: 0.65 } });
-    writeFileSync(join(this.pictures, `${name}.png`), Buffer.from(data, 'base64'));
-    return session.detach();
+    const path = join(this.pictures, `${name}.png`), screen = await page.screenshot();
+    if (page.viewportSize().width < 600) return writeFileSync(path, screen);
+    const small = await page.evaluate(async (text) => {
+      const image = new Image();
+      image.src = `data:image/png;base64,${text}`;
+      await image.decode();
+      const canvas = document.createElement('canvas');
+      canvas.width = Math.round(0.75 * image.width);
+      canvas.height = Math.round(0.75 * image.height);
+      const context = canvas.getContext('2d');
+      context.imageSmoothingQuality = 'high';
+      context.drawImage(image, 0, 0, canvas.width, canvas.height);
+      return canvas.toDataURL('image/png').split(',')[1];
+    }, screen.toString('base64'));
+    return writeFileSync(path, Buffer.from(small, 'base64'));
   };
 
   async fitsPhone(page) {
@@ -113,22 +122,27 @@ export const allNamed = (page) => page.evaluate(() => [...document.querySelector
 
 /// Text with less contrast than WCAG AA asks for.
 export const weakContrast = (page) => page.evaluate(() => {
-  const light = (colour) => {
-    const [r, g, b] = colour.match(/[\d.]+/g).map(Number).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  const parts = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
+  /// What lies under a text; what is half transparent lies over a picture that is half bright.
   const ground = (element) => {
+    const over = [];
     for (let at = element; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if (!/, 0\)$|transparent/.test(colour)) return colour;
+      const [r, g, b, alpha = 1] = parts(getComputedStyle(at).backgroundColor);
+      if (alpha > 0) over.push([r, g, b, alpha]);
+      if (alpha === 1) break;
+      if (at.id === 'stage') over.push([128, 128, 128, 1]);
     }
-    return 'rgb(25, 25, 25)';
+    return over.reverse().reduce((under, [r, g, b, alpha]) => [r, g, b].map((v, i) => alpha * v + (1 - alpha) * under[i]), [25, 25, 25]);
   };
   const weak = [];
-  for (const element of document.querySelectorAll('.bar *, .panel *')) {
+  for (const element of document.querySelectorAll('.bar *, .stage *, .panel *, dialog *, .messages *')) {
     const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
     if (!text || !element.checkVisibility() || element.closest(':disabled, .off')) continue;
-    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
+    const [a, b] = [light(parts(getComputedStyle(element).color).slice(0, 3)), light(ground(element))].sort((x, y) => y - x);
     if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${element.textContent.slice(0, 20)} ${((a + 0.05) / (b + 0.05)).toFixed(1)}`);
   }
   return weak;

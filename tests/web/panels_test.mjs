@@ -117,7 +117,10 @@ const told = async () => (await api('/api/sky')).control_points.points;
 checks.that('every control point is a button', await points.count() === 16);
 checks.that('one of them is reached by the tab key', await page.locator('#points button[tabindex="0"]').count() === 1);
 checks.that('nothing to take back yet', await page.isDisabled('#sky-points-reset'));
-const laid = await told();
+const laid = await told(), laidCorrection = (await api('/api/sky')).control_points.correction;
+const far = [width - 30, 30], skyThere = async ([x, y]) => { const pixel = await api(`/api/pixel?x=${x}&y=${y}`); return pixel.before[0] - pixel.sky[0]; };
+const skyBefore = await skyThere(far);
+checks.that('sixteen points are too few for this sky', laidCorrection !== undefined);
 /// One that lies in the picture, away from the border and from what lies over it.
 const inside = laid.findIndex(({ x, y }) => x > 0.1 * width && x < 0.6 * width && y > 0.2 * height && y < 0.7 * height);
 const box = await points.nth(inside).boundingBox();
@@ -129,10 +132,19 @@ await fitted(async () => {
   await page.mouse.move(px + 60, py + 30, { steps: 4 });
   await page.mouse.up();
 });
+const moved = (await api('/api/sky')).options.points;
+checks.that('what the sky is beyond its spline goes along', moved.correction?.values.length === 3 && moved.removed.length === 1, JSON.stringify(moved).slice(0, 200));
 const dragged = await told(), scale = (await page.locator('#viewer').boundingBox()).width / width;
 const [dx, dy] = [dragged[inside].x - laid[inside].x, dragged[inside].y - laid[inside].y];
 checks.that('a point goes where it is dragged', Math.abs(dx / dy - 2) < 0.1 && dx > 20 && dx < 200, `${dx}, ${dy}, ${scale}`);
 checks.that('the others stay', laid.every(({ x, y }, i) => i === inside || Math.hypot(x - dragged[i].x, y - dragged[i].y) < 0.01));
+{
+  const kept = await skyThere(far), without = { ...moved };
+  delete without.correction;
+  await api('/api/fit', { options: { 'control-points': 16, points: without } });
+  const bare = await skyThere(far);
+  checks.that('so that far away it stays as it was', Math.abs(kept - skyBefore) < 0.5 * Math.abs(bare - skyBefore), `${skyBefore}; kept ${kept}, bare ${bare}`);
+}
 checks.that('it takes the sky of its new place', dragged[inside].values.some((value, c) => value !== laid[inside].values[c]));
 checks.that('sliders that lay out points rest', await page.isDisabled('#sky-control-points'));
 await fitted(() => page.mouse.dblclick(px - 30, py - 30));
@@ -171,7 +183,10 @@ checks.that('the command names the points', /--points \S*slope-points.json/.test
 renameSync(join(folder, 'hand.fits'), join(work, 'hand.fits'));
 shell(program, byHand.command, work);
 checks.that('and gives the same bytes', readFileSync(join(folder, 'hand.fits')).equals(readFileSync(join(work, 'hand.fits'))), byHand.command);
-for (const bad of [[{ x: 1, y: 1 }], Array(401).fill({ x: 1, y: 1 }), Array(5).fill({ x: 1 }), 'points', null, Array(5).fill({ x: 1, y: 2, values: ['a'] })])
+const five = Array(5).fill({ x: 1, y: 1 });
+for (const bad of [[{ x: 1, y: 1 }], five, 'points', null, 7, {}, { points: [{ x: 1, y: 1 }] }, { points: Array(401).fill({ x: 1, y: 1 }) }, { points: Array(5).fill({ x: 1 }) }, { points: Array(5).fill({ x: 1, y: 2, values: ['a'] }) },
+  { points: five, removed: 'all' }, { points: five, removed: [{ x: 1 }] }, { points: five, removed: Array(401).fill({ x: 1, y: 1 }) }, { points: five, correction: {} }, { points: five, correction: { columns: 3, rows: 3, values: [[1]] } },
+  { points: five, correction: { columns: 1e9, rows: 1e9, values: [[]] } }, { points: five, correction: { columns: 3, rows: 3, values: [Array(9).fill(0), Array(9).fill(0)] } }, { points: five, correction: { columns: 3, rows: 3, values: [Array(9).fill('x')] } }])
   checks.that('points that are none are refused', (await api('/api/fit', { options: { points: bad } })).error !== undefined, JSON.stringify(bad).slice(0, 60));
 await page.evaluate(() => { window.fits = 0; const own = window.fetch; window.fetch = (url, ...more) => { if (String(url).includes('/api/fit')) ++window.fits; return own(url, ...more); }; });
 await page.route('**/api/fit', (route) => route.fulfill({ status: 422, contentType: 'application/json', body: '{"error": "no sky here"}' }));

@@ -1,5 +1,6 @@
 // What the server of the page must bear: requests of other pages, names that lead elsewhere,
 // nonsense, and many at a time. Usage: node routes_test.mjs LIMPID
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -21,6 +22,8 @@ limpid(program, ['convert', join(folder, 'small.fits'), join(folder, '.hidden.fi
 symlinkSync('../outside/secret.fits', join(folder, 'link.fits'));
 symlinkSync('../outside', join(folder, 'way-out'));
 symlinkSync('/', join(folder, 'root'));
+symlinkSync('loop.fits', join(folder, 'loop.fits'));
+execFileSync('mkfifo', [join(folder, 'pipe.fits')]);
 writeFileSync(join(folder, 'bad.fits'), 'SIMPLE  =                    T'.padEnd(2880));
 
 let server = await serve(program, folder, ['--max-upload', '1', '--threads', '1']);
@@ -62,14 +65,15 @@ checks.that('localhost is served', (await ask('/api/state', { headers: { Host: `
 for (const origin of ['http://evil.example', 'null', `https://${base.host}`, `http://${base.hostname}`])
   checks.that(`origin "${origin}" is refused`, (await post('/api/close', {}, { Origin: origin })).status === 403);
 checks.that('its own origin is served', (await post('/api/close', {}, { Origin: base.origin })).status === 200);
-checks.that('pictures on other pages are refused', (await ask('/api/state', { headers: { 'Sec-Fetch-Site': 'cross-site' } })).status === 403);
+for (const site of ['cross-site', 'same-site'])
+  checks.that(`pictures on ${site} pages are refused`, (await ask('/api/state', { headers: { 'Sec-Fetch-Site': site } })).status === 403);
 for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', ''])
   checks.that(`a form of type "${type}" is refused`, refused(await ask('/api/close', { method: 'POST', headers: type ? { 'Content-Type': type } : {}, body: '{}' })));
 
 // ---- nothing outside the folder ----
 
 const escapes = ['../outside/secret.fits', 'sub/../../outside/secret.fits', join(work, 'outside', 'secret.fits'), '/etc/passwd',
-  'link.fits', 'way-out/secret.fits', `root${work}/outside/secret.fits`, '..', '.', './small.fits', 'sub//../small.fits', '.hidden.fits',
+  'link.fits', 'way-out/secret.fits', 'loop.fits', 'pipe.fits', `root${work}/outside/secret.fits`, '..', '.', './small.fits', 'sub//../small.fits', '.hidden.fits',
   '..\\outside\\secret.fits', '%2e%2e/outside/secret.fits', '..%2foutside%2fsecret.fits', 'small.fits\u0000.png', '\u0000', '~/x.fits',
   'file:///etc/passwd', 'small.fits/..', 'x'.repeat(5000), '-', '', '\udc80'];
 for (const name of escapes) {
@@ -125,7 +129,8 @@ for (const body of ['', '{', '[]', 'null', '"x"', '{"options":[]}', '{"options":
     checks.that(`${route} with ${body.slice(0, 50)} is refused`, refused(await post(route, whole)), whole.slice(0, 80));
 }
 for (const options of [{ 'control-points': 3 }, { order: 4 }, { mode: 'add' }, { mask: '../outside/secret.fits' }, { mask: '/etc/passwd' }, { model: 'x.fits' }, { preview: '/tmp/x.png' },
-  { points: '/etc/passwd' }, { refine: true }, { output: 'x.fits' }, { 'sharpen-stars': 0.2 }, { dither: 'yes' }, { alpha: '5' }, []]) {
+  { points: '/etc/passwd' }, { refine: true }, { output: 'x.fits' }, { 'sharpen-stars': 0.2 }, { dither: 'yes' }, { alpha: '5' }, { points: { points: [] } },
+  { points: { points: Array(5).fill({ x: 1, y: 1 }), correction: { columns: 1e9, rows: 1e9, values: [] } } }, []]) {
   for (const route of ['/api/fit', '/api/run', '/api/command'])
     checks.that(`${route} of the sky with ${JSON.stringify(options)} is refused`, refused(await post(route, { command: 'background', name: 'x.fits', options })));
 }
@@ -263,6 +268,7 @@ const entry = await ask(`/?token=${token}`, other);
 const cookie = String(entry.headers['set-cookie'] ?? '');
 checks.that('the token becomes a cookie that scripts and other pages do not get', entry.status === 303 && /HttpOnly/.test(cookie) && /SameSite=Strict/.test(cookie), cookie);
 checks.that('with the cookie the page is served', (await ask('/api/state', { ...other, headers: { Cookie: cookie.split(';')[0] } })).status === 200);
+checks.that('but not on other pages', (await ask('/api/state', { ...other, headers: { Cookie: cookie.split(';')[0], Origin: 'http://evil.example' } })).status === 403);
 checks.that('with the token as bearer, too', (await ask('/api/state', { ...other, headers: { Authorization: `Bearer ${token}` } })).status === 200);
 server.process.kill('SIGTERM');
 await server.ended;

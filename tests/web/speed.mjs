@@ -129,6 +129,8 @@ async function previewed(what, action) {
     console.log(`${what}: none within three minutes; ${await panel.locator('.status').innerText()}`);
     break;
   }
+  // the page may have shown an answer before this program has read it
+  for (let i = 0; i < 100 && !answers.some(([, answer]) => !answer.rough); ++i) await pause(20);
   for (const [seconds, answer, processors] of answers)
     tell(`${what}, ${answer.region.slice(2).join(' x ')} px${answer.rough ? ', rough' : ''}`, seconds, `${processors} in all`);
   page.off('response', listen);

@@ -15,13 +15,15 @@ export interface JobState {
 export interface State {
   version: number; program: string; folder: string;
   frame: FrameState | null; result: ResultState | null; job: JobState | null;
-  sky: { id: string; options: Options } | null;
+  sky: { id: string } | null;
   combination: { id: string; output: string; iterations: number; done: boolean } | null;
   measured: boolean; error: { id: number; text: string } | null; notes: string[];
 }
 /// A control point; without values it takes those of the sky around it.
 export interface Point { x: number; y: number; values?: number[]; }
-export type Value = string | number | boolean | null | Point[];
+/// Those of a sky that was changed by hand, as --points takes them.
+export interface PointSet { points: Point[]; removed?: Point[]; correction?: object; }
+export type Value = string | number | boolean | null | PointSet;
 export type Options = Record<string, Value>;
 export interface Parameter {
   name: string; type: string; minimum?: number; maximum?: number; choices?: string[];
@@ -77,7 +79,7 @@ export interface Sky {
   id: string; options: Options; level: number[]; model_range: number[]; noise: number[];
   masked_share: number; missing_share: number; sky_hidden: boolean; loss: number; iterations: number; start_kept: boolean;
   downscale: number; curve: number[]; seconds: number; notes: string[];
-  control_points: { points: Point[] };
+  control_points: { points: Point[]; correction?: object };
   mask_region: [number, number, number, number];
 }
 export interface Combination {

@@ -5,7 +5,7 @@ import { get, post, type Combination, type Listing, type State } from './api';
 import { Controls, more } from './controls';
 import { bytes, complain, h } from './dom';
 import { CommandBox, JobBar } from './job';
-import { axes } from './stars';
+import { axes, plotPadding, plotWidth } from './stars';
 import { remember, ui } from './store';
 
 export class CombinePanel {
@@ -26,7 +26,7 @@ export class CombinePanel {
   private plot: uPlot | null = null;
 
   constructor() {
-    new ResizeObserver(() => this.plot?.setSize({ width: Math.max(200, this.element.clientWidth - 28), height: 150 })).observe(this.element);
+    new ResizeObserver(() => this.plot?.setSize({ width: plotWidth(this.element), height: 150 })).observe(this.element);
   }
 
   async build(): Promise<void> {
@@ -80,7 +80,7 @@ export class CombinePanel {
   private changed(): void {
     remember();
     const count = ui.combine.frames.length;
-    this.count.textContent = count === 0 ? 'Choose registered frames' : `${count} chosen`;
+    this.count.textContent = count === 0 ? 'Registered frames' : `${count} chosen`;
     this.name.value = this.outputName();
     this.command.renew();
     this.job.show(this.state);
@@ -186,11 +186,11 @@ export class CombinePanel {
     this.details.replaceChildren(...parts);
     if (!data || data.curve.length < 2) return;
     this.plot = new uPlot({
-      width: Math.max(200, this.element.clientWidth - 28), height: 150, legend: { show: false }, cursor: { show: false },
+      width: plotWidth(this.element), height: 150, padding: plotPadding, legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false }, y: { distr: 3 } }, axes: axes('iteration', (v) => (v >= 0.01 ? String(v) : v.toExponential(0))),
       series: [{}, { stroke: '#7ba6ea', width: 1.5, points: { show: false } }, { stroke: '#f2d27a', width: 1.5, points: { show: false } }],
     }, [data.curve.map(([i]) => i), data.curve.map(([, update]) => Math.max(update, 1e-6)), data.curve.map(([, , change]) => Math.max(change, 1e-6))], plot);
-    plot.after(h('p', { class: 'legend' }, h('span', { class: 'swatch width' }), 'factor', h('span', { class: 'swatch flux' }), 'change of the light'));
+    plot.after(h('p', { class: 'legend' }, h('span', { class: 'swatch width' }), 'update − 1', h('span', { class: 'swatch flux' }), 'change of the light'));
   }
 }
 

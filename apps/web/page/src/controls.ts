@@ -1,9 +1,6 @@
 // Rows of controls made from the schema of a command: its names, ranges, defaults and sentences.
 import { get, type Listing, type Options, type Parameter, type Value } from './api';
-import { h } from './dom';
-
-export const title = (key: string) => (key.charAt(0).toUpperCase() + key.slice(1)).replaceAll('-', ' ')
-  .replace(/^Psf/, 'PSF').replace(/^Sr /, 'SR ');
+import { controlNames, h, inPageWords, title } from './dom';
 
 /// What a slider spans; the number beside it takes the whole range of the option.
 export interface Span { minimum?: number; maximum?: number; step?: number; unit?: string; }
@@ -36,8 +33,9 @@ export class Controls {
   isSet(keys: string[]): boolean { return keys.some((key) => key in this.store()); }
 
   row(key: string, ...content: HTMLElement[]): HTMLElement {
+    if (!controlNames.has(key)) controlNames.set(key, title(key));
     return h('div', { class: 'control', 'data-option': key }, ...content,
-      h('p', { class: 'hint', id: this.hint(key) }, this.parameters.get(key)?.text ?? ''));
+      h('p', { class: 'hint', id: this.hint(key) }, inPageWords(this.parameters.get(key)?.text ?? '')));
   }
 
   /// The head with name and number, and the slider under it.

@@ -31,8 +31,19 @@ export function settled(milliseconds: number, body: () => void): () => void {
   };
 }
 
-export function say(text: string, kind: 'note' | 'error' = 'note', ...more: HTMLElement[]): HTMLElement {
-  const list = byId('messages');
+/// What options of the command line are called here, as far as they have a control.
+export const controlNames = new Map([['overwrite', 'Replace a file of this name']]);
+
+export const inPageWords = (text: string) => text.replace(/--([a-z][a-z-]+)(?: [A-Z]{2,})?/g, (own, key: string) => {
+  const name = controlNames.get(key);
+  return name ? `“${name}”` : own;
+});
+
+export const title = (key: string) => (key.charAt(0).toUpperCase() + key.slice(1)).replaceAll('-', ' ')
+  .replace(/^Psf/, 'PSF').replace(/^Sr /, 'SR ').replace(/^Ai$/, 'AI');
+
+export function say(words: string, kind: 'note' | 'error' = 'note', ...more: HTMLElement[]): HTMLElement {
+  const list = byId('messages'), text = inPageWords(words);
   for (const old of list.children) if (old.textContent === text) old.remove();
   const message = h('div', { class: `message ${kind}`, ...(kind === 'error' ? { role: 'alert' } : {}) },
                     h('span', {}, text), ...more);

@@ -1,6 +1,6 @@
 // The result, its trust map, or the sky, as a file in the folder.
 import { get, post, Refusal, type Parameter } from './api';
-import { byId, bytes, h, say } from './dom';
+import { byId, bytes, h, inPageWords, say } from './dom';
 import { remember, ui } from './store';
 
 const endings: [string, string][] = [['.fits', 'FITS'], ['.xisf', 'XISF'], ['.tif', 'TIFF'], ['.png', 'PNG']];
@@ -45,7 +45,7 @@ export async function saveDialog(name: string, what: keyof typeof titles, saved:
         h('button', { type: 'button', class: 'act', click: () => { message.remove(); open(answer.name); } }, 'Open it')] : []));
       saved(answer.name);
     } catch (error) {
-      problem.textContent = error instanceof Refusal ? error.message : String(error);
+      problem.textContent = inPageWords(error instanceof Refusal ? error.message : String(error));
     } finally {
       button.disabled = false;
     }

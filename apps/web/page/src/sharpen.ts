@@ -1,7 +1,7 @@
 // The controls of `limpid deconvolve`, made from its own schema; live preview and the whole frame.
 import { get, post, passing, Refusal, type PreviewAnswer, type State } from './api';
 import { Controls, more } from './controls';
-import { byId, complain, duration, h, nameBeside, say, settled } from './dom';
+import { byId, complain, duration, h, inPageWords, nameBeside, say, settled } from './dom';
 import { CommandBox, JobBar } from './job';
 import { remember, sameOptions, ui } from './store';
 import type { Region, Viewer } from './viewer';
@@ -126,7 +126,12 @@ export class SharpenPanel {
   private dropPreview(): void {
     this.preview = null;
     this.viewer.hide('preview');
-    this.status.textContent = '';
+    this.tell('');
+  }
+
+  private tell(text: string, failed = false): void {
+    this.status.textContent = text;
+    this.status.classList.toggle('failed', failed);
   }
 
   private sameAsResult(): boolean {
@@ -158,16 +163,16 @@ export class SharpenPanel {
         const rough = await post<PreviewAnswer>('/api/preview', { ...request, region: quick, rough: true }).catch(otherThan(Refusal));
         if (this.asked !== key) return;
         if (rough) {
-          this.status.textContent = `about ${words(rough)}${this.unknown ? '; measuring the whole frame…' : '…'}`;
+          this.tell(!rough.rough ? words(rough) : `about ${words(rough)}${this.unknown ? '; measuring the whole frame…' : '…'}`);
           await this.place(rough, key);
         }
       }
-      if (!this.preview) this.status.textContent = 'measuring…';
+      if (!this.preview) this.tell('measuring…');
       const answer = await post<PreviewAnswer>('/api/preview', request);
       this.unknown = false;
       this.retries = 0;
       if (this.asked !== key) return;
-      this.status.textContent = words(answer);
+      this.tell(words(answer));
       await this.place(answer, key);
       this.element.dataset['preview'] = answer.layer;
       for (const note of answer.notes) say(note);
@@ -183,7 +188,7 @@ export class SharpenPanel {
       }
       // what cannot be done is not asked for again until something changes
       if (this.asked === key && passing(error)) this.asked = '';
-      this.status.textContent = error instanceof Error ? error.message : '';
+      this.tell(error instanceof Error ? inPageWords(error.message) : '', true);
     } finally {
       if (this.asked === key || this.asked === '') this.element.classList.remove('rendering');
     }
@@ -210,7 +215,7 @@ export class SharpenPanel {
       this.preview = null;
       this.asked = '';
       this.unknown = true;
-      this.status.textContent = '';
+      this.tell('');
       this.command.renew();
       if (state.frame) this.ask();
     }
@@ -230,8 +235,7 @@ export class SharpenPanel {
   }
 
   private async run(): Promise<void> {
-    this.dropPreview();
-    this.asked = '';
+    this.asked = '';  // the preview stays until the result takes its place
     try {
       await post('/api/run', { options: ui.options });
     } catch (error) {

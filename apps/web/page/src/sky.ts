@@ -1,12 +1,12 @@
 // The sky's own gradient: its options, what the fit saw drawn over the picture, and the frame without it.
 import uPlot from 'uplot';
 
-import { get, post, passing, Refusal, type Point, type Sky, type State } from './api';
+import { get, post, passing, Refusal, type Options, type Point, type PointSet, type Sky, type State } from './api';
 import { Controls, more } from './controls';
-import { complain, duration, h, nameBeside, settled } from './dom';
+import { complain, duration, h, inPageWords, nameBeside, settled } from './dom';
 import { CommandBox, JobBar } from './job';
 import { PointEditor } from './points';
-import { axes } from './stars';
+import { axes, plotPadding, plotWidth } from './stars';
 import { remember, sameOptions, ui } from './store';
 import type { Viewer } from './viewer';
 
@@ -34,7 +34,7 @@ export class SkyPanel {
   constructor(private viewer: Viewer, private save: (what: 'model' | 'points') => void) {
     viewer.addPainter((canvas, place, scale) => this.draw(canvas, place, scale));
     this.editor = new PointEditor(viewer, (points) => this.put(points), () => this.tellPoint());
-    new ResizeObserver(() => this.plot?.setSize({ width: Math.max(200, this.element.clientWidth - 28), height: 130 })).observe(this.element);
+    new ResizeObserver(() => this.plot?.setSize({ width: plotWidth(this.element), height: 130 })).observe(this.element);
   }
 
   async build(): Promise<void> {
@@ -122,12 +122,17 @@ export class SkyPanel {
   private forget(): void {
     this.sky = null;
     this.mask = null;
-    this.status.textContent = '';
+    this.tell('');
     this.notes.replaceChildren();
     if (ui.work === 'background') this.viewer.hide('preview');
     this.viewer.paint();
     this.showPoints();
     this.render();
+  }
+
+  private tell(text: string, failed = false): void {
+    this.status.textContent = text;
+    this.status.classList.toggle('failed', failed);
   }
 
   private async renew(): Promise<void> {
@@ -137,7 +142,7 @@ export class SkyPanel {
     if (key === this.asked) return;
     this.asked = key;
     this.element.classList.add('rendering');
-    if (!this.sky) this.status.textContent = 'fitting the sky…';
+    if (!this.sky) this.tell('fitting the sky…');
     try {
       await post('/api/fit', { options: ui.sky });
       if (this.asked !== key) return;
@@ -146,7 +151,7 @@ export class SkyPanel {
       if (error instanceof Refusal && error.interrupted) return;
       // what cannot be done is not asked for again until something changes
       if (this.asked === key && passing(error)) this.asked = '';
-      this.status.textContent = error instanceof Error ? error.message : '';
+      this.tell(error instanceof Error ? inPageWords(error.message) : '', true);
     } finally {
       if (this.asked === key || this.asked === '') this.element.classList.remove('rendering');
     }
@@ -159,8 +164,8 @@ export class SkyPanel {
     this.mask = null;
     const times = sky.model_range.map((range, i) => range / (sky.noise[i] ?? 1));
     const most = Math.max(...times);
-    this.status.textContent = `${most < 0.05 ? 'no gradient' : `gradient of ${most.toFixed(1)} × noise`} · ${(100 * sky.masked_share).toFixed(0)} % masked`;
-    this.notes.replaceChildren(...sky.notes.map((note) => h('p', {}, note)));
+    this.tell(`${most < 0.05 ? 'no gradient' : `gradient of ${most.toFixed(1)} × noise`} · ${(100 * sky.masked_share).toFixed(0)} % masked`);
+    this.notes.replaceChildren(...sky.notes.map((note) => h('p', {}, inPageWords(note))));
     this.render();
     this.showPoints();
     await this.redraw();
@@ -199,7 +204,7 @@ export class SkyPanel {
 
   // ---- control points by hand ----
 
-  private get byHand(): boolean { return Array.isArray(ui.sky['points']); }
+  private get byHand(): boolean { return 'points' in ui.sky; }
 
   private showPoints(): void {
     if (this.editor.dragging) return;
@@ -208,7 +213,11 @@ export class SkyPanel {
   }
 
   private put(points: Point[]): void {
-    ui.sky['points'] = points;
+    // what the sky is beyond its spline stays, but around points that are no longer there
+    const of = this.sky?.control_points, correction = of?.correction;
+    const place = ({ x, y }: Point) => `${x} ${y}`, kept = new Set(points.map(place));
+    const removed = of?.points.filter((point) => !kept.has(place(point))).map(({ x, y }) => ({ x, y })) ?? [];
+    ui.sky['points'] = correction ? { points, removed, correction } : { points };
     ui.pointsOf = this.state?.frame?.name ?? '';
     this.letLayOut();
     this.tellPoint();
@@ -260,7 +269,7 @@ export class SkyPanel {
         h('button', { type: 'button', class: 'plain', id: 'sky-save-model', click: () => this.save('model') }, 'Save model…')));
     if (sky.curve.length < 2) return;
     this.plot = new uPlot({
-      width: Math.max(200, this.element.clientWidth - 28), height: 130, legend: { show: false }, cursor: { show: false },
+      width: plotWidth(this.element), height: 130, padding: plotPadding, legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false } }, axes: axes('iteration', (v) => v.toFixed(2)),
       series: [{}, { stroke: '#d0d0d0', width: 1.5, points: { show: false } }],
     }, [sky.curve.map((_, i) => i + 1), sky.curve], plot);
@@ -281,7 +290,7 @@ export class SkyPanel {
       if (state.frame) this.ask();
     }
     const job = state.job;
-    if (job?.kind === 'fit' && !this.sky) this.status.textContent = `${job.stage || 'fitting the sky'} ${(100 * job.fraction).toFixed(0)} %`;
+    if (job?.kind === 'fit' && !this.sky) this.tell(`${job.stage || 'fitting the sky'} ${(100 * job.fraction).toFixed(0)} %`);
     if (before?.job && !job) this.ask();
     this.job.show(state);
   }
@@ -289,7 +298,7 @@ export class SkyPanel {
   private outcome(): HTMLElement | null {
     const result = this.state?.result;
     if (result?.command !== 'background') return null;
-    const same = sameOptions(result.options, ui.sky);
+    const same = sameOptions(result.options, withoutCorrection(ui.sky));
     return h('div', { class: 'line' },
       h('span', { class: 'muted', id: 'sky-result' }, `${same ? 'Applied' : 'Applied with other settings'} · ${duration(result.seconds)}`),
       h('span', { class: 'space' }),
@@ -310,6 +319,13 @@ export class SkyPanel {
   }
 
   spelled(): void { this.command.renew(); }
+}
+
+/// As the state has them: it is told often.
+function withoutCorrection(options: Options): Options {
+  if (!options['points']) return options;
+  const { correction: _, ...points } = options['points'] as PointSet;
+  return { ...options, points };
 }
 
 /// The mask as something to lay over the picture: what is left out turns red.

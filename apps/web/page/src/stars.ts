@@ -27,10 +27,13 @@ export class StarsPanel {
   private sort: Column = 'flux';
   private chosen: MeasuredStar | null = null;
   private plot: uPlot | null = null;
+  private scale = 1;
+  private pick: (x: number, y: number) => void = () => {};
 
   constructor(private viewer: Viewer) {
     viewer.addPainter((canvas, place, scale) => this.draw(canvas, place, scale));
-    new ResizeObserver(() => this.plot?.setSize({ width: Math.max(200, this.element.clientWidth), height: 190 })).observe(this.element);
+    viewer.onClick = (x, y) => { if (this.shown) this.pick(x, y); };
+    new ResizeObserver(() => this.plot?.setSize({ width: plotWidth(this.element), height: 190 })).observe(this.element);
   }
 
   show(shown: boolean): void {
@@ -75,6 +78,7 @@ export class StarsPanel {
   private render(): void {
     this.plot?.destroy();
     this.plot = null;
+    this.pick = () => {};
     const data = this.data;
     if (!data) {
       this.element.replaceChildren(h('p', { class: 'muted' }, this.state?.frame ? 'measuring the stars…' : 'Open a frame to see its stars.'));
@@ -99,10 +103,11 @@ export class StarsPanel {
         ...figure('FWHM', `${data.fwhm_px.median.toFixed(2)} px${arcsec}`),
         ...figure('Ellipticity', `${data.ellipticity.median.toFixed(3)} (eccentricity ${data.eccentricity.median.toFixed(2)})`),
         ...figure('Moffat beta', data.beta.median.toFixed(2)),
-        ...figure('Stars', `${data.stars.detected} found, ${data.stars.used} measured, ${data.stars.saturated} saturated`),
+        ...figure('Stars', `${data.stars.used} of ${data.stars.detected} measured`),
+        ...figure('Saturated', String(data.stars.saturated)),
         ...figure('Tilt', `${(100 * data.tilt).toFixed(0)} %`),
         ...figure('Centre to corners', `${(100 * data.off_axis).toFixed(0)} %`)),
-      h('label', { class: 'switch' }, field, h('span', {}, 'Map over the picture')),
+      h('div', { class: 'line' }, h('label', { class: 'switch' }, field, h('span', {}, 'Map over the picture'))),
       this.map(data), h('h3', {}, 'Profile'), plot, h('h3', {}, 'Stars'), this.table(data));
     this.drawProfile(plot, data);
   }
@@ -149,7 +154,7 @@ export class StarsPanel {
     });
     const strokes = lines.length === 3 ? ['#e0776d', '#79c385', '#7ba6ea'] : ['#d0d0d0'];
     this.plot = new uPlot({
-      width: Math.max(200, this.element.clientWidth), height: 190, legend: { show: false }, cursor: { show: false },
+      width: plotWidth(this.element), height: 190, padding: plotPadding, legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false }, y: { distr: 3, range: [1e-4, 1.2] } },
       axes: axes('px from the centre', (v) => (v >= 0.09 ? String(v) : v.toExponential(0))),
       series: [{}, ...lines.map((_, i) => ({ stroke: strokes[i] ?? '#ccc', width: 1.5, points: { show: false }, spanGaps: true }))],
@@ -158,23 +163,48 @@ export class StarsPanel {
 
   private table(data: Measurement): HTMLElement {
     const body = h('tbody', {});
+    const rows: { star: MeasuredStar; line: HTMLTableRowElement }[] = [];
+    const choose = (index: number, focus: boolean, go: boolean) => {
+      const row = rows[index];
+      if (!row) return;
+      this.chosen = row.star;
+      rows.forEach(({ line }, i) => {
+        line.classList.toggle('chosen', i === index);
+        line.setAttribute('aria-selected', String(i === index));
+        line.tabIndex = i === index ? 0 : -1;
+      });
+      if (focus) row.line.focus();
+      if (go) this.viewer.goTo(row.star.x, row.star.y);
+      else row.line.scrollIntoView({ block: 'nearest' });
+      this.viewer.paint();
+    };
     const fill = () => {
       const stars = [...data.list].sort((a, b) => b[this.sort] - a[this.sort]).slice(0, 200);
-      body.replaceChildren(...stars.map((star) => {
-        const choose = () => {
-          this.chosen = star;
-          this.viewer.goTo(star.x, star.y);
-          for (const row of body.children) row.classList.toggle('chosen', row === line);
-          this.viewer.paint();
-        };
-        const line = h('tr', { tabindex: 0, click: choose,
-          keydown: (event: KeyboardEvent) => { if (event.key === 'Enter') choose(); } },
-          h('td', {}, `${star.x.toFixed(0)}, ${star.y.toFixed(0)}`),
-          h('td', {}, star.flux.toPrecision(3)), h('td', {}, star.fwhm_px.toFixed(2)),
-          h('td', {}, star.ellipticity.toFixed(3)), h('td', {}, star.snr.toFixed(0)));
-        if (star === this.chosen) line.classList.add('chosen');
-        return line;
-      }));
+      rows.splice(0, rows.length, ...stars.map((star, index) => ({ star, line: h('tr', {
+        tabindex: -1, 'aria-selected': String(star === this.chosen), click: () => choose(index, false, true),
+        keydown: (event: KeyboardEvent) => {
+          const to = ({ ArrowDown: index + 1, ArrowUp: index - 1, Home: 0, End: stars.length - 1, Enter: index, ' ': index } as Record<string, number>)[event.key];
+          if (to === undefined) return;
+          choose(to, true, true);
+          event.preventDefault();
+        } },
+        h('td', {}, `${star.x.toFixed(0)}, ${star.y.toFixed(0)}`),
+        h('td', {}, star.flux.toPrecision(3)), h('td', {}, star.fwhm_px.toFixed(2)),
+        h('td', {}, star.ellipticity.toFixed(3)), h('td', {}, star.snr.toFixed(0))) })));
+      body.replaceChildren(...rows.map(({ line }) => line));
+      const known = Math.max(0, rows.findIndex(({ star }) => star === this.chosen));
+      rows[known]?.line.classList.toggle('chosen', rows[known]?.star === this.chosen);
+      if (rows[known]) rows[known].line.tabIndex = 0;  // the arrows lead to the others
+    };
+    this.pick = (x, y) => {
+      const near = (star: MeasuredStar) => Math.hypot(star.x + 0.5 - x, star.y + 0.5 - y);
+      const star = data.list.reduce((best, other) => (near(other) < near(best) ? other : best));
+      if (near(star) > Math.max(12 / this.scale, 1.5 * star.fwhm_px)) return;
+      const index = rows.findIndex((row) => row.star === star);
+      if (index >= 0) return choose(index, false, false);
+      this.chosen = star;  // too faint for the list
+      for (const { line } of rows) line.classList.remove('chosen');
+      this.viewer.paint();
     };
     const heads = columns.map(([column, name]) => {
       const head = h('th', { scope: 'col', 'aria-sort': column === this.sort ? 'descending' : 'none' },
@@ -186,11 +216,13 @@ export class StarsPanel {
       return head;
     });
     fill();
-    return h('div', { class: 'table' }, h('table', { id: 'stars' }, h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'place'), ...heads)), body));
+    return h('div', { class: 'table' }, h('table', { id: 'stars', role: 'grid', 'aria-label': 'Stars; Enter leads to the place' },
+      h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'place'), ...heads)), body));
   }
 
   private draw(canvas: CanvasRenderingContext2D, place: (x: number, y: number) => [number, number], scale: number): void {
     const data = this.data, frame = this.state?.frame;
+    this.scale = scale;
     if (!this.shown || !data || !frame) return;
     if (ui.field && data.field.cells.length > 0) {
       const cw = (frame.width / data.field.columns) * scale, ch = (frame.height / data.field.rows) * scale;
@@ -226,6 +258,10 @@ function whisker(canvas: CanvasRenderingContext2D, x: number, y: number, cell: n
   canvas.lineTo(x + half * Math.cos(angle), y + half * Math.sin(angle));
   canvas.stroke();
 }
+
+/// Of the panels' plots: as wide as what stands above them, with room for half a number at the end.
+export const plotWidth = (panel: HTMLElement) => Math.max(200, panel.clientWidth - 28);
+export const plotPadding: uPlot.Padding = [8, 16, 0, 0];
 
 export function axes(label: string, format: (value: number) => string): uPlot.Axis[] {
   const common = { stroke: '#a6a6a6', grid: { stroke: '#2c2c2c', width: 1 }, ticks: { stroke: '#2c2c2c', width: 1 }, font: '11px system-ui, sans-serif' };

@@ -31,6 +31,7 @@ function load(): Ui {
 }
 
 export const ui: Ui = load();
+if (Array.isArray(ui.sky['points'])) delete ui.sky['points'];  // of a page before this one
 
 export function remember(): void {
   try {

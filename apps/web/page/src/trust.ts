@@ -3,7 +3,7 @@ import uPlot from 'uplot';
 
 import { get, type Report, type State } from './api';
 import { complain, h } from './dom';
-import { axes } from './stars';
+import { axes, plotPadding, plotWidth } from './stars';
 import { remember, ui } from './store';
 import type { Viewer } from './viewer';
 
@@ -25,7 +25,7 @@ export class TrustPanel {
         canvas.strokeRect(x + 2, y + 2, tile.width * scale - 4, tile.height * scale - 4);
       }
     });
-    new ResizeObserver(() => this.plot?.setSize({ width: Math.max(200, this.element.clientWidth), height: 220 })).observe(this.element);
+    new ResizeObserver(() => this.plot?.setSize({ width: plotWidth(this.element), height: 220 })).observe(this.element);
   }
 
   show(shown: boolean): void {
@@ -125,17 +125,21 @@ export class TrustPanel {
   private drawPlot(element: HTMLElement, report: Report): void {
     const stars = [...report.list].sort((a, b) => a.flux_before - b.flux_before);
     const flux = stars.map((s) => s.flux_before);
-    const ratio = stars.map((s) => s.flux_after / s.flux_before);
-    const width = stars.map((s) => s.fwhm_after_px / s.fwhm_before_px);
+    // one that failed (or a neighbour's light) does not hide what became of the others
+    const inside = (value: number) => Math.min(2, Math.max(0, value));
+    const all = stars.map((s) => s.flux_after / s.flux_before), ratio = all.map(inside);
+    const width = stars.map((s) => inside(s.fwhm_after_px / s.fwhm_before_px));
+    const beyond = all.filter((value) => value !== inside(value)).length;
     const ends = [...ratio, ...width, 1];
     const dots = (stroke: string): uPlot.Series => ({ stroke, paths: () => null, points: { show: true, size: 5, fill: stroke, width: 0 } });
     this.plot = new uPlot({
-      width: Math.max(200, this.element.clientWidth), height: 220, cursor: { show: false },
+      width: plotWidth(this.element), height: 220, padding: plotPadding, cursor: { show: false },
       legend: { show: false },
       scales: { x: { time: false, distr: 3 }, y: { range: [Math.min(...ends) - 0.05, Math.max(...ends) + 0.05] } },
       axes: axes('flux before', (v) => v.toFixed(2)),
       series: [{}, dots('#f2d27a'), dots('#7ba6ea')],
     }, [flux, ratio, width], element);
     element.after(h('p', { class: 'legend' }, h('span', { class: 'swatch flux' }), 'flux', h('span', { class: 'swatch width' }), 'width, after over before'));
+    if (beyond > 0) element.after(h('p', { class: 'legend' }, `${beyond} beyond the edge`));
   }
 }

@@ -27,6 +27,8 @@ export class Viewer {
   onMove: () => void = () => {};
   /// A double click on a place; true when it was for something else than to zoom.
   onDouble: (x: number, y: number) => boolean = () => false;
+  /// A click that moved nothing.
+  onClick: (x: number, y: number) => void = () => {};
   private layers = new Map<string, Layer>();
   private painters: Painter[] = [];
   private holding = false;
@@ -38,7 +40,7 @@ export class Viewer {
       element: byId('viewer'),
       drawer: 'canvas',
       showNavigationControl: false,
-      animationTime: 0.25,
+      animationTime: matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : 0.25,
       springStiffness: 9,
       maxZoomPixelRatio: 16,
       smoothTileEdgesMinZoom: Infinity, minZoomImageRatio: 0.7, visibilityRatio: 0.4,
@@ -55,6 +57,10 @@ export class Viewer {
     this.osd.addHandler('canvas-double-click', (event) => {
       const at = this.layers.get('before')?.item?.viewerElementToImageCoordinates(event.position);
       if (at && this.onDouble(at.x, at.y)) event.preventDefaultAction = true;
+    });
+    this.osd.addHandler('canvas-click', (event) => {
+      const at = event.quick ? this.layers.get('before')?.item?.viewerElementToImageCoordinates(event.position) : null;
+      if (at) this.onClick(at.x, at.y);
     });
     this.osd.addHandler('update-viewport', () => this.paint());
     // not 'animation', which a new clip raises again
@@ -122,6 +128,8 @@ export class Viewer {
         tileSource: {
           width: region.width, height: region.height, tileSize: side, tileOverlap: 0,
           minLevel: 0, maxLevel: levels - 1,
+          // else layers above the first go through a canvas of their own, which smooths when the first does not
+          hasTransparency: () => false,
           getTileUrl: (level: number, x: number, y: number) => pictureUrl(
             source, levels - 1 - level, x * side, y * side, side, side, look),
         } as any,
@@ -227,7 +235,8 @@ export class Viewer {
 
   goTo(x: number, y: number, side = 160): void {
     const item = this.layers.get('before')?.item;
-    if (item) this.osd.viewport.fitBounds(item.imageToViewportRectangle(x - side / 2, y - side / 2, side, side));
+    // above the middle, where the handle of the border lies
+    if (item) this.osd.viewport.fitBounds(item.imageToViewportRectangle(x - side / 2, y - 0.35 * side, side, side));
   }
 
   /// Moves the view when a place is not in it.
