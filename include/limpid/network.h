@@ -85,8 +85,8 @@ class Network {
   /// `tile`: shape (3, h, w), in units of the sky noise over the sky, margin included, no NaN.
   /// `saturated`: (1, h - 2 margin, w - 2 margin), 1 where any channel is clipped. Returns the
   /// inner part, (3, h - 2 margin, w - 2 margin). Several threads may call it at once, each with
-  /// `threads` of its own on the CPU (0: all cores). Throws Error(exhausted) when the device's
-  /// memory is out.
+  /// `threads` of its own on the CPU (0: all cores; their number may change the last bits). Throws
+  /// Error(exhausted) when the device's memory is out.
   [[nodiscard]] Image run(ConstView tile, ConstView saturated, const TileControls& controls,
                           int threads = 0) const;
 

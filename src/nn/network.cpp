@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include <dlfcn.h>
+
 #include <limpid/error.h>
 
 #include "core/parallel.h"
@@ -33,6 +35,18 @@ void join_opposite_sides(torch::Tensor& tile, int dimension) {
   tile.narrow(dimension, size - seam_px, seam_px)
       .copy_(last + share * (first.flip(dimension) - last));
   tile.narrow(dimension, 0, seam_px).copy_(first + falling * (last.flip(dimension) - first));
+}
+
+/// OpenBLAS, which LibTorch may have been linked to, has threads of its own: they spin while they
+/// wait, and how many there are changes the last bits of matrix products.
+void blas_on_one_thread() {
+  static const auto set = reinterpret_cast<void (*)(int)>(  // NOLINT(*-reinterpret-cast)
+      dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  static const bool done = [] {
+    if (set != nullptr) set(1);
+    return true;
+  }();
+  static_cast<void>(done);
 }
 
 }  // namespace
@@ -105,6 +119,7 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
                    int threads) const {
   const torch::NoGradGuard no_grad;
   at::set_num_threads(thread_count(threads));
+  blas_on_one_thread();
   const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
   if (tile.channels() != 3 || height <= 0 || width <= 0 || height % granularity_px() != 0 ||
       width % granularity_px() != 0) {

@@ -26,7 +26,7 @@ namespace {
 
 constexpr float narrowest_fwhm_px = 1.3F;  // under it stars are single pixels: nothing to sharpen
 constexpr float widest_fwhm_px = 8.0F;     // over it the frame is processed on a binned grid
-constexpr int most_tiles_at_once = 4;      // each needs some 60 MB
+constexpr int most_tiles_at_once = 8;      // each needs some 60 MB
 constexpr int most_fits = 300;             // stars that tell the PSF; more tell nothing new
 constexpr int smallest_tile_px = 128;      // the last resort when memory is short
 constexpr float assumed_fwhm_px = 3.0F, assumed_beta = 4.0F;
@@ -231,10 +231,12 @@ TileGrid grid_over(Size part, int tile_px, float overlap, int step) {
   return {part, tile_px, static_cast<int>(overlap * static_cast<float>(tile_px)), step};
 }
 
-/// A part of the frame may need little more than one tile, or two: the smallest tiles that are no
+/// A part of the frame may need little more than one tile, or four: the smallest tiles that are no
 /// more of them, with sides whose transforms are quick.
 int smallest_fitting_tile(Size part, int tile_px, float overlap, int step) {
-  const int count = grid_over(part, tile_px, overlap, step).count();
+  // four at least where it is large, for the cores
+  const int count = std::max(std::min(part.width, part.height) > 2 * smallest_tile_px ? 4 : 1,
+                             grid_over(part, tile_px, overlap, step).count());
   int best = tile_px;
   for (int px = tile_px - step; px >= smallest_tile_px; px -= step) {
     if (grid_over(part, px, overlap, step).count() > count) break;
@@ -260,8 +262,9 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
     tile_px = smallest_fitting_tile(region.size(), tile_px, o.overlap, step);
   const TileGrid grid = grid_over(region.size(), tile_px, o.overlap, step);
   TileBlender blender(grid, frame.channels());
-  // A tile has too many small steps to keep many cores busy: several tiles at a time, each with
-  // few.
+  // A tile has too many small steps to keep many cores busy: several tiles at a time, each on one.
+  // So the bytes are the same for any number of threads, too: convolutions that are computed as
+  // matrix products (processors without AVX-512) are cut up by it.
   const int threads = thread_count(o.threads);
   const int workers = std::min(
       {threads, most_tiles_at_once, grid.count(), network.on_cpu() ? most_tiles_at_once : 1});
@@ -277,7 +280,7 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
     const double start = seconds();
     Image answer = restore_tile(tile_pixels(frame, normalisation, tile, known),
                                 controls_of(tile, known, o, frame.channels()), normalisation,
-                                network, std::max(1, threads / workers));
+                                network, network.on_cpu() ? 1 : threads);
     const double taken = seconds() - start;
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
