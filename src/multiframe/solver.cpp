@@ -56,16 +56,18 @@ double sum_of_sizes(std::span<const float> values) {
 }  // namespace
 
 Solver::Solver(FrameStream& stream, const MultiframeOptions& options,
-               std::vector<std::vector<Image>> kernels, int reach, const Hosts& hosts)
+               std::vector<std::vector<Image>> kernels, int reach,
+               std::unique_ptr<Accelerator> accelerator)
     : stream_(stream),
       options_(options),
       kernels_(std::move(kernels)),
       reach_(reach),
       factor_(options.super_resolution),
       channels_(stream.channels()),
-      hosts_(hosts),
+      hosts_(options.hosts),
       fine_{stream.size().width * factor_, stream.size().height * factor_},
-      canvas_{fine_.width + 2 * reach, fine_.height + 2 * reach} {
+      canvas_{fine_.width + 2 * reach, fine_.height + 2 * reach},
+      accelerator_(std::move(accelerator)) {
   weighting_.huber = options.loss == Loss::huber;
   weighting_.absolute = options.huber_delta > 0;
   weighting_.delta = std::abs(options.huber_delta);
@@ -113,6 +115,24 @@ bool Solver::make_smaller() {
   return true;
 }
 
+/// On a device that has too little memory for a batch: half of it. Else the processor goes on, from
+/// the same estimate.
+void Solver::give_way(const DeviceFault& fault) {
+  const std::string what = fault.what();
+  if (fault.out_of_memory() && plan_.frames_at_once > 1) {
+    accelerator_->forget();
+    batch_limit_ = plan_.frames_at_once / 2;
+    notes_.push_back(what + "; going on with " + std::to_string(batch_limit_) +
+                     " frames at a time");
+  } else {
+    accelerator_.reset();
+    batch_limit_ = 0;
+    notes_.push_back(what + "; going on with the processor");
+  }
+  memory_taken_ = false;
+  make_plan();
+}
+
 void Solver::take_memory() {
   if (options_.on_memory) options_.on_memory(plan_.frames_at_once, plan_.transform.width);
   if (memory_taken_) return;
@@ -121,14 +141,14 @@ void Solver::take_memory() {
     denominator_ = Image(channels_, canvas_);
   }
   if (plan_.keep_frames && !stream_.kept()) stream_.keep(hosts_, options_.threads);
-  if (plan_.keep_transfers) {
+  if (plan_.keep_transfers && !accelerator_) {
     transfers_.resize(kernels_.size());
     for (std::size_t cell = 0; cell < kernels_.size(); ++cell) {
       transfers_[cell].clear();
       for (std::size_t i = 0; i < kernels_[cell].size(); ++i) {
         const bool own = mine(static_cast<int>(i) / channels_);
         transfers_[cell].push_back(own ? scaled_transfer(kernels_[cell][i], plan_.transform)
-                                       : Spectrum(0, plan_.transform));
+                                       : ColumnSpectrum(0, plan_.transform));
       }
     }
   }
@@ -253,7 +273,13 @@ void Solver::accumulate(const Progress& progress) {
   });
   std::ranges::fill(statistics_, ResidualStatistics{});
   std::ranges::fill(counts_, RowCounts{});
-  for (std::size_t i = 0; i < plan_.tiles.size(); ++i) solve_tile(i, progress);
+  for (std::size_t i = 0; i < plan_.tiles.size(); ++i) {
+    if (accelerator_) {
+      solve_tile_on_device(i, progress);
+    } else {
+      solve_tile(i, progress);
+    }
+  }
 }
 
 IterationSummary Solver::update() {
@@ -345,6 +371,8 @@ bool Solver::iterate(const Progress& progress) {
     try {
       accumulate(progress);
       break;
+    } catch (const DeviceFault& fault) {
+      give_way(fault);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::exhausted || !make_smaller()) throw;
     } catch (const std::bad_alloc&) {
