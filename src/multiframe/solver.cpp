@@ -22,13 +22,13 @@ using Clock = std::chrono::steady_clock;
 
 /// How a pixel is changed; formulas in docs/method.md.
 struct Step {
-  float epsilon, kappa, relax, darkest;
+  float epsilon, kappa, relax;
 };
 
 /// Multiplies `values` by their factors; `changes` becomes the clipped ratio less one.
 void multiply_row(const Step& step, std::span<const float> numerator,
-                  std::span<const float> denominator, std::span<const std::uint8_t> bright,
-                  std::span<float> values, std::span<float> changes) {
+                  std::span<const float> denominator, std::span<float> values,
+                  std::span<float> changes) {
   const float* __restrict above = numerator.data();
   const float* __restrict below = denominator.data();
   float* __restrict value = values.data();
@@ -37,8 +37,7 @@ void multiply_row(const Step& step, std::span<const float> numerator,
   for (std::size_t x = 0; x < values.size(); ++x) {
     const float ratio = (above[x] + epsilon) / (std::max(below[x], 0.0F) + epsilon);
     change[x] = std::min(std::max(ratio, least), most) - 1;
-    const float next = value[x] * (1 + step.relax * change[x]);
-    value[x] = bright[x] != 0 ? std::max(next, step.darkest) : next;
+    value[x] *= 1 + step.relax * change[x];
   }
 }
 
@@ -163,12 +162,8 @@ void Solver::begin(const Image& seed) {
   for (float& value : estimate_.pixels())
     value = std::isfinite(value) ? std::max(value, 0.1F * level) : level;
   // where a star's light lies, a place under the sky is a ring and nothing else
-  constexpr float seen_sigma = 5;
-  const float seen = level + seen_sigma * stack_sigma() / static_cast<float>(factor_ * factor_);
-  bright_.resize(estimate_.pixels().size());
-  std::ranges::transform(estimate_.pixels(), bright_.begin(), [=](float value) {
-    return static_cast<std::uint8_t>(value > seen ? 1 : 0);
-  });
+  bright_ =
+      BrightParts(estimate_.view(), level, stack_sigma() / static_cast<float>(factor_ * factor_));
 }
 
 float Solver::stack_sigma() const { return 1 / std::sqrt(static_cast<float>(stream_.count())); }
@@ -287,7 +282,6 @@ IterationSummary Solver::update() {
   double signal = 0, updates = 0, changes = 0, sky_updates = 0;
   const auto blocks = static_cast<float>(factor_ * factor_);
   const float level = weighting_.pedestal / blocks, seen = 5 / blocks;
-  const float darkest = level - 2.5F * stack_sigma() / blocks;  // what noise explains
   for (int c = 0; c < channels_; ++c) {
     double weight = 0;
     for (int m = 0; m < stream_.count(); ++m) weight += std::pow(stream_.sigma(m, c), -2);
@@ -303,14 +297,10 @@ IterationSummary Solver::update() {
       const auto x_row = estimate_.view().row(c, y);
       const auto numerator = numerator_.view().row(c, y);
       const auto denominator = denominator_.view().row(c, y);
-      const std::uint8_t* bright =
-          bright_.data() + (static_cast<std::size_t>(c) * static_cast<std::size_t>(canvas_.height) +
-                            static_cast<std::size_t>(y)) *
-                               static_cast<std::size_t>(canvas_.width);
       const std::vector<float> old(x_row.begin(), x_row.end());
       std::vector<float> changes_of(x_row.size());  // ratio - 1
-      multiply_row({epsilon, options_.kappa, options_.relax, darkest}, numerator, denominator,
-                   {bright, x_row.size()}, x_row, changes_of);
+      multiply_row({epsilon, options_.kappa, options_.relax}, numerator, denominator, x_row,
+                   changes_of);
       if (y < reach_ || y >= reach_ + fine_.height) return;
       Sums sums;
       const auto begin = static_cast<std::size_t>(reach_);
@@ -332,6 +322,13 @@ IterationSummary Solver::update() {
       changes += sums.changes;
       sky_updates += sums.sky_updates;
     }
+  }
+  {
+    // of the stack: a ring that is lost in the noise of the result
+    constexpr float darkest_sigmas = 0.5F;
+    const Stopwatch busy(busy_ns_);
+    bright_.lift(estimate_.view(), level - darkest_sigmas * stack_sigma() / blocks, level,
+                 options_.threads);
   }
   summary.update = signal > 0 ? updates / signal
                               : sky_updates / (static_cast<double>(fine_.pixels()) * channels_);

@@ -15,6 +15,7 @@
 
 #include "core/fft_columns.h"
 #include "multiframe/accelerator.h"
+#include "multiframe/bright_parts.h"
 #include "multiframe/frame_stream.h"
 #include "multiframe/noise_model.h"
 #include "multiframe/work_plan.h"
@@ -104,7 +105,7 @@ class Solver {
   std::unique_ptr<Accelerator> accelerator_;
 
   Image estimate_, numerator_, denominator_;
-  std::vector<std::uint8_t> bright_;  ///< 1 where the seed shows light: nothing is darker than sky
+  BrightParts bright_;
   std::vector<std::vector<ColumnSpectrum>>
       transfers_;                  ///< as kernels_, when kept; others are empty
   std::vector<Task> tasks_;        ///< of the last batch: their memory is used again

@@ -65,7 +65,7 @@ class TorchAccelerator : public Accelerator {
       numerator_ = torch::zeros_like(estimate_);
       denominator_ = torch::zeros_like(estimate_);
       const Tile& part = *tile.tile;
-      window_ = {};
+      window_ = torch::Tensor();
       if (!part.window_x.empty()) {
         const auto x = torch::tensor(part.window_x), y = torch::tensor(part.window_y);
         window_ = (y.unsqueeze(1) * x.unsqueeze(0)).to(device_);
@@ -110,7 +110,7 @@ class TorchAccelerator : public Accelerator {
 
   void forget() override {
     transfers_.clear();
-    estimate_ = numerator_ = denominator_ = window_ = {};
+    estimate_ = numerator_ = denominator_ = window_ = torch::Tensor();
   }
 
  private:

@@ -99,7 +99,7 @@ std::vector<Tile> cut(const WorkRequest& request, int parts_x, int parts_y) {
 WorkPlan plan_work(const WorkRequest& request) {
   const auto members = static_cast<std::size_t>(request.members);
   const auto channels = static_cast<std::size_t>(request.channels);
-  const std::size_t fixed = (4 * sizeof(float) + 1) * channels * request.canvas.pixels();
+  const std::size_t fixed = 4 * sizeof(float) * channels * request.canvas.pixels();
   const std::size_t frames = sizeof(float) * channels * members * request.frame.pixels();
   const auto cells =
       static_cast<std::size_t>(request.psf_grid) * static_cast<std::size_t>(request.psf_grid);
