@@ -76,7 +76,8 @@ BrightParts::BrightParts(ConstView image, float level, float sigma) {
   for (std::size_t i = 0; i < parents.size(); ++i) runs_[i].part = numbers[root_of(parents, i)];
 }
 
-void BrightParts::lift(MutableView image, float darkest, float level, int threads) const {
+void BrightParts::lift(MutableView image, float darkest, float level, bool pays,
+                       int threads) const {
   std::vector<Light> of_runs(runs_.size());
   const auto for_runs = [&](const auto& work) {
     const std::size_t pieces = (runs_.size() + runs_at_once - 1) / runs_at_once;
@@ -106,7 +107,7 @@ void BrightParts::lift(MutableView image, float darkest, float level, int thread
   for_runs([&](std::size_t i, std::span<float> values) {
     const auto& [lacking, over] = of_parts[runs_[i].part];
     if (!(lacking > 0)) return;
-    const auto kept = static_cast<float>(over > lacking ? 1 - lacking / over : 1.0);
+    const auto kept = static_cast<float>(pays && over > lacking ? 1 - lacking / over : 1.0);
     for (float& value : values) {
       value = value > level ? level + (value - level) * kept : std::max(value, darkest);
     }

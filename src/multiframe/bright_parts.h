@@ -18,8 +18,9 @@ class BrightParts {
   BrightParts(ConstView image, float level, float sigma);
 
   /// Raises what is under `darkest` in a part to it, and takes as much light from what lies over
-  /// `level` in the same part.
-  void lift(MutableView image, float darkest, float level, int threads) const;
+  /// `level` in the same part if that `pays`: a star whose core no frame tells of has no way to get
+  /// it back.
+  void lift(MutableView image, float darkest, float level, bool pays, int threads) const;
 
  private:
   struct Run {

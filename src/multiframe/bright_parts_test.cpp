@@ -34,7 +34,7 @@ TEST(BrightParts, ARingIsLiftedAtTheCostOfItsOwnStarAlone) {
   const BrightParts parts(image.view(), level, 1);
   image.view()(0, 9, 9) = 4;
   const Image before = image.clone();
-  parts.lift(image.view(), level - 0.5F, level, 1);
+  parts.lift(image.view(), level - 0.5F, level, true, 1);
   EXPECT_FLOAT_EQ(image.view()(0, 9, 9), level - 0.5F);
   EXPECT_LT(image.view()(0, 12, 12), level + 50);
   const Rect first{0, 0, 30, 40};
@@ -49,7 +49,7 @@ TEST(BrightParts, APartThatIsJoinedFurtherDownIsOne) {
   Image image = two_stars();
   const BrightParts parts(image.view(), level, 1);
   image.view()(0, 20, 40) = 0;  // one end of the bow
-  parts.lift(image.view(), level - 0.5F, level, 1);
+  parts.lift(image.view(), level - 0.5F, level, true, 1);
   EXPECT_LT(image.view()(0, 20, 51), level + 50) << "the other end gives, too";
 }
 
@@ -60,7 +60,7 @@ TEST(BrightParts, TheSkyIsLeftAlone) {
   image.view()(0, 15, 15) = 3;  // dark where another channel is bright
   image.view()(1, 2, 2) = 3;
   const Image before = image.clone();
-  parts.lift(image.view(), level - 0.5F, level, 1);
+  parts.lift(image.view(), level - 0.5F, level, true, 1);
   EXPECT_TRUE(std::ranges::equal(image.pixels(), before.pixels()));
 }
 
@@ -69,8 +69,8 @@ TEST(BrightParts, OneThreadEqualsEight) {
   const BrightParts parts(image.view(), level, 1);
   image.view()(0, 9, 9) = 4;
   Image other = image.clone();
-  parts.lift(image.view(), level - 0.5F, level, 1);
-  parts.lift(other.view(), level - 0.5F, level, 8);
+  parts.lift(image.view(), level - 0.5F, level, true, 1);
+  parts.lift(other.view(), level - 0.5F, level, true, 8);
   EXPECT_TRUE(std::ranges::equal(image.pixels(), other.pixels()));
 }
 

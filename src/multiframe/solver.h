@@ -83,6 +83,8 @@ class Solver {
   void add_back(const Tile& tile, std::span<ColumnSpectrum> numerators,
                 std::span<ColumnSpectrum> denominators);
   [[nodiscard]] float stack_sigma() const;
+  void multiply_estimate();
+  void measure_change(float level, float seen, IterationSummary& summary);
   [[nodiscard]] IterationSummary update();
   [[nodiscard]] bool settle(const IterationSummary& summary);
   [[nodiscard]] std::vector<float> shared_noise() const;
