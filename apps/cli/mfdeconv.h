@@ -16,7 +16,8 @@ struct MultiframeArguments {
   std::vector<std::filesystem::path> inputs;
   std::filesystem::path output, report, rejection_masks, psf_dir, save_iterations, checkpoint;
   bool overwrite = false, star_masks = false, variance_maps = false, resume = false;
-  std::string loss = "huber", seed = "robust", color = "perchannel", memory = "auto", device = "auto";
+  std::string loss = "huber", seed = "robust", color = "perchannel", memory = "auto";
+  std::string device = "auto";
   MultiframeOptions solver;  ///< the options that are numbers
 };
 
