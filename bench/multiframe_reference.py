@@ -11,6 +11,7 @@ import sys
 import time
 
 import numpy as np
+from scipy.ndimage import label, sum_labels, uniform_filter
 from scipy.signal import fftconvolve
 
 
@@ -21,9 +22,26 @@ def moffat(side, fwhm, beta=3.0):
     return kernel / kernel.sum()
 
 
-def update(x, frames, kernels, sigmas, noise, pedestal, floor=None, delta=2.5, reject=6.0, kappa=2.0, relax=0.7):
-    """x reaches one kernel beyond the frames. noise: floor, shot and misfit of each frame; floor: the
-    least that each pixel may have."""
+def bright_parts(seed, pedestal, sigma):
+    """Numbers of the parts of the seed that show light, from 1 on; 0 is sky."""
+    count = uniform_filter(np.ones_like(seed), 5, mode="constant")
+    mean = uniform_filter(seed - pedestal, 5, mode="constant") / count
+    return label((seed > pedestal + 5 * sigma) | (mean > sigma))[0]
+
+
+def lift(x, parts, darkest, level):
+    """Rings of stars are raised to the darkest; their own part pays for it."""
+    numbers = np.arange(parts.max() + 1)
+    lacking = sum_labels(np.maximum(darkest - x, 0), parts, numbers)
+    over = sum_labels(np.maximum(x - level, 0), parts, numbers)
+    kept = np.where((lacking > 0) & (over > lacking), 1 - lacking / np.maximum(over, 1e-30), 1)[parts]
+    lifted = np.where(x > level, level + (x - level) * kept, np.maximum(x, darkest))
+    return np.where(parts > 0, lifted, x)
+
+
+def update(x, frames, kernels, sigmas, noise, pedestal, parts=None, darkest=0, delta=2.5, reject=6.0, kappa=2.0,
+           relax=0.7):
+    """x reaches one kernel beyond the frames. noise: floor, shot and misfit of each frame."""
     numerator, denominator = np.zeros_like(x), np.zeros_like(x)
     for y, kernel, sigma, (level, shot, misfit) in zip(frames, kernels, sigmas, noise):
         predicted = fftconvolve(x, kernel, mode="valid")
@@ -41,7 +59,7 @@ def update(x, frames, kernels, sigmas, noise, pedestal, floor=None, delta=2.5, r
     epsilon = 1e-3 * pedestal * np.sum(1 / np.square(sigmas))
     ratio = np.clip((numerator + epsilon) / (np.maximum(denominator, 0) + epsilon), 1 / kappa, kappa)
     x = x * (1 + relax * (ratio - 1))
-    return x if floor is None else np.maximum(x, floor)
+    return x if parts is None else lift(x, parts, darkest, pedestal)
 
 
 def agree(folder):
@@ -57,10 +75,11 @@ def agree(folder):
     sigmas = load("sigmas", count)
     x = load("estimate-0", canvas, canvas)
     noise_of_stack = 1 / np.sqrt(count)
-    floor = np.where(x > pedestal + 5 * noise_of_stack, pedestal - 2.5 * noise_of_stack, 0)
+    parts = bright_parts(x, pedestal, noise_of_stack)
     worst = 0
     for i in range(1, iterations + 1):
-        x = update(x, frames, kernels, sigmas, load(f"noise-{i - 1}", count, 3), pedestal, floor)
+        x = update(x, frames, kernels, sigmas, load(f"noise-{i - 1}", count, 3), pedestal, parts,
+                   pedestal - 0.5 * noise_of_stack)
         limpid = load(f"estimate-{i}", canvas, canvas)
         # the result; in the margin, where few data speak, single precision differs by some 1e-4
         inside = (slice(reach, -reach), slice(reach, -reach))

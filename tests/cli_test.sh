@@ -53,6 +53,55 @@ make_fits() {  # make_fits FILE SIDE: a flat 16-bit frame with some structure
   } >"$file"
 }
 
+# pixels of FITS files: $v at ($x, $y)
+write_fits() {  # write_fits FILE BITPIX SIDE EXPRESSION
+  perl -e '
+    my ($file, $bitpix, $side, $code) = @ARGV;
+    my $value = eval "sub { my (\$x, \$y) = \@_; $code }" or die $@;
+    my @cards = ("SIMPLE  =                    T", "NAXIS   =                    2");
+    push @cards, map { sprintf("%-8s= %20d", @$_) } ["BITPIX", $bitpix], ["NAXIS1", $side], ["NAXIS2", $side];
+    my $header = join "", map { sprintf "%-80s", $_ } @cards[0, 2, 1, 3, 4], "END";
+    my @pixels = map { my $y = $_; map { $value->($_, $y) } 0 .. $side - 1 } 0 .. $side - 1;
+    my $data = pack $bitpix == 8 ? "C*" : $bitpix == 16 ? "s>*" : "f>*", @pixels;
+    open my $out, ">:raw", $file or die $!;
+    print $out $header, " " x (-length($header) % 2880), $data, "\0" x (-length($data) % 2880);
+  ' "$@"
+}
+change_fits() {  # change_fits FILE EXPRESSION: of 32-bit floats, in all channels
+  perl -0777 -i -pe '
+    BEGIN { $code = pop @ARGV; $new = eval "sub { my (\$v, \$x, \$y) = \@_; $code }" or die $@ }
+    /\A(?:.{80})*?END {77}/s; my $begin = 2880 * int(($+[0] + 2879) / 2880);
+    my ($w) = /NAXIS1 *= *(\d+)/, my ($h) = /NAXIS2 *= *(\d+)/;
+    my @p = unpack "f>*", substr $_, $begin;
+    $p[$_] = $new->($p[$_], $_ % $w, int($_ / $w) % $h) for 0 .. $#p;
+    substr($_, $begin) = pack "f>*", @p;
+  ' "$@"
+}
+mean_of() {  # mean_of FILE X Y SIDE: of a square in the first channel
+  perl -0777 -ne '
+    BEGIN { ($x, $y, $side) = splice @ARGV, 1 }
+    /\A(?:.{80})*?END {77}/s; my $begin = 2880 * int(($+[0] + 2879) / 2880);
+    my ($w) = /NAXIS1 *= *(\d+)/, my $sum = 0;
+    for my $v ($y .. $y + $side - 1) {
+      $sum += $_ for unpack "f>$side", substr $_, $begin + 4 * ($v * $w + $x);
+    }
+    print $sum / $side ** 2, "\n";
+  ' "$@"
+}
+shift_to() {  # shift_to FILE OTHER: by how many columns FILE must be moved to be most like OTHER
+  perl -e '
+    sub channel {
+      local $/; open my $in, "<:raw", $_[0] or die $!; local $_ = <$in>;
+      /\A(?:.{80})*?END {77}/s; my $begin = 2880 * int(($+[0] + 2879) / 2880);
+      my ($w) = /NAXIS1 *= *(\d+)/, my ($h) = /NAXIS2 *= *(\d+)/;
+      return $w, unpack "f>" . $w * $h, substr $_, $begin;
+    }
+    my ($w, @a) = channel($ARGV[0]), my (undef, @b) = channel($ARGV[1]), my %off;
+    for my $s (-4 .. 4) { $off{$s} += abs $a[$_ - $s] - $b[$_] for 4 .. $#b - 4 }
+    print +(sort { $off{$a} <=> $off{$b} } keys %off)[0], "\n";
+  ' "$@"
+}
+
 # ---- every command ----
 
 expect 0 --version
@@ -282,6 +331,70 @@ if has_command mfdeconv; then
   expect 5 mfdeconv lights/a.fits lights/b.fits -o none.fits --memory 1M
   check "too little memory is told of in one line" one_error_line
   check "no output of a run that failed" test ! -e none.fits
+
+  expect 5 mfdeconv lights/?.fits -o none.fits --device cuda:99
+  check "a device that is not there is told of in one line" one_error_line
+  expect 2 mfdeconv lights/?.fits -o none.fits --device gpu
+
+  # a plane in one frame, and masks of whole numbers and of fractions that tell where
+  mkdir spoiled masks few
+  cp lights/[abc].fits spoiled
+  in_plane='$x >= 100 && $x < 124 && $y >= 90 && $y < 114'
+  change_fits spoiled/a.fits "return $in_plane ? \$v + 0.1 : \$v"
+  solve=(--iterations 3 --loss l2 -q --overwrite)  # so that nothing but the mask protects
+  plane() { mean_of "$1" 104 94 16; }
+  near() { awk -v a="$1" -v b="$2" -v c="$3" 'BEGIN { d = a - b; exit !(d < c && -d < c) }'; }
+  expect 0 mfdeconv lights/[abc].fits -o clean.fits "${solve[@]}"
+  expect 0 mfdeconv spoiled/[abc].fits -o plane.fits "${solve[@]}"
+  brighter() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a > b + 0.02) }'; }
+  check "without a mask the plane is there" brighter "$(plane plane.fits)" "$(plane clean.fits)"
+  for mask in '8 1' '8 255' '16 1000' '-32 1'; do
+    write_fits masks/a.fits ${mask% *} 256 "$in_plane ? ${mask#* } : 0"
+    expect 0 mfdeconv spoiled/[abc].fits -o masked.fits "${solve[@]}" --rejection-masks masks
+    check "a mask of $mask rejects the plane" near "$(plane masked.fits)" "$(plane clean.fits)" 0.002
+  done
+  write_fits masks/a.fits -32 256 "$in_plane ? 0.4 : 0"
+  expect 0 mfdeconv spoiled/[abc].fits -o masked.fits "${solve[@]}" --rejection-masks masks
+  check "what is not over 0.5 is kept" cmp -s <(tail -c 786432 masked.fits) <(tail -c 786432 plane.fits)
+  write_fits masks/a.fits 8 128 1
+  expect 0 mfdeconv spoiled/[abc].fits -o masked.fits --iterations 1 --overwrite --rejection-masks masks
+  check "a mask that is too small leaves its frame out" grep -q 'left out.*masks/a.fits: smaller' err
+  for option in --rejection-masks --psf-dir; do
+    expect 3 mfdeconv lights/?.fits -o none.fits $option missing
+    check "a missing folder of $option is told of in one line" one_error_line
+    expect 3 mfdeconv lights/?.fits -o none.fits $option few
+    check "so is one in which no file is named like a frame" one_error_line
+  done
+
+  # given PSFs are convolved with: where all lie 2 px to the right, stars were 2 px to the left
+  mkdir psfs
+  moffat='1 / (1 + (($x - 20 - $dx) ** 2 + ($y - 20) ** 2) / 6) ** 3'
+  for dx in 0 2; do
+    for name in a b c; do write_fits psfs/$name.fits -32 41 "my \$dx = $dx; $moffat"; done
+    expect 0 mfdeconv lights/[abc].fits -o given-$dx.fits --iterations 10 -q --psf-dir psfs --report given.json \
+      --overwrite
+    check "no PSF is measured" test "$(grep -c '"fwhm_px": 0.0' given.json)" -eq 3
+  done
+  check "stars lie where the PSFs say" test "$(shift_to given-2.fits given-0.fits)" -eq 2
+  write_fits psfs/b.fits -32 41 0
+  printf 'no image' >psfs/c.fits
+  expect 3 mfdeconv lights/[abc].fits -o none.fits --psf-dir psfs
+  check "PSFs without light and unreadable ones are named" test "$(grep -c 'psfs/[bc].fits' err)" -ge 2
+  check "no output of a run that failed" test ! -e none.fits
+
+  # the other formats, read by parts, and a stack to begin with
+  for format in xisf tif; do
+    for name in a b; do expect 0 convert lights/$name.fits $name.$format; done
+    expect 0 mfdeconv a.$format b.$format -o of-$format.fits --iterations 2 --min-iterations 2 --memory 600M
+  done
+  expect 0 mfdeconv lights/a.fits lights/b.fits -o of-fits.fits --iterations 2 --min-iterations 2 --memory 600M
+  for format in xisf tif; do
+    check "frames in $format give the pixels of those in FITS" \
+      cmp -s <(tail -c 786432 of-$format.fits) <(tail -c 786432 of-fits.fits)
+  done
+  expect 0 mfdeconv lights/[abc].fits -o seeded.fits --iterations 1 --seed clean.fits
+  expect 3 mfdeconv lights/[abc].fits -o none.fits --seed missing.fits
+  check "a missing seed is told of in one line" one_error_line
 
   # astrometry in the frames' headers
   perl -0pi -e 's/END {237}/sprintf("%-80s%-80s%-80s", "CRPIX1  =                100.5", "CD1_1   =                0.001", "END")/e' \

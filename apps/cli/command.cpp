@@ -184,8 +184,8 @@ Command& Command::output(std::filesystem::path& target, bool& overwrite, const s
   return flag("--overwrite", overwrite, "replace the output if it is there already");
 }
 
-Command& Command::device(std::string& target) {
-  const std::string text = "where the network runs: auto, cpu, cuda or cuda:N";
+Command& Command::device(std::string& target, const std::string& what) {
+  const std::string text = what + ": auto, cpu, cuda or cuda:N";
   add("--device", {"string", target, {}, {}, false, false, text},
       [&target](const std::vector<std::string>& words) { return assign(target, words); })
       ->check([](const std::string& word) -> std::string {

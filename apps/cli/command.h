@@ -149,7 +149,7 @@ class Command {
   /// -o, required, and --overwrite.
   Command& output(std::filesystem::path& target, bool& overwrite, const std::string& text);
   /// --device auto|cpu|cuda[:N]
-  Command& device(std::string& target);
+  Command& device(std::string& target, const std::string& what = "where the network runs");
   /// What the command does once everything was parsed.
   void run(std::function<void()> body);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <iomanip>
 #include <memory>
 #include <sstream>
@@ -26,6 +27,36 @@ std::optional<fs::path> companion(const fs::path& folder, const fs::path& frame)
   }
   if (found.empty()) return std::nullopt;
   return *std::ranges::min_element(found);
+}
+
+/// A folder that names no frame is a slip of the hand, which would else go unseen.
+void require_companions(const fs::path& folder, const std::vector<fs::path>& frames) {
+  if (folder.empty()) return;
+  if (std::ranges::none_of(frames,
+                           [&](const fs::path& frame) { return companion(folder, frame).has_value(); }))
+    throw Error(ErrorKind::bad_input, folder.string() + ": no file in it is named like a frame");
+}
+
+/// Marks of a frame, in the numbers of their file: 1 and 255 both mean that a pixel is rejected.
+std::function<Image(Rect)> open_mask(const fs::path& path, Size frame) {
+  const auto reader = std::make_shared<TileReader>(path);
+  const Size size = reader->info().size;
+  if (size.width < frame.width || size.height < frame.height)
+    throw Error(ErrorKind::bad_input, path.string() + ": smaller than its frame");
+  return [reader](Rect rect) {
+    Image marks = reader->read(rect);
+    for (float& mark : marks.pixels())
+      mark = static_cast<float>(reader->info().metadata.stored(mark));
+    return marks;
+  };
+}
+
+/// A PSF that says nothing would only be found out when all frames are measured.
+Image read_psf(const fs::path& path) {
+  Image psf = read_frame(path).image;
+  if (std::ranges::none_of(psf.pixels(), [](float value) { return value > 0; }))
+    throw Error(ErrorKind::bad_input, path.string() + ": no light in this PSF");
+  return psf;
 }
 
 std::string number(double value) {
@@ -70,6 +101,8 @@ std::vector<float> collect(const Metadata& metadata, const std::string& keyword)
 
 FrameFiles open_frames(const std::vector<fs::path>& paths, const fs::path& masks,
                        const fs::path& psfs) {
+  require_companions(masks, paths);
+  require_companions(psfs, paths);
   FrameFiles files;
   for (const fs::path& path : paths) {
     InputFrame frame;
@@ -82,15 +115,10 @@ FrameFiles open_frames(const std::vector<fs::path>& paths, const fs::path& masks
       metadata = reader->info().metadata;
       frame.read = [reader](Rect rect) { return reader->read(rect); };
       if (!masks.empty()) {
-        if (const auto mask = companion(masks, path)) {
-          const auto marks = std::make_shared<TileReader>(*mask);
-          if (marks->info().size.width < frame.size.width || marks->info().size.height < frame.size.height)
-            throw Error(ErrorKind::bad_input, mask->string() + ": smaller than its frame");
-          frame.rejected = [marks](Rect rect) { return marks->read(rect); };
-        }
+        if (const auto mask = companion(masks, path)) frame.rejected = open_mask(*mask, frame.size);
       }
       if (!psfs.empty()) {
-        if (const auto psf = companion(psfs, path)) frame.psf = read_frame(*psf).image;
+        if (const auto psf = companion(psfs, path)) frame.psf = read_psf(*psf);
       }
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::bad_input || paths.size() == 1) throw;

@@ -59,6 +59,7 @@ ordered_json to_json(const MultiframeArguments& o, const MultiframeReport& r) {
           {"frames_at_once", r.frames_at_once},
           {"frames_in_memory", r.frames_in_memory},
           {"memory_bytes", r.memory_bytes},
+          {"device", r.device},
           {"measure_seconds", r.measure_seconds},
           {"seed_seconds", r.seed_seconds},
           {"solve_seconds", r.solve_seconds},
@@ -210,6 +211,7 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
   solver.variance_maps = o.variance_maps;
   solver.memory_bytes = memory_bytes(o);
   solver.threads = threads;
+  solver.device = Device::parse(o.device);
   FrameFiles files = open_frames(o.inputs, o.rejection_masks, o.psf_dir);
   Image seed;
   if (o.seed == "median" || o.seed == "robust") {
@@ -301,13 +303,14 @@ Command mfdeconv_command(CLI::App& app, const Common& common, MultiframeArgument
       .flag("--variance-maps", o.variance_maps,
             "local sky noise and measured photon noise in place of one sigma per frame")
       .option("--rejection-masks", o.rejection_masks,
-              "folder with a file named like each frame: pixels over 0.5 are rejected")
+              "folder with files named like the frames: pixels over 0.5 are rejected, 0 is kept")
       .option("--psf-dir", o.psf_dir,
-              "folder with a kernel named like each frame; others are measured")
+              "folder with kernels named like the frames; others are measured")
       .option("--psf-grid", solver.psf_grid, {1, 32},
               "let PSFs change over this many cells per side")
       .option("--memory", o.memory,
               "most memory to use, such as 800M or 4G; auto is half of what is free")
+      .device(o.device, "where the iterations run")
       .option("--save-iterations", o.save_iterations, "folder for the image after each iteration")
       .option("--checkpoint", o.checkpoint, "folder that keeps the run after each iteration")
       .flag("--resume", o.resume, "go on from the checkpoint, if there is one")

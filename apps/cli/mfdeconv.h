@@ -17,6 +17,7 @@ struct MultiframeArguments {
   std::filesystem::path output, report, rejection_masks, psf_dir, save_iterations, checkpoint;
   bool overwrite = false, star_masks = false, variance_maps = false, resume = false;
   std::string loss = "huber", seed = "robust", color = "perchannel", memory = "auto";
+  std::string device = "auto";
   MultiframeOptions solver;  ///< the options that are numbers
 };
 

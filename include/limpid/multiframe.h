@@ -9,6 +9,7 @@
 
 #include <limpid/hosts.h>
 #include <limpid/image.h>
+#include <limpid/network.h>
 #include <limpid/progress.h>
 
 namespace limpid {
@@ -67,6 +68,7 @@ struct MultiframeOptions {
   int psf_grid = 1;            ///< PSFs vary over this many cells per side
   std::size_t memory_bytes = 0;  ///< bound of the peak; 0: half of what is free
   int threads = 0;
+  Device device = {};  ///< where iterations compute; all else is done by the processor
   Hosts hosts = {};
   const MultiframeState* resume = nullptr;  ///< of the same frames and options
   std::function<void(const IterationSummary&)> on_iteration = {};  ///< after each; on every host
@@ -108,6 +110,7 @@ struct MultiframeReport {
   int frames_at_once = 0;
   bool frames_in_memory = false;
   std::size_t memory_bytes = 0;  ///< what was planned for
+  std::string device;            ///< of the last iteration: "cpu", "cuda:0"
   double measure_seconds = 0, seed_seconds = 0, solve_seconds = 0;
   double transform_share = 0;  ///< of the solver's processor time spent in Fourier transforms
   double transforms_per_frame = 0;  ///< and iteration, channel and tile

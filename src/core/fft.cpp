@@ -1,6 +1,7 @@
 #include "core/fft.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <mutex>
 #include <string>
@@ -43,9 +44,14 @@ const Plans& plans_for(Size size, std::complex<float>* memory) {
   if (found == known.end()) {
     fftwf_complex* values = as_fftw(memory);
     auto* samples = reinterpret_cast<float*>(memory);
+    const int stride = static_cast<int>(filled_line(size.width / 2 + 1));
+    const std::array<int, 2> lengths{size.height, size.width}, complex_rows{size.height, stride},
+        real_rows{size.height, 2 * stride};
     Plans plans = {
-        Plan(fftwf_plan_dft_r2c_2d(size.height, size.width, samples, values, FFTW_ESTIMATE)),
-        Plan(fftwf_plan_dft_c2r_2d(size.height, size.width, values, samples, FFTW_ESTIMATE))};
+        Plan(fftwf_plan_many_dft_r2c(2, lengths.data(), 1, samples, real_rows.data(), 1, 0, values,
+                                     complex_rows.data(), 1, 0, FFTW_ESTIMATE)),
+        Plan(fftwf_plan_many_dft_c2r(2, lengths.data(), 1, values, complex_rows.data(), 1, 0,
+                                     samples, real_rows.data(), 1, 0, FFTW_ESTIMATE))};
     if (!plans.forward || !plans.inverse) {
       throw Error(ErrorKind::exhausted, "no memory to prepare a Fourier transform");
     }
@@ -70,7 +76,15 @@ SpectrumMemory allocate_spectrum(std::size_t count, Size size) {
 Spectrum::Spectrum(int channels, Size size)
     : channels_(channels),
       size_(size),
-      values_(allocate_spectrum(static_cast<std::size_t>(channels) * plane_size(), size)) {}
+      values_(allocate_spectrum(static_cast<std::size_t>(channels) * plane_size(), size)) {
+  // so that products of whole planes never meet a NaN there
+  const auto own = static_cast<std::size_t>(columns());
+  const std::size_t rows =
+      static_cast<std::size_t>(channels) * static_cast<std::size_t>(size.height);
+  for (std::size_t y = 0; y < rows; ++y)
+    std::fill(values_.get() + y * stride() + own, values_.get() + (y + 1) * stride(),
+              std::complex<float>());
+}
 
 Spectrum fft(ConstView image, int threads) {
   Spectrum spectrum(image.channels(), image.size());

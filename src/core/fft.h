@@ -13,10 +13,12 @@ namespace limpid {
 
 /// Half of the Fourier transform of a real image, shape (channels, height, width / 2 + 1); the
 /// other half is its mirrored conjugate. Row ky holds the vertical frequency ky / height cycles per
-/// pixel (minus one from the middle on), column kx the horizontal frequency kx / width.
+/// pixel (minus one from the middle on), column kx the horizontal frequency kx / width. Each row
+/// begins on a cache line: FFTW takes up to twice as long where rows do not begin on 16 bytes.
 class Spectrum {
  public:
-  /// Of an image of `size`. Values are not set. Throws Error(exhausted).
+  /// Of an image of `size`. Values are not set; what fills up the rows is zero. Throws
+  /// Error(exhausted).
   Spectrum(int channels, Size size);
 
   [[nodiscard]] int channels() const { return channels_; }
@@ -24,12 +26,16 @@ class Spectrum {
   [[nodiscard]] Size size() const { return size_; }
   [[nodiscard]] int columns() const { return size_.width / 2 + 1; }
   [[nodiscard]] std::span<std::complex<float>> row(int channel, int ky) {
-    return plane(channel).subspan(static_cast<std::size_t>(ky) * width(), width());
+    return plane(channel).subspan(static_cast<std::size_t>(ky) * stride(),
+                                  static_cast<std::size_t>(columns()));
   }
   [[nodiscard]] std::span<const std::complex<float>> row(int channel, int ky) const {
-    return plane(channel).subspan(static_cast<std::size_t>(ky) * width(), width());
+    return plane(channel).subspan(static_cast<std::size_t>(ky) * stride(),
+                                  static_cast<std::size_t>(columns()));
   }
-  /// All values of one channel.
+  /// From one row to the next.
+  [[nodiscard]] std::size_t stride() const { return filled_line(columns()); }
+  /// All values of one channel, with what fills up the rows.
   [[nodiscard]] std::span<std::complex<float>> plane(int channel) {
     return {values_.get() + static_cast<std::size_t>(channel) * plane_size(), plane_size()};
   }
@@ -44,9 +50,8 @@ class Spectrum {
   }
 
  private:
-  [[nodiscard]] std::size_t width() const { return static_cast<std::size_t>(columns()); }
   [[nodiscard]] std::size_t plane_size() const {
-    return width() * static_cast<std::size_t>(size_.height);
+    return stride() * static_cast<std::size_t>(size_.height);
   }
 
   int channels_;

@@ -1,6 +1,7 @@
 #include "core/fft_columns.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <string>
@@ -51,8 +52,28 @@ const LinePlans& plans_for(int length) {
   return found->second;
 }
 
-std::size_t padded(int count) {
-  return (static_cast<std::size_t>(count) + line_values - 1) / line_values * line_values;
+/// Between a real row and its half spectrum, from one place of memory to another.
+struct RowPlans {
+  Plan forward, inverse;
+};
+const RowPlans& row_plans_for(int length) {
+  static std::mutex mutex;
+  static std::map<int, RowPlans> known;
+  const std::scoped_lock lock(mutex);
+  auto found = known.find(length);
+  if (found == known.end()) {
+    const std::size_t count = filled_line(length / 2 + 1);
+    const SpectrumMemory pixels = allocate_spectrum(count, {length, 1});
+    const SpectrumMemory values = allocate_spectrum(count, {length, 1});
+    auto* samples = reinterpret_cast<float*>(pixels.get());
+    RowPlans plans{
+        Plan(fftwf_plan_dft_r2c_1d(length, samples, as_fftw(values.get()), FFTW_ESTIMATE)),
+        Plan(fftwf_plan_dft_c2r_1d(length, as_fftw(values.get()), samples, FFTW_ESTIMATE))};
+    if (!plans.forward || !plans.inverse)
+      throw Error(ErrorKind::exhausted, "no memory to prepare a Fourier transform");
+    found = known.emplace(length, std::move(plans)).first;
+  }
+  return found->second;
 }
 
 /// Half spectra of two real rows from the transform of a + i b: A(k) = (Z(k) + conj Z(-k)) / 2,
@@ -93,7 +114,7 @@ void turn(const Complex* rows, std::size_t stride, int count, ColumnSpectrum& to
 /// Half spectra of the rows that `row_of(y)` points to.
 template <typename RowOf>
 SpectrumMemory transform_rows(int count, int width, const RowOf& row_of) {
-  const std::size_t stride = padded(width / 2 + 1);
+  const std::size_t stride = filled_line(width / 2 + 1);
   // one row more than there may be: a last row without a second one
   SpectrumMemory rows =
       allocate_spectrum(stride * static_cast<std::size_t>(count + 1), {width, count});
@@ -121,7 +142,7 @@ void transform_columns(ColumnSpectrum& spectrum, int channel) {
 /// The rows of `part` of one plane, each after the inverse transform of its columns.
 SpectrumMemory columns_to_rows(int channel, Size size, Rect part, const FillColumn& fill) {
   const int columns = size.width / 2 + 1;
-  const std::size_t stride = padded(columns), own = padded(size.height);
+  const std::size_t stride = filled_line(columns), own = filled_line(size.height);
   SpectrumMemory rows = allocate_spectrum(stride * static_cast<std::size_t>(part.height + 1), size);
   const SpectrumMemory some = allocate_spectrum(own * block, size);
   const LinePlans& plans = plans_for(size.height);
@@ -146,10 +167,101 @@ SpectrumMemory columns_to_rows(int channel, Size size, Rect part, const FillColu
 ColumnSpectrum::ColumnSpectrum(int channels, Size size)
     : channels_(channels),
       size_(size),
-      stride_(padded(size.height)),
+      stride_(stride_of(size.height)),
       values_(allocate_spectrum(
           static_cast<std::size_t>(channels) * static_cast<std::size_t>(columns()) * stride_,
           size)) {}
+
+namespace {
+
+void transform(ColumnSpectrum& spectrum, int channel, Lines columns, const Plan& plan) {
+  for (int kx = columns.begin; kx < columns.end; ++kx) {
+    fftwf_complex* values = as_fftw(spectrum.column(channel, kx).data());
+    fftwf_execute_dft(plan.get(), values, values);
+  }
+}
+
+/// Four rows of four complex values, each taken for one double: to[i][j] = from[j][i].
+using Four = double __attribute__((vector_size(32)));
+void turn_four(const Complex* from, std::size_t from_stride, Complex* to, std::size_t to_stride) {
+  const auto load = [&](std::size_t i) {
+    Four values;
+    std::memcpy(&values, from + i * from_stride, sizeof values);
+    return values;
+  };
+  const auto store = [&](std::size_t i, Four values) {
+    std::memcpy(static_cast<void*>(to + i * to_stride), &values, sizeof values);
+  };
+  const Four a = load(0), b = load(1), c = load(2), d = load(3);
+  const Four ab_even = __builtin_shufflevector(a, b, 0, 4, 2, 6);
+  const Four ab_odd = __builtin_shufflevector(a, b, 1, 5, 3, 7);
+  const Four cd_even = __builtin_shufflevector(c, d, 0, 4, 2, 6);
+  const Four cd_odd = __builtin_shufflevector(c, d, 1, 5, 3, 7);
+  store(0, __builtin_shufflevector(ab_even, cd_even, 0, 1, 4, 5));
+  store(1, __builtin_shufflevector(ab_odd, cd_odd, 0, 1, 4, 5));
+  store(2, __builtin_shufflevector(ab_even, cd_even, 2, 3, 6, 7));
+  store(3, __builtin_shufflevector(ab_odd, cd_odd, 2, 3, 6, 7));
+}
+
+/// to[x][y] = from[y][x] for `rows` times `columns` values.
+void turn_block(const Complex* from, std::size_t from_stride, int rows, int columns, Complex* to,
+                std::size_t to_stride) {
+  const auto part = [&](int y, int x) {
+    const Complex* start = from + static_cast<std::size_t>(y) * from_stride + x;
+    Complex* end = to + static_cast<std::size_t>(x) * to_stride + y;
+    if (y + 4 <= rows && x + 4 <= columns) return turn_four(start, from_stride, end, to_stride);
+    for (std::size_t v = 0; v < 4 && y + static_cast<int>(v) < rows; ++v) {
+      for (std::size_t u = 0; u < 4 && x + static_cast<int>(u) < columns; ++u)
+        end[u * to_stride + v] = start[v * from_stride + u];
+    }
+  };
+  // along the longer side: what is read or written once in a line is then done with
+  if (rows > columns) {
+    for (int y = 0; y < rows; y += 4) {
+      for (int x = 0; x < columns; x += 4) part(y, x);
+    }
+  } else {
+    for (int x = 0; x < columns; x += 4) {
+      for (int y = 0; y < rows; y += 4) part(y, x);
+    }
+  }
+}
+
+}  // namespace
+
+void fft_columns(ColumnSpectrum& spectrum, int channel, Lines columns) {
+  transform(spectrum, channel, columns, plans_for(spectrum.size().height).forward);
+}
+void inverse_fft_columns(ColumnSpectrum& spectrum, int channel, Lines columns) {
+  transform(spectrum, channel, columns, plans_for(spectrum.size().height).inverse);
+}
+
+RowBlock::RowBlock(int width)
+    : width_(width),
+      stride_(filled_line(width / 2 + 1)),
+      pixels_(allocate_spectrum(stride_ * most_rows, {width, most_rows})),
+      values_(allocate_spectrum(stride_ * most_rows, {width, most_rows})) {}
+
+void RowBlock::take(const ColumnSpectrum& from, int channel, int first, int count) {
+  turn_block(from.column(channel, 0).data() + first, from.stride(), from.columns(), count,
+             values_.get(), stride_);
+  const RowPlans& plans = row_plans_for(width_);
+  for (int i = 0; i < count; ++i) {
+    fftwf_execute_dft_c2r(plans.inverse.get(),
+                          as_fftw(values_.get() + static_cast<std::size_t>(i) * stride_),
+                          row(i).data());
+  }
+}
+
+void RowBlock::give(ColumnSpectrum& to, int channel, int first, int count) {
+  const RowPlans& plans = row_plans_for(width_);
+  for (int i = 0; i < count; ++i) {
+    fftwf_execute_dft_r2c(plans.forward.get(), row(i).data(),
+                          as_fftw(values_.get() + static_cast<std::size_t>(i) * stride_));
+  }
+  turn_block(values_.get(), stride_, count, to.columns(), to.column(channel, 0).data() + first,
+             to.stride());
+}
 
 ColumnSpectrum column_fft(ConstView image, int threads) {
   ColumnSpectrum spectrum(image.channels(), image.size());
@@ -159,7 +271,8 @@ ColumnSpectrum column_fft(ConstView image, int threads) {
     const ConstView plane = image.channel(channel);
     const SpectrumMemory rows =
         transform_rows(height, width, [&](int y) { return plane.row(0, y).data(); });
-    turn(rows.get(), padded(width / 2 + 1), height, spectrum, channel, [](int y) { return y; });
+    turn(rows.get(), filled_line(width / 2 + 1), height, spectrum, channel,
+         [](int y) { return y; });
     transform_columns(spectrum, channel);
   });
   return spectrum;
@@ -181,7 +294,7 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
         transform_rows(side, size.width, [&](int y) { return laid.view().row(0, y).data(); });
     for (int kx = 0; kx < spectrum.columns(); ++kx)
       std::ranges::fill(spectrum.column(channel, kx), Complex());
-    turn(rows.get(), padded(size.width / 2 + 1), side, spectrum, channel,
+    turn(rows.get(), filled_line(size.width / 2 + 1), side, spectrum, channel,
          [&](int y) { return (y - side / 2 + size.height) % size.height; });
     transform_columns(spectrum, channel);
   });
@@ -194,7 +307,7 @@ Image image_from_columns(int channels, Size size, Rect part, const FillColumn& f
   const float scale = 1.0F / static_cast<float>(size.pixels());
   parallel_for(channels, threads, [&](int channel) {
     const SpectrumMemory rows = columns_to_rows(channel, size, part, fill);
-    const std::size_t stride = padded(size.width / 2 + 1);
+    const std::size_t stride = filled_line(size.width / 2 + 1);
     const SpectrumMemory z = allocate_spectrum(static_cast<std::size_t>(size.width), size);
     const LinePlans& plans = plans_for(size.width);
     for (int y = 0; y < part.height; y += 2) {

@@ -1,5 +1,7 @@
 #include "core/fft_columns.h"
 
+#include <algorithm>
+#include <cmath>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -84,6 +86,42 @@ TEST(FftColumns, WithoutHermitianSymmetryAreWhatTheRealInverseTakes) {
   const Image expected = inverse_fft(std::move(rows));
   for (std::size_t i = 0; i < expected.pixels().size(); ++i)
     ASSERT_NEAR(columns.pixels()[i], expected.pixels()[i], 3e-6F);
+}
+
+TEST(RowBlock, AFewRowsAndThenAllColumnsAreTheTransformOfAFieldThatIsZeroElsewhere) {
+  for (const Size size : {Size{40, 64}, Size{37, 21}}) {
+    const Lines rows{3, 20};
+    Image field(1, size);
+    for (int y = rows.begin; y < rows.end; ++y) {
+      for (int x = 0; x < size.width; ++x)
+        field.view()(0, y, x) = std::sin(static_cast<float>(3 * x + 7 * y * y));
+    }
+    ColumnSpectrum spectrum(1, size);
+    for (int kx = 0; kx < spectrum.columns(); ++kx)
+      std::ranges::fill(spectrum.column(0, kx), std::complex<float>());
+    RowBlock block(size.width);
+    for (int y = rows.begin; y < rows.end; y += RowBlock::most_rows) {
+      const int count = std::min(RowBlock::most_rows, rows.end - y);
+      for (int i = 0; i < count; ++i)
+        std::ranges::copy(field.view().row(0, y + i), block.row(i).begin());
+      block.give(spectrum, 0, y, count);
+    }
+    fft_columns(spectrum, 0, {0, spectrum.columns()});
+    const ColumnSpectrum expected = column_fft(field.view());
+    for (int kx = 0; kx < spectrum.columns(); ++kx) {
+      // sums of 700 terms of size one
+      for (std::size_t ky = 0; ky < static_cast<std::size_t>(size.height); ++ky)
+        ASSERT_LT(std::abs(spectrum.column(0, kx)[ky] - expected.column(0, kx)[ky]), 1e-4F);
+    }
+    inverse_fft_columns(spectrum, 0, {0, spectrum.columns()});
+    block.take(spectrum, 0, 5, 10);
+    for (int i = 0; i < 10; ++i) {
+      for (int x = 0; x < size.width; ++x) {
+        EXPECT_NEAR(block.row(i)[static_cast<std::size_t>(x)] / static_cast<float>(size.pixels()),
+                    field.view()(0, 5 + i, x), 1e-5F);
+      }
+    }
+  }
 }
 
 }  // namespace

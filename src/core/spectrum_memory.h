@@ -13,6 +13,12 @@ namespace limpid {
 /// Of a cache line, more than any vector unit's.
 inline constexpr std::align_val_t spectrum_alignment{64};
 
+/// The smallest number of values of at least `count` that fills cache lines.
+constexpr std::size_t filled_line(int count) {
+  constexpr std::size_t line = 64 / sizeof(std::complex<float>);
+  return (static_cast<std::size_t>(count) + line - 1) / line * line;
+}
+
 struct FreeSpectrum {
   void operator()(std::complex<float>* values) const {
     ::operator delete(values, spectrum_alignment);

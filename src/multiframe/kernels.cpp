@@ -99,11 +99,11 @@ Image kernel_at(const Member& member, const InputFrame& frame, float x, float y,
   return kernel;
 }
 
-Spectrum scaled_transfer(const Image& kernel, Size size) {
+ColumnSpectrum scaled_transfer(const Image& kernel, Size size) {
   Image scaled = kernel.clone();
   const float scale = 1.0F / static_cast<float>(size.pixels());
   for (float& value : scaled.pixels()) value *= scale;
-  return transfer({&scaled, 1}, size);
+  return column_transfer({&scaled, 1}, size);
 }
 
 }  // namespace limpid::multiframe

@@ -6,7 +6,7 @@
 
 #include <limpid/multiframe.h>
 
-#include "core/fft.h"
+#include "core/fft_columns.h"
 #include "multiframe/survey.h"
 
 namespace limpid::multiframe {
@@ -26,7 +26,7 @@ std::vector<std::vector<Image>> make_kernels(std::span<const InputFrame> frames,
                                              int reach, const Progress& progress);
 
 /// What a product with a spectrum of `size` convolves by, over the number of pixels, by which
-/// inverse_fft_in_place() does not divide.
-Spectrum scaled_transfer(const Image& kernel, Size size);
+/// inverse_fft_columns() does not divide.
+ColumnSpectrum scaled_transfer(const Image& kernel, Size size);
 
 }  // namespace limpid::multiframe

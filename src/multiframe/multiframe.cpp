@@ -8,11 +8,13 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "core/parallel.h"
 #include "core/statistics.h"
+#include "multiframe/accelerator.h"
 #include "multiframe/frame_stream.h"
 #include "multiframe/kernels.h"
 #include "multiframe/measure_frame.h"
@@ -148,8 +150,17 @@ std::vector<int> indices_of(const Survey& survey) {
 
 }  // namespace
 
-Multiframe deconvolve_frames(std::span<const InputFrame> frames, const MultiframeOptions& given,
+Multiframe deconvolve_frames(std::span<const InputFrame> frames, const MultiframeOptions& options,
                              const Progress& progress) {
+  check(options);
+  return multiframe::deconvolve_frames_on(open_accelerator(options.device), frames, options,
+                                          progress);
+}
+
+Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> accelerator,
+                                            std::span<const InputFrame> frames,
+                                            const MultiframeOptions& given,
+                                            const Progress& progress) {
   check(given);
   MultiframeOptions options = given;
   options.threads = own_threads(given);
@@ -190,7 +201,7 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
   const int fine_reach = kernels[0].empty() ? reach : reach * options.super_resolution;
   report.kernel_px = 2 * fine_reach + 1;
   options.memory_bytes = memory_left(options.memory_bytes, options.hosts);
-  Solver solver(stream, options, std::move(kernels), fine_reach, options.hosts);
+  Solver solver(stream, options, std::move(kernels), fine_reach, std::move(accelerator));
   {
     const Image beginning = refine(seed.view(), options.super_resolution);
     seed = {};
@@ -231,6 +242,7 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
   report.frames_at_once = plan.frames_at_once;
   report.frames_in_memory = plan.keep_frames;
   report.memory_bytes = plan.bytes;
+  report.device = solver.device();
   report.transform_share = solver.transform_share();
   report.transforms_per_frame = solver.transforms_per_frame();
   report.solve_seconds = seconds_since(start);

@@ -19,10 +19,9 @@ struct NoiseModel {
 
 /// Histograms of squared residuals, one for every octave of light.
 class ResidualStatistics {
+ public:
   // eight bins an octave, from 2^-20 to 2^36
   static constexpr std::int32_t octaves = 20, bins = 448, first_bin = (127 - 20) << 3;
-
- public:
   /// Where a pixel counts; `light` and `residual` in units of the sky's sigma.
   static std::int32_t slot(float light, float residual) {
     const auto exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(light) >> 23);
@@ -33,11 +32,16 @@ class ResidualStatistics {
     return octave * bins + std::min(std::max(bits - first_bin, 0), bins - 1);
   }
   /// Of a pixel without data.
-  static constexpr std::int32_t nowhere = octaves * bins;
-  void add(std::span<const std::int32_t> slots) {
-    for (const std::int32_t slot : slots) ++counts_[static_cast<std::size_t>(slot)];
+  static constexpr std::int32_t nowhere = octaves * bins, slots = nowhere + 1;
+  void add(std::span<const std::int32_t> found) {
+    for (const std::int32_t slot : found) ++counts_[static_cast<std::size_t>(slot)];
   }
   void add(const ResidualStatistics& other);
+  /// How many pixels each slot has.
+  void add_counts(std::span<const std::int64_t> counts) {
+    for (std::size_t i = 0; i < counts_.size(); ++i)
+      counts_[i] += static_cast<std::uint32_t>(counts[i]);
+  }
   /// Of what was added; `previous` where there was too little.
   [[nodiscard]] NoiseModel fit(const NoiseModel& previous) const;
   /// Robust sigma of the residuals on the sky; 0 without any.
@@ -47,7 +51,7 @@ class ResidualStatistics {
   /// Median of the squared residuals over that of a normal distribution's; 0 for too few.
   [[nodiscard]] float variance(int octave, std::uint32_t least) const;
 
-  std::array<std::uint32_t, octaves * bins + 1> counts_{};  ///< the last: pixels without data
+  std::array<std::uint32_t, slots> counts_{};  ///< the last: pixels without data
 };
 
 /// How pixels weigh. All in matched units.

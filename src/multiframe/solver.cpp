@@ -22,50 +22,64 @@ using Clock = std::chrono::steady_clock;
 
 /// How a pixel is changed; formulas in docs/method.md.
 struct Step {
-  float epsilon, kappa, relax, darkest;
+  float epsilon, kappa, relax;
 };
 
-/// Multiplies `values` by their factors; `changes` becomes the clipped ratio less one.
-void multiply_row(const Step& step, std::span<const float> numerator,
-                  std::span<const float> denominator, std::span<const std::uint8_t> bright,
-                  std::span<float> values, std::span<float> changes) {
-  const float* __restrict above = numerator.data();
+/// Multiplies `values` by their factors; what they were is left in `numerator`.
+void multiply_row(const Step& step, std::span<float> numerator, std::span<const float> denominator,
+                  std::span<float> values) {
+  float* __restrict above = numerator.data();
   const float* __restrict below = denominator.data();
   float* __restrict value = values.data();
-  float* __restrict change = changes.data();
   const float least = 1 / step.kappa, most = step.kappa, epsilon = step.epsilon;
   for (std::size_t x = 0; x < values.size(); ++x) {
     const float ratio = (above[x] + epsilon) / (std::max(below[x], 0.0F) + epsilon);
-    change[x] = std::min(std::max(ratio, least), most) - 1;
-    const float next = value[x] * (1 + step.relax * change[x]);
-    value[x] = bright[x] != 0 ? std::max(next, step.darkest) : next;
+    above[x] = value[x];
+    value[x] *= 1 + step.relax * (std::min(std::max(ratio, least), most) - 1);
   }
 }
 
-/// In eight sums side by side, which the processor adds at once.
-double sum_of_sizes(std::span<const float> values) {
-  std::array<float, 8> sums{};
+/// Sums over the pixels with light over the sky; `sky` over all. In eight sums side by side, which
+/// the processor adds at once.
+struct Changes {
+  double light = 0, updates = 0, changes = 0, sky = 0;
+};
+Changes changes_of(std::span<const float> values, std::span<const float> old_values, float level,
+                   float seen) {
+  constexpr std::size_t lanes = 8;
+  std::array<float, lanes> light{}, updates{}, changes{}, sky{};
+  const auto add = [&](std::size_t i, std::size_t x) {
+    const float old = old_values[x], over = old - level, change = std::abs(values[x] - old);
+    const float counted = over < seen ? 0.0F : 1.0F, share = change / old;
+    light[i] += counted * over;
+    updates[i] += counted * over * share;
+    changes[i] += counted * change;
+    sky[i] += share;
+  };
   std::size_t x = 0;
-  for (; x + sums.size() <= values.size(); x += sums.size()) {
-    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += std::abs(values[x + i]);
+  for (; x + lanes <= values.size(); x += lanes) {
+    for (std::size_t i = 0; i < lanes; ++i) add(i, x + i);
   }
-  for (; x < values.size(); ++x) sums[0] += std::abs(values[x]);
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
+  for (; x < values.size(); ++x) add(0, x);
+  const auto sum = [](const auto& sums) { return std::accumulate(sums.begin(), sums.end(), 0.0); };
+  return {sum(light), sum(updates), sum(changes), sum(sky)};
 }
 
 }  // namespace
 
 Solver::Solver(FrameStream& stream, const MultiframeOptions& options,
-               std::vector<std::vector<Image>> kernels, int reach, const Hosts& hosts)
+               std::vector<std::vector<Image>> kernels, int reach,
+               std::unique_ptr<Accelerator> accelerator)
     : stream_(stream),
       options_(options),
       kernels_(std::move(kernels)),
       reach_(reach),
       factor_(options.super_resolution),
       channels_(stream.channels()),
-      hosts_(hosts),
+      hosts_(options.hosts),
       fine_{stream.size().width * factor_, stream.size().height * factor_},
-      canvas_{fine_.width + 2 * reach, fine_.height + 2 * reach} {
+      canvas_{fine_.width + 2 * reach, fine_.height + 2 * reach},
+      accelerator_(std::move(accelerator)) {
   weighting_.huber = options.loss == Loss::huber;
   weighting_.absolute = options.huber_delta > 0;
   weighting_.delta = std::abs(options.huber_delta);
@@ -113,6 +127,24 @@ bool Solver::make_smaller() {
   return true;
 }
 
+/// On a device that has too little memory for a batch: half of it. Else the processor goes on, from
+/// the same estimate.
+void Solver::give_way(const DeviceFault& fault) {
+  const std::string what = fault.what();
+  if (fault.out_of_memory() && plan_.frames_at_once > 1) {
+    accelerator_->forget();
+    batch_limit_ = plan_.frames_at_once / 2;
+    notes_.push_back(what + "; going on with " + std::to_string(batch_limit_) +
+                     " frames at a time");
+  } else {
+    accelerator_.reset();
+    batch_limit_ = 0;
+    notes_.push_back(what + "; going on with the processor");
+  }
+  memory_taken_ = false;
+  make_plan();
+}
+
 void Solver::take_memory() {
   if (options_.on_memory) options_.on_memory(plan_.frames_at_once, plan_.transform.width);
   if (memory_taken_) return;
@@ -121,14 +153,14 @@ void Solver::take_memory() {
     denominator_ = Image(channels_, canvas_);
   }
   if (plan_.keep_frames && !stream_.kept()) stream_.keep(hosts_, options_.threads);
-  if (plan_.keep_transfers) {
+  if (plan_.keep_transfers && !accelerator_) {
     transfers_.resize(kernels_.size());
     for (std::size_t cell = 0; cell < kernels_.size(); ++cell) {
       transfers_[cell].clear();
       for (std::size_t i = 0; i < kernels_[cell].size(); ++i) {
         const bool own = mine(static_cast<int>(i) / channels_);
         transfers_[cell].push_back(own ? scaled_transfer(kernels_[cell][i], plan_.transform)
-                                       : Spectrum(0, plan_.transform));
+                                       : ColumnSpectrum(0, plan_.transform));
       }
     }
   }
@@ -143,12 +175,8 @@ void Solver::begin(const Image& seed) {
   for (float& value : estimate_.pixels())
     value = std::isfinite(value) ? std::max(value, 0.1F * level) : level;
   // where a star's light lies, a place under the sky is a ring and nothing else
-  constexpr float seen_sigma = 5;
-  const float seen = level + seen_sigma * stack_sigma() / static_cast<float>(factor_ * factor_);
-  bright_.resize(estimate_.pixels().size());
-  std::ranges::transform(estimate_.pixels(), bright_.begin(), [=](float value) {
-    return static_cast<std::uint8_t>(value > seen ? 1 : 0);
-  });
+  bright_ =
+      BrightParts(estimate_.view(), level, stack_sigma() / static_cast<float>(factor_ * factor_));
 }
 
 float Solver::stack_sigma() const { return 1 / std::sqrt(static_cast<float>(stream_.count())); }
@@ -253,63 +281,71 @@ void Solver::accumulate(const Progress& progress) {
   });
   std::ranges::fill(statistics_, ResidualStatistics{});
   std::ranges::fill(counts_, RowCounts{});
-  for (std::size_t i = 0; i < plan_.tiles.size(); ++i) solve_tile(i, progress);
+  for (std::size_t i = 0; i < plan_.tiles.size(); ++i) {
+    if (accelerator_) {
+      solve_tile_on_device(i, progress);
+    } else {
+      solve_tile(i, progress);
+    }
+  }
 }
 
-IterationSummary Solver::update() {
-  IterationSummary summary;
-  double signal = 0, updates = 0, changes = 0, sky_updates = 0;
-  const auto blocks = static_cast<float>(factor_ * factor_);
-  const float level = weighting_.pedestal / blocks, seen = 5 / blocks;
-  const float darkest = level - 2.5F * stack_sigma() / blocks;  // what noise explains
+/// The estimate before is left in the numerator.
+void Solver::multiply_estimate() {
   for (int c = 0; c < channels_; ++c) {
     double weight = 0;
     for (int m = 0; m < stream_.count(); ++m) weight += std::pow(stream_.sigma(m, c), -2);
     // Where hardly any data say something the factor goes to one; elsewhere this changes nothing
     // but the speed, since numerator and denominator are equal at the solution.
     const auto epsilon = static_cast<float>(1e-3 * weighting_.pedestal * weight);
-    struct Sums {
-      double signal = 0, updates = 0, changes = 0, sky_updates = 0;
-    };
-    std::vector<Sums> rows(static_cast<std::size_t>(canvas_.height));
     parallel_for(canvas_.height, options_.threads, [&](int y) {
       const Stopwatch busy(busy_ns_);
-      const auto x_row = estimate_.view().row(c, y);
-      const auto numerator = numerator_.view().row(c, y);
-      const auto denominator = denominator_.view().row(c, y);
-      const std::uint8_t* bright =
-          bright_.data() + (static_cast<std::size_t>(c) * static_cast<std::size_t>(canvas_.height) +
-                            static_cast<std::size_t>(y)) *
-                               static_cast<std::size_t>(canvas_.width);
-      const std::vector<float> old(x_row.begin(), x_row.end());
-      std::vector<float> changes_of(x_row.size());  // ratio - 1
-      multiply_row({epsilon, options_.kappa, options_.relax, darkest}, numerator, denominator,
-                   {bright, x_row.size()}, x_row, changes_of);
-      if (y < reach_ || y >= reach_ + fine_.height) return;
-      Sums sums;
-      const auto begin = static_cast<std::size_t>(reach_);
-      const std::size_t end = begin + static_cast<std::size_t>(fine_.width);
-      sums.sky_updates =
-          sum_of_sizes(std::span<const float>(changes_of).subspan(begin, end - begin));
-      for (std::size_t x = begin; x < end; ++x) {
-        const float light = old[x] - level;
-        if (light < seen) continue;
-        sums.signal += light;
-        sums.updates += light * std::abs(changes_of[x]);
-        sums.changes += std::abs(x_row[x] - old[x]);
-      }
-      rows[static_cast<std::size_t>(y)] = sums;
+      multiply_row({epsilon, options_.kappa, options_.relax}, numerator_.view().row(c, y),
+                   denominator_.view().row(c, y), estimate_.view().row(c, y));
     });
-    for (const Sums& sums : rows) {
-      signal += sums.signal;
-      updates += sums.updates;
-      changes += sums.changes;
-      sky_updates += sums.sky_updates;
+  }
+}
+
+void Solver::measure_change(float level, float seen, IterationSummary& summary) {
+  Changes all;
+  for (int c = 0; c < channels_; ++c) {
+    std::vector<Changes> rows(static_cast<std::size_t>(fine_.height));
+    parallel_for(fine_.height, options_.threads, [&](int y) {
+      const Stopwatch busy(busy_ns_);
+      const auto inner = [&](const Image& image) {
+        return image.view()
+            .row(c, reach_ + y)
+            .subspan(static_cast<std::size_t>(reach_), static_cast<std::size_t>(fine_.width));
+      };
+      rows[static_cast<std::size_t>(y)] =
+          changes_of(inner(estimate_), inner(numerator_), level, seen);
+    });
+    for (const Changes& row : rows) {
+      all.light += row.light;
+      all.updates += row.updates;
+      all.changes += row.changes;
+      all.sky += row.sky;
     }
   }
-  summary.update = signal > 0 ? updates / signal
-                              : sky_updates / (static_cast<double>(fine_.pixels()) * channels_);
-  summary.change = signal > 0 ? changes / signal : summary.update;
+  const double pixels = static_cast<double>(fine_.pixels()) * channels_;
+  summary.update = (all.light > 0 ? all.updates / all.light : all.sky / pixels) /
+                   static_cast<double>(options_.relax);
+  summary.change = all.light > 0 ? all.changes / all.light : summary.update;
+}
+
+IterationSummary Solver::update() {
+  IterationSummary summary;
+  const auto blocks = static_cast<float>(factor_ * factor_);
+  const float level = weighting_.pedestal / blocks;
+  multiply_estimate();
+  {
+    // of the stack: a ring that is lost in the noise of the result
+    constexpr float darkest_sigmas = 0.5F;
+    const Stopwatch busy(busy_ns_);
+    bright_.lift(estimate_.view(), level - darkest_sigmas * stack_sigma() / blocks, level,
+                 !options_.star_masks, options_.threads);
+  }
+  measure_change(level, 5 / blocks, summary);
   std::vector<float> chi(2);
   for (int m = 0; m < stream_.count(); ++m) {
     if (!mine(m)) continue;
@@ -345,6 +381,8 @@ bool Solver::iterate(const Progress& progress) {
     try {
       accumulate(progress);
       break;
+    } catch (const DeviceFault& fault) {
+      give_way(fault);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::exhausted || !make_smaller()) throw;
     } catch (const std::bad_alloc&) {

@@ -4,13 +4,18 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <limpid/multiframe.h>
 
-#include "core/fft.h"
+#include "core/fft_columns.h"
+#include "multiframe/accelerator.h"
+#include "multiframe/bright_parts.h"
 #include "multiframe/frame_stream.h"
 #include "multiframe/noise_model.h"
 #include "multiframe/work_plan.h"
@@ -23,8 +28,10 @@ struct Task;
 class Solver {
  public:
   /// `kernels`: per cell, member and channel, (1, 2 reach + 1, 2 reach + 1) on the fine grid.
+  /// Without an accelerator the processor does all.
   Solver(FrameStream& stream, const MultiframeOptions& options,
-         std::vector<std::vector<Image>> kernels, int reach, const Hosts& hosts);
+         std::vector<std::vector<Image>> kernels, int reach,
+         std::unique_ptr<Accelerator> accelerator = {});
   ~Solver();
 
   /// Starts from a stack on the fine grid, light per fine pixel in matched units; NaN is filled.
@@ -45,21 +52,39 @@ class Solver {
   void summarise(std::vector<FrameSummary>& frames, const std::vector<int>& indices) const;
   [[nodiscard]] double transform_share() const;
   [[nodiscard]] double transforms_per_frame() const;
+  /// What computes now.
+  [[nodiscard]] std::string device() const { return accelerator_ ? accelerator_->name() : "cpu"; }
 
  private:
   void make_plan();
   [[nodiscard]] bool make_smaller();
+  void give_way(const DeviceFault& fault);
   void take_memory();
   void accumulate(const Progress& progress);
+  /// Members, and their pixels of the tile.
+  using Batch = std::pair<std::span<const int>, std::vector<ConstView>>;
+  /// Calls `work` for one batch of this host's frames after the other while the next are read.
+  void for_batches(std::size_t tile, const Progress& progress,
+                   const std::function<void(const Batch&, const std::function<void()>&)>& work);
   void solve_tile(std::size_t index, const Progress& progress);
+  void solve_tile_on_device(std::size_t index, const Progress& progress);
+  [[nodiscard]] std::vector<float> sigmas_of(const Tile& tile, int member, int channel) const;
+  void keep(int member, int channel, const ResidualStatistics& statistics, const RowCounts& counts);
+  /// Those of a transform that hold the tile's pixels; the others are margin.
+  [[nodiscard]] Lines data_rows(const Tile& tile) const {
+    return {reach_, reach_ + tile.data.height * factor_};
+  }
   void predict_and_weigh(const Tile& tile, Task& task);
-  void predict(const Tile& tile, Task& task);
-  void weigh(const Tile& tile, Task& task);
-  void transform_estimate(const Tile& tile, int channel, Spectrum& spectrum);
-  void add_products(std::span<const Task> tasks, std::span<Spectrum> numerators,
-                    std::span<Spectrum> denominators);
-  void add_back(const Tile& tile, std::span<Spectrum> numerators, std::span<Spectrum> denominators);
+  void predict_columns(const Tile& tile, Task& task);
+  void weigh_rows(const Tile& tile, Task& task);
+  void transform_estimate(const Tile& tile, int channel, ColumnSpectrum& spectrum);
+  void add_products(const Tile& tile, std::span<Task> tasks, std::span<ColumnSpectrum> numerators,
+                    std::span<ColumnSpectrum> denominators);
+  void add_back(const Tile& tile, std::span<ColumnSpectrum> numerators,
+                std::span<ColumnSpectrum> denominators);
   [[nodiscard]] float stack_sigma() const;
+  void multiply_estimate();
+  void measure_change(float level, float seen, IterationSummary& summary);
   [[nodiscard]] IterationSummary update();
   [[nodiscard]] bool settle(const IterationSummary& summary);
   [[nodiscard]] std::vector<float> shared_noise() const;
@@ -79,12 +104,14 @@ class Solver {
   WorkPlan plan_;
   int tile_limit_ = 0, batch_limit_ = 0;  ///< lowered when memory runs out; 0: none
   bool memory_taken_ = false;
+  std::unique_ptr<Accelerator> accelerator_;
 
   Image estimate_, numerator_, denominator_;
-  std::vector<std::uint8_t> bright_;  ///< 1 where the seed shows light: nothing is darker than sky
-  std::vector<std::vector<Spectrum>> transfers_;  ///< as kernels_, when kept; others are empty
-  std::vector<Task> tasks_;                       ///< of the last batch: their memory is used again
-  std::vector<NoiseModel> noise_;                 ///< member * channels + channel
+  BrightParts bright_;
+  std::vector<std::vector<ColumnSpectrum>>
+      transfers_;                  ///< as kernels_, when kept; others are empty
+  std::vector<Task> tasks_;        ///< of the last batch: their memory is used again
+  std::vector<NoiseModel> noise_;  ///< member * channels + channel
   std::vector<ResidualStatistics> statistics_;
   std::vector<RowCounts> counts_;
   int done_ = 0;

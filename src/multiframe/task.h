@@ -5,7 +5,7 @@
 
 #include <limpid/image.h>
 
-#include "core/fft.h"
+#include "core/fft_columns.h"
 #include "multiframe/noise_model.h"
 
 namespace limpid::multiframe {
@@ -18,10 +18,10 @@ struct Task {
         observed(1, size) {}
   int member, channel;
   ConstView light;
-  const Spectrum* estimate = nullptr;
-  Spectrum predicted, observed;  ///< weighed, after predict_and_weigh
-  std::optional<Spectrum> own_transfer;
-  const Spectrum* transfer = nullptr;
+  const ColumnSpectrum* estimate = nullptr;
+  ColumnSpectrum predicted, observed;  ///< weighed, after predict_and_weigh
+  std::optional<ColumnSpectrum> own_transfer;
+  const ColumnSpectrum* transfer = nullptr;
   ResidualStatistics statistics;
   RowCounts counts;
 };

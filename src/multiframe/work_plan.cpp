@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <complex>
 #include <cstdio>
 #include <limits>
 #include <string>
 #include <utility>
 
 #include <limpid/error.h>
+
+#include "core/fft_columns.h"
 
 namespace limpid::multiframe {
 namespace {
@@ -98,7 +99,7 @@ std::vector<Tile> cut(const WorkRequest& request, int parts_x, int parts_y) {
 WorkPlan plan_work(const WorkRequest& request) {
   const auto members = static_cast<std::size_t>(request.members);
   const auto channels = static_cast<std::size_t>(request.channels);
-  const std::size_t fixed = (4 * sizeof(float) + 1) * channels * request.canvas.pixels();
+  const std::size_t fixed = 4 * sizeof(float) * channels * request.canvas.pixels();
   const std::size_t frames = sizeof(float) * channels * members * request.frame.pixels();
   const auto cells =
       static_cast<std::size_t>(request.psf_grid) * static_cast<std::size_t>(request.psf_grid);
@@ -125,9 +126,7 @@ WorkPlan plan_work(const WorkRequest& request) {
         largest.width * request.factor <= 2 * request.reach || largest.width <= 32;
     const int limit = request.tile_limit > 0 ? request.tile_limit
                                              : std::max(preferred_transform, 8 * request.reach);
-    const std::size_t spectrum = sizeof(std::complex<float>) *
-                                 static_cast<std::size_t>(plan.transform.width / 2 + 1) *
-                                 static_cast<std::size_t>(plan.transform.height);
+    const std::size_t spectrum = ColumnSpectrum::bytes(plan.transform);
     for (int batch = std::min(most, static_cast<int>(members)); batch >= 1; batch /= 2) {
       const auto b = static_cast<std::size_t>(batch);
       const std::size_t work = spectrum * channels * (3 + 2 * b + 2) +
