@@ -7,6 +7,7 @@
 #include <numbers>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <Eigen/Dense>
@@ -173,11 +174,11 @@ class Optics {
 
   void transform_measured(int channel) {
     Spectrum spectrum(term_count, {side_, side_});
-    const auto profile = measured(channel);
     const float unit = 2 * std::numbers::pi_v<float> * step_px / static_cast<float>(side_);
     for (int k = 0; k < term_count; ++k) {
       for (int ky = 0; ky < side_; ++ky) {
         const auto row = spectrum.row(k, ky);
+        const auto profile = std::as_const(*transfers_).row(1 + channel, ky);
         const float v = unit * static_cast<float>(ky <= side_ / 2 ? ky : ky - side_);
         for (std::size_t kx = 0; kx < row.size(); ++kx) {
           const float u = unit * static_cast<float>(kx);
@@ -186,7 +187,7 @@ class Optics {
             factor += std::polar(
                 weight.value, static_cast<float>(weight.i) * u + static_cast<float>(weight.j) * v);
           }
-          row[kx] = factor * profile[static_cast<std::size_t>(ky) * row.size() + kx];
+          row[kx] = factor * profile[kx];
         }
       }
     }
