@@ -111,6 +111,8 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
       {"pixels_without_data", r.pixels_without_data},
       {"light_given",
        {{"stars", r.light.stars}, {"median", r.light.median}, {"scatter", r.light.scatter}}},
+      {"stars_corrected", r.stars_corrected},
+      {"halos_kept", r.halos_kept},
       {"stars_put_back", r.stars_put_back},
       {"seconds", r.seconds},
       {"network_seconds", r.network_seconds},

@@ -59,8 +59,10 @@ struct DeconvolveReport {
   int tiles = 0, tile_px = 0, binned_by = 1;
   double seconds = 0, network_seconds = 0, megapixels_per_s = 0;
   std::size_t pixels_without_data = 0;
-  BalancedLight light;     ///< of the last pass
-  int stars_put_back = 0;  ///< very bright ones that the network could not restore
+  BalancedLight light;      ///< of the last pass
+  int stars_corrected = 0;  ///< brought into agreement with the record; of the last pass
+  int halos_kept = 0;       ///< of bright stars, beyond their cores
+  int stars_put_back = 0;   ///< very bright ones that the network could not restore
   std::vector<std::string> notes;
   std::optional<TrustReport> trust;
   std::optional<ReblurReport> reblurring;

@@ -329,10 +329,10 @@ Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
   }
 }
 
-/// make_consistent() with what these options ask of the network.
-void agree_with_frame(ConstView frame, Rect part, const Knowledge& known,
-                      const DeconvolveOptions& requested, int threads, MutableView after) {
-  make_consistent(
+/// make_consistent() with what these options ask of the network. Returns how many stars.
+int agree_with_frame(ConstView frame, Rect part, const Knowledge& known,
+                     const DeconvolveOptions& requested, int threads, MutableView after) {
+  return make_consistent(
       {.before = frame,
        .part = part,
        .catalogue = known.catalogue,
@@ -562,8 +562,10 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   if (stars) {
     DeconvolveOptions requested = o;
     requested.sharpen_stars = static_cast<float>(report.sharpen_stars_requested);
-    agree_with_frame(frame, larger, known, requested, o.threads, result.view());
-    keep_halos(frame, larger, known.catalogue, fwhm_px, result.view(), o.threads);
+    report.stars_corrected =
+        agree_with_frame(frame, larger, known, requested, o.threads, result.view());
+    report.halos_kept =
+        keep_halos(frame, larger, known.catalogue, fwhm_px, result.view(), o.threads);
   }
   report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
                                 : put_back_holes(before, result.view(), sky, width, o.threads);

@@ -257,7 +257,10 @@ int keep_halos(ConstView before, Rect part, const StarCatalogue& catalogue, floa
   });
   for (const Halo& halo : halos)
     raise_to_halo(halo, part, halo.core_px + halo_fwhm * fwhm_px, before, after);
-  return static_cast<int>(halos.size());
+  return static_cast<int>(std::ranges::count_if(halos, [&](const Halo& halo) {
+    const auto begins = static_cast<std::size_t>(halo.core_px + halo_fwhm * fwhm_px);
+    return !halo.floor.empty() && halo.share[begins] > 0.5F;
+  }));
 }
 
 }  // namespace limpid

@@ -11,7 +11,9 @@ namespace limpid {
 /// times the noise (from its clipped core on, if it has one) the result passes over into what was
 /// recorded, as far as the halo stands out: by h^2 / (h^2 + (3 s)^2), h the median of a ring over
 /// the level further out and s its scatter, so that nebulae and sky beside it keep their sharpness,
-/// as stars in it do. `part`: which part of the frame `after` is. Returns how many halos were kept.
+/// as stars in it do; nearer in nothing may be darker than the halo is where it begins. Beside
+/// stars of 50 times the noise, out to 6 FWHM, local means that fell under the level around them
+/// are raised to it. `part`: which part of the frame `after` is. Returns how many halos stand out.
 int keep_halos(ConstView before, Rect part, const StarCatalogue& catalogue, float fwhm_px,
                MutableView after, int threads = 0);
 
