@@ -6,8 +6,6 @@
 #include <map>
 #include <numbers>
 #include <optional>
-#include <span>
-#include <utility>
 #include <vector>
 
 #include <Eigen/Dense>
@@ -18,6 +16,8 @@
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/neighbours.h"
+#include "restore/geometry.h"
+#include "restore/star_optics.h"
 
 namespace limpid {
 namespace {
@@ -43,176 +43,12 @@ float window(float away_px, float reach_px) {
   return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * std::numbers::pi_v<float>);
 }
 
-/// What may be wrong with a star, as differences of its profile f, in steps of half a pixel: f
-/// (light), f_x, f_y (place), f_xx, f_xy, f_yy (width and shape), and the gradient of f_xx + f_yy
-/// (coma).
-constexpr int term_count = 8;
-constexpr float step_px = 0.5F;
-struct Weight {
-  int i, j;  ///< of f(x + i steps, y + j steps)
-  float value;
-};
-const std::array<std::vector<Weight>, term_count>& terms() {
-  constexpr float first = 1 / (2 * step_px), second = 1 / (step_px * step_px), mixed = second / 4,
-                  third = first * second;
-  static const std::array<std::vector<Weight>, term_count> list{{
-      {{0, 0, 1}},
-      {{1, 0, first}, {-1, 0, -first}},
-      {{0, 1, first}, {0, -1, -first}},
-      {{1, 0, second}, {0, 0, -2 * second}, {-1, 0, second}},
-      {{1, 1, mixed}, {-1, 1, -mixed}, {1, -1, -mixed}, {-1, -1, mixed}},
-      {{0, 1, second}, {0, 0, -2 * second}, {0, -1, second}},
-      {{2, 0, third},
-       {1, 0, -4 * third},
-       {-1, 0, 4 * third},
-       {-2, 0, -third},
-       {1, 1, third},
-       {-1, 1, -third},
-       {1, -1, third},
-       {-1, -1, -third}},
-      {{0, 2, third},
-       {0, 1, -4 * third},
-       {0, -1, 4 * third},
-       {0, -2, -third},
-       {1, 1, third},
-       {1, -1, -third},
-       {-1, 1, third},
-       {-1, -1, -third}},
-  }};
-  return list;
-}
-
-/// Rows of a kernel, moved by less than a pixel (bilinear: residuals are smooth).
-std::vector<float> moved(const std::vector<float>& rows, float dx, float dy) {
-  if (rows.empty() || (dx == 0 && dy == 0)) return rows;
-  constexpr int side = psf_kernel_px;
-  const auto at = [&](int x, int y) {
-    return x < 0 || y < 0 || x >= side || y >= side ? 0
-                                                    : rows[static_cast<std::size_t>(y * side + x)];
-  };
-  std::vector<float> result(rows.size());
-  const int left = dx > 0 ? -1 : 0, above = dy > 0 ? -1 : 0;
-  const float fx = dx > 0 ? 1 - dx : -dx, fy = dy > 0 ? 1 - dy : -dy;
-  for (int y = 0; y < side; ++y) {
-    for (int x = 0; x < side; ++x) {
-      const int u = x + left, v = y + above;
-      result[static_cast<std::size_t>(y * side + x)] =
-          (1 - fy) * ((1 - fx) * at(u, v) + fx * at(u + 1, v)) +
-          fy * ((1 - fx) * at(u, v + 1) + fx * at(u + 1, v + 1));
-    }
-  }
-  return result;
-}
-
-Psf moved(Psf psf, float dx, float dy) {
-  psf.dx += dx;
-  psf.dy += dy;
-  return psf;
-}
-
-/// Measured and wanted PSFs whose centres lie (dx, dy) off the middle of a pixel, and their terms.
-class Optics {
- public:
-  Optics(const TileControls& controls, int channels, int side, int reach, float dx, float dy)
-      : side_(side),
-        dx_(dx),
-        dy_(dy),
-        psf_(wanted_psfs(controls).stellar) {
-    const Image wanted = moved(psf_, dx, dy).kernel(psf_kernel_px);
-    std::vector<Image> kernels;
-    kernels.push_back(wanted.clone());
-    for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
-      kernels.push_back(moved(controls.measured[c], dx, dy)
-                            .kernel(psf_kernel_px, moved(controls.residual[c], dx, dy)));
-    }
-    transfers_ = transfer(kernels, {side, side});
-    draw_wanted(wanted.view(), reach);
-    for (int c = 0; c < channels; ++c) transform_measured(c);
-  }
-  [[nodiscard]] float dx() const { return dx_; }
-  [[nodiscard]] float dy() const { return dy_; }
-  [[nodiscard]] double sigma_px() const { return static_cast<double>(psf_.fwhm_px) / 2.355; }
-  [[nodiscard]] std::span<const std::complex<float>> wanted() const { return transfers_->plane(0); }
-  [[nodiscard]] std::span<const std::complex<float>> measured(int channel) const {
-    return transfers_->plane(1 + channel);
-  }
-  /// (term_count, 2 reach + 1, 2 reach + 1), centre in the middle.
-  [[nodiscard]] ConstView wanted_terms() const { return wanted_terms_.view(); }
-  /// (term_count, side, side), centre at (0, 0).
-  [[nodiscard]] ConstView measured_terms(int channel) const {
-    return measured_terms_[static_cast<std::size_t>(channel)].view();
-  }
-
- private:
-  void draw_wanted(ConstView kernel, int reach) {
-    const int size = 2 * reach + 1, corner = psf_kernel_px / 2 - reach;
-    double inside = 0;
-    for (int y = std::max(0, corner); y < std::min(psf_kernel_px, corner + size); ++y) {
-      for (int x = std::max(0, corner); x < std::min(psf_kernel_px, corner + size); ++x)
-        inside += static_cast<double>(kernel(0, y, x));
-    }
-    std::map<std::pair<int, int>, Image> drawn;
-    wanted_terms_ = Image(term_count, {size, size}, 0.0F);
-    for (int k = 0; k < term_count; ++k) {
-      const auto to = wanted_terms_.view().channel(k);
-      for (const Weight& weight : terms()[static_cast<std::size_t>(k)]) {
-        Image& image = drawn[{weight.i, weight.j}];
-        if (image.empty()) {
-          image = moved(psf_, dx_ - static_cast<float>(weight.i) * step_px,
-                        dy_ - static_cast<float>(weight.j) * step_px)
-                      .kernel(size);
-        }
-        for (int y = 0; y < size; ++y) {
-          const auto row = to.row(0, y);
-          const auto from = std::as_const(image).view().row(0, y);
-          for (std::size_t x = 0; x < row.size(); ++x)
-            row[x] += static_cast<float>(inside) * weight.value * from[x];
-        }
-      }
-    }
-  }
-
-  void transform_measured(int channel) {
-    Spectrum spectrum(term_count, {side_, side_});
-    const float unit = 2 * std::numbers::pi_v<float> * step_px / static_cast<float>(side_);
-    for (int k = 0; k < term_count; ++k) {
-      for (int ky = 0; ky < side_; ++ky) {
-        const auto row = spectrum.row(k, ky);
-        const auto profile = std::as_const(*transfers_).row(1 + channel, ky);
-        const float v = unit * static_cast<float>(ky <= side_ / 2 ? ky : ky - side_);
-        for (std::size_t kx = 0; kx < row.size(); ++kx) {
-          const float u = unit * static_cast<float>(kx);
-          std::complex<float> factor = 0;
-          for (const Weight& weight : terms()[static_cast<std::size_t>(k)]) {
-            factor += std::polar(
-                weight.value, static_cast<float>(weight.i) * u + static_cast<float>(weight.j) * v);
-          }
-          row[kx] = factor * profile[kx];
-        }
-      }
-    }
-    measured_terms_.push_back(inverse_fft(std::move(spectrum)));
-  }
-
-  int side_;
-  float dx_, dy_;
-  Psf psf_;
-  std::optional<Spectrum> transfers_;
-  Image wanted_terms_;
-  std::vector<Image> measured_terms_;
-};
-
 /// What all stars of a frame have in common.
 struct Setting {
   const StarsAndFrame& known;
   ConstView after;
   int reach, side;
 };
-
-Rect square_around(const Star& star, int reach) {
-  return {static_cast<int>(std::lround(star.x)) - reach,
-          static_cast<int>(std::lround(star.y)) - reach, 2 * reach + 1, 2 * reach + 1};
-}
 
 /// A star's surroundings: what was recorded and what was made of it.
 class Stamp {

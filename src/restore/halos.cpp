@@ -7,6 +7,7 @@
 
 #include "core/parallel.h"
 #include "core/statistics.h"
+#include "restore/geometry.h"
 
 namespace limpid {
 namespace {
@@ -31,15 +32,6 @@ struct Halo {
   std::vector<float> share;  ///< by radius in px: how far it stands out
   std::vector<float> floor;  ///< per channel: its light where the record begins
 };
-
-Rect square_around(const Star& star, int reach) {
-  return {static_cast<int>(std::lround(star.x)) - reach,
-          static_cast<int>(std::lround(star.y)) - reach, 2 * reach + 1, 2 * reach + 1};
-}
-
-float distance(const Star& star, int x, int y) {
-  return std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
-}
 
 float clipped_radius(ConstView before, const StarCatalogue& catalogue, const Star& star,
                      int reach) {

@@ -7,6 +7,7 @@
 #include "core/fft.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
+#include "restore/geometry.h"
 #include "restore/normalise.h"
 
 namespace limpid {
@@ -95,8 +96,6 @@ float photon_share(ConstView channel, ConstView discs, const SkyLevel& sky) {
     shares.push_back((seen / of_sky - 1) * sky.sigma * sky.sigma / light);
   return std::max(0.0F, median_in_place(shares));
 }
-
-Rect grown(Rect r, int by) { return {r.x - by, r.y - by, r.width + 2 * by, r.height + 2 * by}; }
 
 /// The result in a tile, its margin included, blurred back to the measured PSFs.
 struct Blurred {

@@ -1,0 +1,26 @@
+// Places about stars.
+#pragma once
+
+#include <cmath>
+
+#include <limpid/image.h>
+#include <limpid/stars.h>
+
+namespace limpid {
+
+inline Rect grown(Rect r, int by) {
+  return {r.x - by, r.y - by, r.width + 2 * by, r.height + 2 * by};
+}
+
+/// Of 2 reach + 1 px, about the pixel in which the star stands.
+inline Rect square_around(const Star& star, int reach) {
+  return {static_cast<int>(std::lround(star.x)) - reach,
+          static_cast<int>(std::lround(star.y)) - reach, 2 * reach + 1, 2 * reach + 1};
+}
+
+/// From the star's centre to the pixel's, px.
+inline float distance(const Star& star, int x, int y) {
+  return std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
+}
+
+}  // namespace limpid

@@ -1,0 +1,213 @@
+#include "restore/passes.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include <limpid/error.h>
+
+#include "core/parallel.h"
+#include "restore/consistency.h"
+#include "restore/geometry.h"
+#include "restore/halos.h"
+#include "restore/holes.h"
+#include "restore/light_balance.h"
+
+namespace limpid {
+namespace {
+
+/// make_consistent() with what these options ask of the network. Returns how many stars.
+int agree_with_frame(ConstView frame, Rect part, const Knowledge& known,
+                     const DeconvolveOptions& requested, int threads, MutableView after) {
+  return make_consistent(
+      {.before = frame,
+       .part = part,
+       .catalogue = known.catalogue,
+       .controls_at =
+           [&](float x, float y) { return controls_at(known, requested, frame.channels(), x, y); },
+       .fwhm_px = typical_fwhm(known, frame.size()),
+       .threads = threads},
+      after);
+}
+
+Image binned(ConstView frame, int factor) {
+  Image small(frame.channels(), {frame.width() / factor, frame.height() / factor});
+  for (int c = 0; c < frame.channels(); ++c) {
+    for (int y = 0; y < small.height(); ++y) {
+      for (int x = 0; x < small.width(); ++x) {
+        float sum = 0;
+        for (int j = 0; j < factor; ++j) {
+          for (int i = 0; i < factor; ++i) sum += frame(c, y * factor + j, x * factor + i);
+        }
+        small.view()(c, y, x) = sum / static_cast<float>(factor * factor);
+      }
+    }
+  }
+  return small;
+}
+
+/// frame + the enlarged difference of two binned frames (bilinear): what binning cannot show stays.
+Image add_enlarged(ConstView frame, ConstView after, ConstView before, int factor) {
+  Image result = copy(frame);
+  const auto width = static_cast<float>(after.width() - 1),
+             height = static_cast<float>(after.height() - 1);
+  for (int c = 0; c < frame.channels(); ++c) {
+    for (int y = 0; y < frame.height(); ++y) {
+      const float v = std::clamp((static_cast<float>(y) + 0.5F) / static_cast<float>(factor) - 0.5F,
+                                 0.0F, height);
+      const int y0 = static_cast<int>(v), y1 = std::min(y0 + 1, after.height() - 1);
+      for (int x = 0; x < frame.width(); ++x) {
+        const float u = std::clamp(
+            (static_cast<float>(x) + 0.5F) / static_cast<float>(factor) - 0.5F, 0.0F, width);
+        const int x0 = static_cast<int>(u), x1 = std::min(x0 + 1, after.width() - 1);
+        const float fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
+        const auto change = [&](int j, int i) { return after(c, j, i) - before(c, j, i); };
+        result.view()(c, y, x) += (1 - fy) * ((1 - fx) * change(y0, x0) + fx * change(y0, x1)) +
+                                  fy * ((1 - fx) * change(y1, x0) + fx * change(y1, x1));
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptions& o,
+                  const Network& network, std::shared_ptr<const Trials>& trials, Gains& gains,
+                  const Progress& progress) {
+  const int threads = network.on_cpu() ? std::min(thread_count(o.threads), most_tiles_at_once) : 1;
+  try {
+    if (!trials) trials = std::make_shared<const Trials>(frame, known, threads, progress);
+    const auto restore = [&](std::size_t index, float sharpen_stars) {
+      TileControls controls =
+          controls_of(trials->stars.windows()[index], known, o, frame.channels());
+      controls.sharpen_stars = sharpen_stars;
+      Image restored =
+          restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
+      DeconvolveOptions requested = o;
+      requested.sharpen_stars = sharpen_stars;
+      agree_with_frame(frame, trials->stars.windows()[index], known, requested, 1, restored.view());
+      return restored;
+    };
+    return sharpening_to_request(trials->stars, o.sharpen_stars, restore, gains, threads, progress);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::exhausted) throw;
+    return o.sharpen_stars;
+  }
+}
+
+Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network,
+           DeconvolveReport& report, const Knowledge& known,
+           const std::function<float(const Progress&)>& request, const Progress& progress,
+           const std::function<Network()>& fallback) {
+  const float typical = typical_fwhm(known, frame.size());
+  if (known.field && typical < narrowest_fwhm_px) {
+    std::array<char, 200> text{};
+    std::snprintf(
+        text.data(), text.size(),
+        "stars are %.2f px wide: under %.1f px there is nothing to sharpen, the frame stays "
+        "as it is; dither and drizzle",
+        static_cast<double>(typical), static_cast<double>(narrowest_fwhm_px));
+    report.notes.emplace_back(text.data());
+    progress.say(report.notes.back());
+    return copy(frame.crop(region));
+  }
+  int factor = 1;
+  while (typical / static_cast<float>(factor) > widest_fwhm_px &&
+         std::min(frame.width(), frame.height()) / (factor + 1) >= 16)
+    ++factor;
+  Image result;
+  if (factor == 1) {
+    DeconvolveOptions requested = o;
+    if (known.field && !o.correct_only && !o.no_stars)
+      requested.sharpen_stars = o.request_stars && o.sharpen_stars > 0
+                                    ? *o.request_stars
+                                    : request(progress.part(0, 0.06));
+    report.sharpen_stars_requested = requested.sharpen_stars;
+    result = run_with_fallback(frame, region, known, requested, network, report,
+                               progress.part(0.06, 1), fallback);
+  } else {
+    report.binned_by = factor;
+    report.notes.push_back("stars are over 8 px wide: processed on a grid binned by " +
+                           std::to_string(factor) + ", returned at full size");
+    progress.say(report.notes.back());
+    const Image small = binned(frame, factor);
+    Knowledge coarse = known;
+    coarse.catalogue.sky = measure_sky(small.view());
+    if (known.field) coarse.field = known.field->binned(factor);
+    coarse.assumed.fwhm_px /= static_cast<float>(factor);
+    DeconvolveOptions coarse_options = o;
+    if (o.psf_fwhm_px) coarse_options.psf_fwhm_px = *o.psf_fwhm_px / static_cast<float>(factor);
+    const Image sharp =
+        run_with_fallback(small.view(), {0, 0, small.width(), small.height()}, coarse,
+                          coarse_options, network, report, progress, fallback);
+    result = copy(add_enlarged(frame, sharp.view(), small.view(), factor).view().crop(region));
+  }
+  return result;
+}
+
+std::vector<DeconvolveOptions> passes(const DeconvolveOptions& o) {
+  DeconvolveOptions correct = o, full = o;
+  correct.correct_only = true;
+  if (o.correct_only) return {correct};
+  // a correcting pass sharpens nothing: what it makes stays while the others' options change
+  correct.sharpen_stars = correct.adjust_halos = correct.sharpen_nonstellar = 0;
+  std::vector<DeconvolveOptions> list;
+  if (o.correct_first) list.push_back(correct);
+  if (o.nonstellar_then_stellar) {
+    DeconvolveOptions nonstellar = o, stellar = o;
+    nonstellar.sharpen_stars = nonstellar.adjust_halos = 0;
+    stellar.sharpen_nonstellar = 0;
+    list.push_back(nonstellar);
+    list.push_back(stellar);
+  } else {
+    list.push_back(full);
+  }
+  return list;
+}
+
+Image mended(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+             DeconvolveReport& report, const Progress& progress,
+             const std::function<Image(Rect)>& restore) {
+  const float fwhm_px = typical_fwhm(known, frame.size());
+  const bool stars =
+      known.field && !o.no_stars && fwhm_px >= narrowest_fwhm_px && fwhm_px <= widest_fwhm_px;
+  const int margin = stars ? static_cast<int>(std::ceil(light_margin_fwhm * fwhm_px)) + 4 : 0;
+  const Rect larger = intersect(grown(region, margin), {0, 0, frame.width(), frame.height()});
+  Image result = restore(larger);
+  const ConstView before = frame.crop(larger);
+  const auto width = static_cast<double>(fwhm_px);
+  const auto& sky = known.catalogue.sky;
+  if (stars) {
+    DeconvolveOptions requested = o;
+    requested.sharpen_stars = static_cast<float>(report.sharpen_stars_requested);
+    report.stars_corrected =
+        agree_with_frame(frame, larger, known, requested, o.threads, result.view());
+    report.halos_kept =
+        keep_halos(frame, larger, known.catalogue, fwhm_px, result.view(), o.threads);
+  }
+  report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
+                                : put_back_holes(before, result.view(), sky, width, o.threads);
+  if (report.stars_put_back > 0) {
+    report.notes.push_back(std::to_string(report.stars_put_back) +
+                           " very bright star(s) stay as recorded: the network made holes there");
+    progress.say(report.notes.back());
+  }
+  if (!stars) return result;
+  const auto wanted = [&](float x, float y) {
+    return wanted_psfs(controls_at(known, o, frame.channels(), x, y)).stellar;
+  };
+  report.light = balance_light({.before = frame,
+                                .part = larger,
+                                .catalogue = known.catalogue,
+                                .field = *known.field,
+                                .wanted = wanted,
+                                .threads = o.threads},
+                               result.view());
+  if (larger == region) return result;
+  return copy(
+      result.view().crop({region.x - larger.x, region.y - larger.y, region.width, region.height}));
+}
+
+}  // namespace limpid

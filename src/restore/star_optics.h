@@ -1,0 +1,52 @@
+// A star's measured and wanted PSFs, and how errors of place, width and shape look in both.
+#pragma once
+
+#include <complex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <limpid/image.h>
+#include <limpid/network.h>
+#include <limpid/stars.h>
+
+#include "core/fft.h"
+
+namespace limpid {
+
+/// What may be wrong with a star, as differences of its profile f, in steps of half a pixel: f
+/// (light), f_x, f_y (place), f_xx, f_xy, f_yy (width and shape), and the gradient of f_xx + f_yy
+/// (coma).
+inline constexpr int term_count = 8;
+
+/// Measured and wanted PSFs whose centres lie (dx, dy) off the middle of a pixel, and their terms.
+class Optics {
+ public:
+  Optics(const TileControls& controls, int channels, int side, int reach, float dx, float dy);
+  [[nodiscard]] float dx() const { return dx_; }
+  [[nodiscard]] float dy() const { return dy_; }
+  [[nodiscard]] double sigma_px() const { return static_cast<double>(psf_.fwhm_px) / 2.355; }
+  [[nodiscard]] std::span<const std::complex<float>> wanted() const { return transfers_->plane(0); }
+  [[nodiscard]] std::span<const std::complex<float>> measured(int channel) const {
+    return transfers_->plane(1 + channel);
+  }
+  /// (term_count, 2 reach + 1, 2 reach + 1), centre in the middle.
+  [[nodiscard]] ConstView wanted_terms() const { return wanted_terms_.view(); }
+  /// (term_count, side, side), centre at (0, 0).
+  [[nodiscard]] ConstView measured_terms(int channel) const {
+    return measured_terms_[static_cast<std::size_t>(channel)].view();
+  }
+
+ private:
+  void draw_wanted(ConstView kernel, int reach);
+  void transform_measured(int channel);
+
+  int side_;
+  float dx_, dy_;
+  Psf psf_;
+  std::optional<Spectrum> transfers_;
+  Image wanted_terms_;
+  std::vector<Image> measured_terms_;
+};
+
+}  // namespace limpid

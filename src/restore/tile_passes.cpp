@@ -1,0 +1,165 @@
+#include "restore/tile_passes.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include <limpid/error.h>
+#include <limpid/tiles.h>
+
+#include "core/fft.h"
+#include "core/parallel.h"
+#include "restore/geometry.h"
+
+namespace limpid {
+namespace {
+
+constexpr int smallest_tile_px = 128;  // the last resort when memory is short
+
+/// 1 where any channel is clipped.
+Image clipped_cores(ConstView tile, const std::optional<float>& saturation) {
+  Image mask(1, tile.size());
+  if (!saturation) return mask;
+  for (int c = 0; c < tile.channels(); ++c) {
+    for (int y = 0; y < tile.height(); ++y) {
+      const auto row = tile.row(c, y);
+      const auto out = mask.view().row(0, y);
+      for (std::size_t x = 0; x < row.size(); ++x) {
+        if (row[x] >= 0.98F * *saturation) out[x] = 1;
+      }
+    }
+  }
+  return mask;
+}
+
+TileGrid grid_over(Size part, int tile_px, float overlap, int step) {
+  return {part, tile_px, static_cast<int>(overlap * static_cast<float>(tile_px)), step};
+}
+
+/// A part of the frame may need little more than one tile, or four: the smallest tiles that are no
+/// more of them, with sides whose transforms are quick.
+int smallest_fitting_tile(Size part, int tile_px, float overlap, int step) {
+  // four at least where it is large, for the cores
+  const int count = std::max(std::min(part.width, part.height) > 2 * smallest_tile_px ? 4 : 1,
+                             grid_over(part, tile_px, overlap, step).count());
+  int best = tile_px;
+  for (int px = tile_px - step; px >= smallest_tile_px; px -= step) {
+    if (grid_over(part, px, overlap, step).count() > count) break;
+    const int side = px + 2 * Network::margin_px();
+    if (good_fft_length(side) == side) best = px;
+  }
+  return best;
+}
+
+/// One pass of the network over `wanted` of a frame without gaps. The network works on blocks of
+/// pixels: every tile begins at a whole block of the frame, or the same pixel would come out
+/// differently from one tile, and from a preview, to the next.
+Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const DeconvolveOptions& o,
+                const Network& network, int tile_px, DeconvolveReport& report,
+                const Progress& progress) {
+  const Normalisation normalisation(known.catalogue.sky, frame);
+  const int step = Network::granularity_px();
+  const int left = wanted.x / step * step, top = wanted.y / step * step;
+  const Rect region{left, top, wanted.x + wanted.width - left, wanted.y + wanted.height - top};
+  const int longest = std::max(region.width, region.height);
+  tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
+  if (wanted != Rect{0, 0, frame.width(), frame.height()})
+    tile_px = smallest_fitting_tile(region.size(), tile_px, o.overlap, step);
+  const TileGrid grid = grid_over(region.size(), tile_px, o.overlap, step);
+  TileBlender blender(grid, frame.channels());
+  // A tile has too many small steps to keep many cores busy: several tiles at a time, each on one.
+  // So the bytes are the same for any number of threads, too: convolutions that are computed as
+  // matrix products (processors without AVX-512) are cut up by it.
+  const int threads = thread_count(o.threads);
+  const int workers = std::min(
+      {threads, most_tiles_at_once, grid.count(), network.on_cpu() ? most_tiles_at_once : 1});
+  std::mutex mutex;
+  std::map<int, Image> waiting;  // answers are added in order: sums do not depend on who was first
+  int next = 0;
+  double seconds_in_network = 0;
+  parallel_for(grid.count(), workers, [&](int i) {
+    progress.throw_if_stopped();
+    Rect tile = grid.tile(i);
+    tile.x += region.x;
+    tile.y += region.y;
+    const double start = seconds();
+    Image answer = restore_tile(tile_pixels(frame, normalisation, tile, known),
+                                controls_of(tile, known, o, frame.channels()), normalisation,
+                                network, network.on_cpu() ? 1 : threads);
+    const double taken = seconds() - start;
+    const std::scoped_lock lock(mutex);
+    seconds_in_network += taken / workers;
+    waiting.emplace(i, std::move(answer));
+    for (auto first = waiting.begin(); first != waiting.end() && first->first == next;
+         first = waiting.erase(first)) {
+      blender.add(next++, first->second.view());
+    }
+    progress(static_cast<double>(next) / grid.count(), "deconvolving");
+  });
+  report.network_seconds += seconds_in_network;
+  report.tiles += grid.count();
+  report.tile_px = tile_px;
+  Image all = std::move(blender).finish();
+  return region == wanted ? std::move(all)
+                          : copy(all.view().crop(
+                                {wanted.x - left, wanted.y - top, wanted.width, wanted.height}));
+}
+
+}  // namespace
+
+TilePixels tile_pixels(ConstView frame, const Normalisation& normalisation, Rect tile,
+                       const Knowledge& known) {
+  const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
+  const Rect inner{Network::margin_px(), Network::margin_px(), tile.width, tile.height};
+  return {normalisation.apply(around.view()),
+          clipped_cores(around.view().crop(inner), known.catalogue.saturation)};
+}
+
+TileControls controls_of(Rect tile, const Knowledge& known, const DeconvolveOptions& o,
+                         int channels) {
+  return controls_at(known, o, channels,
+                     static_cast<float>(tile.x) + static_cast<float>(tile.width) / 2,
+                     static_cast<float>(tile.y) + static_cast<float>(tile.height) / 2);
+}
+
+Image restore_tile(const TilePixels& pixels, const TileControls& controls,
+                   const Normalisation& normalisation, const Network& network, int threads) {
+  const Image answer = network.run(pixels.around.view(), pixels.clipped.view(), controls, threads);
+  return normalisation.undo(answer.view());
+}
+
+Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
+                        const DeconvolveOptions& o, const Network& network,
+                        DeconvolveReport& report, const Progress& progress,
+                        const std::function<Network()>& fallback) {
+  std::optional<Network> spare;
+  for (int tile_px = o.tile_px;;) {
+    try {
+      return run_tiles(frame, region, known, o, spare ? *spare : network, tile_px, report,
+                       progress);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::exhausted) throw;
+      if (tile_px / 2 >= smallest_tile_px) {
+        tile_px /= 2;
+        report.notes.push_back(std::string(error.what()) + "; going on with tiles of " +
+                               std::to_string(tile_px) + " px");
+      } else if (fallback && !spare) {
+        spare = fallback();
+        tile_px = o.tile_px;
+        report.device = spare->device_text();
+        report.notes.push_back(std::string(error.what()) + "; going on with " + report.device);
+      } else {
+        throw;
+      }
+      progress.say(report.notes.back());
+    }
+  }
+}
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace limpid
