@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include <limpid/deconvolve.h>
 #include <limpid/training.h>
@@ -174,13 +175,15 @@ TEST(Restoration, TilesLeaveNoSeams) {
 
 TEST(Restoration, SameBytesForOneTwoAndThreeThreads) {
   const SimulatedNight night = simulate_night({.size = {560, 400}, .seed = 6, .stars = 900});
-  for (const Precision precision : {Precision::f32, Precision::bf16}) {
+  // several tiles at a time, and one for which all threads wait
+  for (const auto& [precision, tile_px] :
+       {std::pair{Precision::f32, 256}, {Precision::bf16, 256}, {Precision::f32, 560}}) {
     const Network network = shipped(precision);
     Image first;
     for (const int threads : {1, 2, 3}) {
       DeconvolveOptions options;
       options.threads = threads;
-      options.tile_px = 256;
+      options.tile_px = tile_px;
       Deconvolved result = deconvolve(night.recorded.view(), network, options);
       if (threads == 1) {
         first = std::move(result.image);
@@ -189,7 +192,7 @@ TEST(Restoration, SameBytesForOneTwoAndThreeThreads) {
       EXPECT_EQ(std::memcmp(first.pixels().data(), result.image.pixels().data(),
                             first.pixels().size_bytes()),
                 0)
-          << threads << " threads";
+          << threads << " threads, tiles of " << tile_px;
     }
   }
 }

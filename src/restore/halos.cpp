@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <vector>
 
@@ -253,6 +254,62 @@ int keep_halos(ConstView before, Rect part, const StarCatalogue& catalogue, floa
     const auto begins = static_cast<std::size_t>(halo.core_px + halo_fwhm * fwhm_px);
     return !halo.floor.empty() && halo.share[begins] > 0.5F;
   }));
+}
+
+void fill_clipped_cores(ConstView before, Rect part, const StarCatalogue& catalogue,
+                        MutableView after, int threads) {
+  if (!catalogue.saturation) return;
+  std::vector<const Star*> clipped;
+  for (const Star& star : catalogue.stars) {
+    if (star.saturated && !star.artefact) clipped.push_back(&star);
+  }
+  const float level = clipped_share * *catalogue.saturation;
+  std::vector<Rect> boxes(clipped.size());
+  std::vector<Image> filled(clipped.size());
+  parallel_for(static_cast<int>(clipped.size()), threads, [&](int i) {
+    const auto index = static_cast<std::size_t>(i);
+    const Rect box = intersect(square_around(*clipped[index], static_cast<int>(far_px)), part);
+    if (box.size().pixels() == 0) return;
+    boxes[index] = box;
+    filled[index] = copy(after.crop({box.x - part.x, box.y - part.y, box.width, box.height}));
+    for (int c = 0; c < after.channels(); ++c) {
+      const auto inside = [&](int x, int y) {
+        return x >= 0 && y >= 0 && x < box.width && y < box.height &&
+               before(c, box.y + y, box.x + x) >= level;
+      };
+      const auto enclosed_by = [&](int x, int y) {
+        float lowest = std::numeric_limits<float>::max();
+        for (int dy = -1; dy <= 1; ++dy) {
+          for (int dx = -1; dx <= 1; ++dx) {
+            if (dx == 0 && dy == 0) continue;
+            float highest = after(c, box.y + y - part.y, box.x + x - part.x);
+            for (int u = x + dx, v = y + dy; inside(u, v); u += dx, v += dy)
+              highest = std::max(highest, after(c, box.y + v - part.y, box.x + u - part.x));
+            lowest = std::min(lowest, highest);
+          }
+        }
+        return lowest;
+      };
+      for (int y = 0; y < box.height; ++y) {
+        for (int x = 0; x < box.width; ++x) {
+          if (inside(x, y)) filled[index].view()(c, y, x) = enclosed_by(x, y);
+        }
+      }
+    }
+  });
+  // boxes may overlap: what one star raises, another leaves
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    for (int c = 0; c < filled[i].channels(); ++c) {
+      for (int y = 0; y < boxes[i].height; ++y) {
+        const auto from = filled[i].view().row(c, y);
+        const auto to = after.row(c, boxes[i].y + y - part.y);
+        for (int x = 0; x < boxes[i].width; ++x) {
+          float& value = to[static_cast<std::size_t>(boxes[i].x + x - part.x)];
+          value = std::max(value, from[static_cast<std::size_t>(x)]);
+        }
+      }
+    }
+  }
 }
 
 }  // namespace limpid

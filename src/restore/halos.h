@@ -17,4 +17,9 @@ namespace limpid {
 int keep_halos(ConstView before, Rect part, const StarCatalogue& catalogue, float fwhm_px,
                MutableView after, int threads = 0);
 
+/// A clipped core was at least so bright as the clipping, so it has no dent in the middle: inside
+/// it every pixel is raised to what encloses it on all eight sides, channel by channel.
+void fill_clipped_cores(ConstView before, Rect part, const StarCatalogue& catalogue,
+                        MutableView after, int threads = 0);
+
 }  // namespace limpid

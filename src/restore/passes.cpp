@@ -186,6 +186,7 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
         agree_with_frame(frame, larger, known, requested, o.threads, result.view());
     report.halos_kept =
         keep_halos(frame, larger, known.catalogue, fwhm_px, result.view(), o.threads);
+    fill_clipped_cores(frame, larger, known.catalogue, result.view(), o.threads);
   }
   report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
                                 : put_back_holes(before, result.view(), sky, width, o.threads);
