@@ -279,11 +279,24 @@ Correction correct(const Setting& setting, const Star& star, float window_px,
   return result;
 }
 
+/// Without their fits.
+StarCatalogue stars_about(const StarCatalogue& catalogue, Rect part) {
+  StarCatalogue local{{}, catalogue.sky, catalogue.saturation, catalogue.frame};
+  for (const Star& star : catalogue.stars) {
+    if (intersect(square_around(star, 0), part).size().pixels() == 0) continue;
+    Star& near = local.stars.emplace_back();
+    near.x = star.x, near.y = star.y, near.flux = star.flux;
+  }
+  return local;
+}
+
 /// How far a window about the star may reach beside its neighbours, px.
 float free_reach(const Star& star, const Neighbourhood& neighbourhood, float reach_px) {
   for (const Star* other : neighbourhood.around(star)) {
-    if (other->flux < counting_share * star.flux) continue;
-    reach_px = std::min(reach_px, nearer_half * std::hypot(other->x - star.x, other->y - star.y));
+    const float away = std::hypot(other->x - star.x, other->y - star.y);
+    // the star itself has a copy there
+    if (away > 0 && other->flux >= counting_share * star.flux)
+      reach_px = std::min(reach_px, nearer_half * away);
   }
   return reach_px;
 }
@@ -315,7 +328,8 @@ int make_consistent(const StarsAndFrame& known, MutableView after) {
   }
   const std::vector<std::pair<std::pair<int, int>, std::vector<const Star*>>> list(cells.begin(),
                                                                                    cells.end());
-  const Neighbourhood neighbourhood(known.catalogue, std::max(16, 2 * reach + 2));
+  const StarCatalogue local = stars_about(known.catalogue, grown(known.part, 2 * reach + 2));
+  const Neighbourhood neighbourhood(local, std::max(16, 2 * reach + 2));
   std::vector<std::vector<Correction>> corrections(list.size());
   parallel_for(static_cast<int>(list.size()), known.threads, [&](int i) {
     const auto& [place, stars] = list[static_cast<std::size_t>(i)];

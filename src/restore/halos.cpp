@@ -189,7 +189,9 @@ int keep_halos(ConstView before, Rect part, const StarCatalogue& catalogue, floa
   for (const SkyLevel& sky : catalogue.sky) noise = std::max(noise, sky.sigma);
   std::vector<const Star*> bright;
   for (const Star& star : catalogue.stars) {
-    if (!star.artefact && star.peak > least_sigma * noise) bright.push_back(&star);
+    const Rect reached = intersect(square_around(star, static_cast<int>(far_px)), part);
+    if (!star.artefact && star.peak > least_sigma * noise && reached.size().pixels() > 0)
+      bright.push_back(&star);
   }
   for (const int half : {2, 1}) {
     for (const Star& star : catalogue.stars) {
