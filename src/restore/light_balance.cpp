@@ -20,8 +20,6 @@ constexpr float full_reach_fwhm = 3;
 /// What the network's errors are taken for, as a share of a star's light, and the most that is
 /// mended: more is no error of this kind but a star that is none.
 constexpr double prior_share = 0.1, most_share = 0.2;
-/// A Moffat with wider wings than this has its light anywhere: it describes a core, not a star.
-constexpr float least_beta = 1.6F;
 constexpr int sweeps = 12, grid_places = 6;
 
 /// Apertures of stars with neighbours are smaller, by one of these factors.

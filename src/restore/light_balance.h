@@ -20,6 +20,8 @@ struct LightBalance {
   int threads = 0;
 };
 
+/// A Moffat with wider wings than this has its light anywhere: it describes a core, not a star.
+inline constexpr float least_beta = 1.6F;
 /// Stars reach this far from their centres in this reckoning, in FWHM of the frame.
 inline constexpr float light_reach_fwhm = 4.5F;
 /// A part must be so much larger on each side than what is wanted of it, in FWHM.

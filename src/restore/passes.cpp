@@ -17,9 +17,13 @@
 namespace limpid {
 namespace {
 
-/// make_consistent() with what these options ask of the network. Returns how many stars.
+/// make_consistent() with what these options ask of the network, where the PSF is known well
+/// enough. Returns how many stars.
 int agree_with_frame(ConstView frame, Rect part, const Knowledge& known,
                      const DeconvolveOptions& requested, int threads, MutableView after) {
+  const auto middle = [](int length) { return static_cast<float>(length) / 2; };
+  if (known.field->mean_at(middle(frame.width()), middle(frame.height())).beta < least_beta)
+    return 0;
   return make_consistent(
       {.before = frame,
        .part = part,
