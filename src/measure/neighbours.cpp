@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace limpid {
 
@@ -31,22 +32,33 @@ std::vector<const Star*> bright_isolated_stars(const StarCatalogue& catalogue, s
   }
 }
 
-Neighbourhood::Neighbourhood(const StarCatalogue& catalogue, int square_px)
+// One square more on each side: neighbours of a star at the part's edge.
+Neighbourhood::Neighbourhood(const StarCatalogue& catalogue, int square_px, Rect part)
     : square_px_(square_px),
-      columns_(catalogue.frame.width / square_px + 1),
-      rows_(catalogue.frame.height / square_px + 1),
+      left_(part.x - square_px),
+      top_(part.y - square_px),
+      columns_(part.width / square_px + 3),
+      rows_(part.height / square_px + 3),
       squares_(static_cast<std::size_t>(columns_) * static_cast<std::size_t>(rows_)) {
   for (const Star& star : catalogue.stars) {
     if (star.artefact) continue;
-    const int column = std::clamp(static_cast<int>(star.x) / square_px_, 0, columns_ - 1);
-    const int row = std::clamp(static_cast<int>(star.y) / square_px_, 0, rows_ - 1);
-    squares_[index(column, row)].push_back(&star);
+    const int column = column_of(star), row = row_of(star);
+    if (column >= 0 && row >= 0 && column < columns_ && row < rows_)
+      squares_[index(column, row)].push_back(&star);
   }
 }
 
+int Neighbourhood::column_of(const Star& star) const {
+  return static_cast<int>(
+      std::floor((star.x - static_cast<float>(left_)) / static_cast<float>(square_px_)));
+}
+int Neighbourhood::row_of(const Star& star) const {
+  return static_cast<int>(
+      std::floor((star.y - static_cast<float>(top_)) / static_cast<float>(square_px_)));
+}
+
 std::vector<const Star*> Neighbourhood::around(const Star& star) const {
-  const int column = std::clamp(static_cast<int>(star.x) / square_px_, 0, columns_ - 1);
-  const int row = std::clamp(static_cast<int>(star.y) / square_px_, 0, rows_ - 1);
+  const int column = column_of(star), row = row_of(star);
   std::vector<const Star*> result;
   for (int j = std::max(0, row - 1); j <= std::min(rows_ - 1, row + 1); ++j) {
     for (int i = std::max(0, column - 1); i <= std::min(columns_ - 1, column + 1); ++i) {

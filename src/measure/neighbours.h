@@ -15,7 +15,11 @@ std::vector<const Star*> bright_isolated_stars(const StarCatalogue& catalogue, s
 /// The stars of a catalogue by squares of the frame. Keeps pointers into it.
 class Neighbourhood {
  public:
-  Neighbourhood(const StarCatalogue& catalogue, int square_px);
+  /// Of those in a part of the frame, and a square's width around it.
+  Neighbourhood(const StarCatalogue& catalogue, int square_px, Rect part);
+  Neighbourhood(const StarCatalogue& catalogue, int square_px)
+      : Neighbourhood(catalogue, square_px, {0, 0, catalogue.frame.width, catalogue.frame.height}) {
+  }
   /// All others within a square's width of `star`, some beyond.
   [[nodiscard]] std::vector<const Star*> around(const Star& star) const;
 
@@ -24,7 +28,9 @@ class Neighbourhood {
     return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns_) +
            static_cast<std::size_t>(column);
   }
-  int square_px_, columns_, rows_;
+  [[nodiscard]] int column_of(const Star& star) const;
+  [[nodiscard]] int row_of(const Star& star) const;
+  int square_px_, left_, top_, columns_, rows_;
   std::vector<std::vector<const Star*>> squares_;
 };
 

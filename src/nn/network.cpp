@@ -40,13 +40,8 @@ void join_opposite_sides(torch::Tensor& tile, int dimension) {
 /// OpenBLAS, which LibTorch may have been linked to, has threads of its own: they spin while they
 /// wait, and how many there are changes the last bits of matrix products.
 void blas_on_one_thread() {
-  static const auto set = reinterpret_cast<void (*)(int)>(  // NOLINT(*-reinterpret-cast)
-      dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
-  static const bool done = [] {
-    if (set != nullptr) set(1);
-    return true;
-  }();
-  static_cast<void>(done);
+  if (auto* const set = dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))
+    reinterpret_cast<void (*)(int)>(set)(1);  // NOLINT(*-reinterpret-cast)
 }
 
 }  // namespace
@@ -97,6 +92,7 @@ Network Network::load(const std::filesystem::path& weights, Device device, Preci
     if (parameter.dim() == 4)
       parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
   }
+  blas_on_one_thread();
   return Network(std::move(body));
 }
 
@@ -119,7 +115,6 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
                    int threads) const {
   const torch::NoGradGuard no_grad;
   at::set_num_threads(thread_count(threads));
-  blas_on_one_thread();
   const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
   if (tile.channels() != 3 || height <= 0 || width <= 0 || height % granularity_px() != 0 ||
       width % granularity_px() != 0) {

@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <map>
-#include <numbers>
 #include <optional>
 #include <vector>
 
@@ -17,6 +16,7 @@
 #include "core/statistics.h"
 #include "measure/neighbours.h"
 #include "restore/geometry.h"
+#include "restore/reblur.h"
 #include "restore/star_optics.h"
 
 namespace limpid {
@@ -35,17 +35,11 @@ constexpr double expected_error = 0.2, expected_rest = 0.05;
 constexpr double psf_error = 0.003;         // of a pixel's light
 constexpr float rest_floor = 0.01F;         // nu where there is no noise: the PSF's error
 constexpr double least_hole = 0.003;        // of the peak: darkness under it is none
-constexpr float smallest_power = 1e-4F;     // of a wanted PSF, so that nothing is divided by zero
 constexpr std::size_t fewest_around = 100;  // pixels that tell level and noise
-
-float window(float away_px, float reach_px) {
-  const float t = 2 * away_px / reach_px - 1;
-  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * std::numbers::pi_v<float>);
-}
 
 /// What all stars of a frame have in common.
 struct Setting {
-  const StarsAndFrame& known;
+  const RestoredPart& known;
   ConstView after;
   int reach, side;
 };
@@ -65,7 +59,7 @@ class Stamp {
       for (int x = 0; x < side_; ++x) {
         away_.push_back(std::hypot(static_cast<float>(square.x + x) - star.x,
                                    static_cast<float>(square.y + y) - star.y));
-        window_.push_back(window(away_.back(), window_px));
+        window_.push_back(falling(away_.back(), window_px / 2, window_px));
       }
     }
   }
@@ -74,17 +68,14 @@ class Stamp {
     return recorded_.view()(channel, y, x);
   }
   [[nodiscard]] float made(int channel, int x, int y) const { return made_.view()(channel, y, x); }
-  void add(int channel, int x, int y, float change) { made_.view()(channel, y, x) += change; }
 
   /// Recorded minus made and blurred again.
   [[nodiscard]] Image difference(const Optics& optics, int channel) const {
     const auto wanted = optics.wanted(), measured = optics.measured(channel);
     Spectrum spectrum = fft(made_.view().channel(channel));
     const auto values = spectrum.plane(0);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] =
-          values[i] * measured[i] * std::conj(wanted[i]) / (std::norm(wanted[i]) + smallest_power);
-    }
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = blurred_back(values[i], measured[i], wanted[i]);
     Image result = inverse_fft(std::move(spectrum));
     for (int y = 0; y < side_; ++y) {
       const auto row = result.view().row(0, y);
@@ -110,9 +101,7 @@ class Stamp {
     Surroundings s;
     s.level = median(levels);
     s.darkest = quantile(levels, 0.16F);
-    const float offset = median(differences);
-    for (float& value : differences) value = std::abs(value - offset);
-    s.noise = sigma_per_mad * median_in_place(differences);
+    s.noise = robust_spread(differences).sigma;
     if (!(s.noise > 0)) return std::nullopt;
     return s;
   }
@@ -152,10 +141,7 @@ Explanation explain(const Stamp& stamp, ConstView difference, ConstView basis, i
       const auto over = static_cast<double>(stamp.recorded(channel, x, y) - around.level);
       const double unsure = psf_error * std::max(0.0, over);
       const double weight = w / (noise * noise + unsure * unsure);
-      for (int k = 0; k < term_count; ++k) {
-        row[k] = static_cast<double>(
-            basis(k, (y + side - side / 2) % side, (x + side - side / 2) % side));
-      }
+      for (int k = 0; k < term_count; ++k) row[k] = static_cast<double>(basis(k, y, x));
       row[term_count] = 1;
       matrix.selfadjointView<Eigen::Lower>().rankUpdate(row, weight);
       right += weight * static_cast<double>(difference(0, y, x)) * row;
@@ -207,9 +193,7 @@ Image sharpened_rest(const Stamp& stamp, Image difference, const Optics& optics,
       float& value = difference.view()(0, y, x);
       double known = e.level;
       for (int k = 0; k < term_count && w > 0; ++k) {
-        known += e.terms[static_cast<std::size_t>(k)] *
-                 static_cast<double>(
-                     basis(k, (y + side - side / 2) % side, (x + side - side / 2) % side));
+        known += e.terms[static_cast<std::size_t>(k)] * static_cast<double>(basis(k, y, x));
       }
       value = w * (value - static_cast<float>(known));
       area += static_cast<double>(w * w);
@@ -279,31 +263,20 @@ Correction correct(const Setting& setting, const Star& star, float window_px,
   return result;
 }
 
-/// Without their fits.
-StarCatalogue stars_about(const StarCatalogue& catalogue, Rect part) {
-  StarCatalogue local{{}, catalogue.sky, catalogue.saturation, catalogue.frame};
-  for (const Star& star : catalogue.stars) {
-    if (intersect(square_around(star, 0), part).size().pixels() == 0) continue;
-    Star& near = local.stars.emplace_back();
-    near.x = star.x, near.y = star.y, near.flux = star.flux;
-  }
-  return local;
-}
-
 /// How far a window about the star may reach beside its neighbours, px.
 float free_reach(const Star& star, const Neighbourhood& neighbourhood, float reach_px) {
   for (const Star* other : neighbourhood.around(star)) {
-    const float away = std::hypot(other->x - star.x, other->y - star.y);
-    // the star itself has a copy there
-    if (away > 0 && other->flux >= counting_share * star.flux)
-      reach_px = std::min(reach_px, nearer_half * away);
+    if (other->flux >= counting_share * star.flux)
+      reach_px = std::min(reach_px, nearer_half * std::hypot(other->x - star.x, other->y - star.y));
   }
   return reach_px;
 }
 
 }  // namespace
 
-int make_consistent(const StarsAndFrame& known, MutableView after) {
+int make_consistent(const RestoredPart& known,
+                    const std::function<TileControls(float x, float y)>& controls_at,
+                    MutableView after) {
   const float widest_px = std::max(least_reach_px, reach_fwhm * known.fwhm_px);
   const int reach = static_cast<int>(std::ceil(widest_px));
   const int side = good_fft_length(
@@ -328,14 +301,14 @@ int make_consistent(const StarsAndFrame& known, MutableView after) {
   }
   const std::vector<std::pair<std::pair<int, int>, std::vector<const Star*>>> list(cells.begin(),
                                                                                    cells.end());
-  const StarCatalogue local = stars_about(known.catalogue, grown(known.part, 2 * reach + 2));
-  const Neighbourhood neighbourhood(local, std::max(16, 2 * reach + 2));
+  const Neighbourhood neighbourhood(known.catalogue, std::max(16, 2 * reach + 2), known.part);
+  const Spectrum terms = term_transfers(side);
   std::vector<std::vector<Correction>> corrections(list.size());
   parallel_for(static_cast<int>(list.size()), known.threads, [&](int i) {
     const auto& [place, stars] = list[static_cast<std::size_t>(i)];
-    const TileControls controls = known.controls_at(middle(place.second), middle(place.first));
+    const TileControls controls = controls_at(middle(place.second), middle(place.first));
     const auto optics_at = [&](float dx, float dy) {
-      return Optics(controls, after.channels(), side, reach, dx, dy);
+      return Optics(controls, after.channels(), terms, reach, dx, dy);
     };
     std::optional<Optics> shared;
     if (wanted_psfs(controls).stellar.fwhm_px >= well_sampled_px) shared.emplace(optics_at(0, 0));

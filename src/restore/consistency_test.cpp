@@ -41,23 +41,20 @@ struct Scene {
         image->pixels()[i] += noise.pixels()[i];
     }
   }
-  [[nodiscard]] StarsAndFrame given(Rect part, int threads) const {
-    return {.before = before.view(),
-            .part = part,
-            .catalogue = catalogue,
-            .controls_at =
-                [psf = known](float, float) {
-                  TileControls controls;
-                  controls.measured = {psf, psf, psf};
-                  controls.nonstellar = controls.measured;
-                  return controls;  // S is 0.25
-                },
-            .fwhm_px = known.fwhm_px,
-            .threads = threads};
-  }
   int correct(Rect part = {0, 0, size.width, size.height}, int threads = 2) {
     after = copy(after.view().crop(part));
-    return make_consistent(given(part, threads), after.view());
+    const auto controls_at = [this](float, float) {
+      TileControls controls;  // S is 0.25
+      controls.measured = {known, known, known};
+      controls.nonstellar = controls.measured;
+      return controls;
+    };
+    return make_consistent({.before = before.view(),
+                            .part = part,
+                            .catalogue = catalogue,
+                            .fwhm_px = known.fwhm_px,
+                            .threads = threads},
+                           controls_at, after.view());
   }
   /// Root of the squares of what is wrong within 6 px, over those of the right star.
   [[nodiscard]] double error(float x, float y, int channel) const {

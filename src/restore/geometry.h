@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <numbers>
 
 #include <limpid/image.h>
 #include <limpid/stars.h>
@@ -22,5 +23,14 @@ inline Rect square_around(const Star& star, int reach) {
 inline float distance(const Star& star, int x, int y) {
   return std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
 }
+
+/// 1 up to `from`, 0 from `to` on, half a cosine between.
+inline float falling(float at, float from, float to) {
+  const float t = (at - from) / (to - from);
+  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * std::numbers::pi_v<float>);
+}
+
+/// A pixel counts as clipped from this share of the saturation on.
+inline constexpr float clipped_share = 0.98F;
 
 }  // namespace limpid

@@ -1,8 +1,7 @@
 // Halos of bright stars stay as they were recorded.
 #pragma once
 
-#include <limpid/image.h>
-#include <limpid/stars.h>
+#include "restore/restored_part.h"
 
 namespace limpid {
 
@@ -13,13 +12,11 @@ namespace limpid {
 /// the level further out and s its scatter, so that nebulae and sky beside it keep their sharpness,
 /// as stars in it do; nearer in nothing may be darker than the halo is where it begins. Beside
 /// stars of 50 times the noise, out to 6 FWHM, local means that fell under the level around them
-/// are raised to it. `part`: which part of the frame `after` is. Returns how many halos stand out.
-int keep_halos(ConstView before, Rect part, const StarCatalogue& catalogue, float fwhm_px,
-               MutableView after, int threads = 0);
+/// are raised to it. `after` has the size of the part. Returns how many halos stand out.
+int keep_halos(const RestoredPart& known, MutableView after);
 
 /// A clipped core was at least so bright as the clipping, so it has no dent in the middle: inside
 /// it every pixel is raised to what encloses it on all eight sides, channel by channel.
-void fill_clipped_cores(ConstView before, Rect part, const StarCatalogue& catalogue,
-                        MutableView after, int threads = 0);
+void fill_clipped_cores(const RestoredPart& known, MutableView after);
 
 }  // namespace limpid

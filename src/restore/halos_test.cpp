@@ -48,7 +48,7 @@ struct Scene {
   }
   int keep(Rect part = {0, 0, size.width, size.height}, int threads = 2) {
     after = copy(after.view().crop(part));
-    return keep_halos(before.view(), part, catalogue, fwhm, after.view(), threads);
+    return keep_halos({before.view(), part, catalogue, fwhm, threads}, after.view());
   }
 };
 
@@ -139,7 +139,8 @@ TEST(ClippedCores, DentsAreFilledAndNothingElse) {
   }
   after.view()(0, 120, 120) = 0.05F;
   const Image as_it_was = after.clone();
-  fill_clipped_cores(before.view(), {0, 0, size.width, size.height}, catalogue, after.view(), 2);
+  fill_clipped_cores({before.view(), {0, 0, size.width, size.height}, catalogue, fwhm, 2},
+                     after.view());
   EXPECT_EQ(after.view()(0, 80, 80), 1.0F);
   EXPECT_EQ(after.view()(0, 81, 79), 1.0F);
   EXPECT_EQ(after.view()(0, 80, 85), 0.6F) << "the edge of the core is no dent";

@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/neighbours.h"
+#include "restore/geometry.h"
 
 namespace limpid {
 namespace {
@@ -29,8 +30,7 @@ constexpr float nearest_fwhm = 2, counting_share = 0.05F;
 
 /// `fwhm_px`: of the frame, times the scale of the aperture.
 float aperture(float away, float fwhm_px) {
-  const float t = (away / fwhm_px - full_reach_fwhm) / (light_reach_fwhm - full_reach_fwhm);
-  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * std::numbers::pi_v<float>);
+  return falling(away, full_reach_fwhm * fwhm_px, light_reach_fwhm * fwhm_px);
 }
 
 /// A square of pixels around a star's place.
@@ -92,7 +92,8 @@ double light_inside(const Stamp& shape, float x, float y, float fwhm_px) {
 /// How much of the measured PSF's light an aperture of this frame holds, on a grid of places.
 class ShareInside {
  public:
-  ShareInside(const LightBalance& known, float fwhm_px, int reach, int threads)
+  ShareInside(const RestoredPart& known, const PsfField& field, float fwhm_px, int reach,
+              int threads)
       : size_(known.before.size()),
         channels_(known.before.channels()),
         shares_(scales.size() * static_cast<std::size_t>(grid_places * grid_places * channels_)) {
@@ -101,9 +102,9 @@ class ShareInside {
                   y = at(place / grid_places, size_.height);
       for (int c = 0; c < channels_; ++c) {
         const int side = 2 * (reach + 8);
-        const Image drawn = known.field.kernel(x, y, c, side);
+        const Image drawn = field.kernel(x, y, c, side);
         const ConstView kernel = drawn.view();
-        const double all = share_within(known.field.at(x, y, c), 0.56 * side);
+        const double all = share_within(field.at(x, y, c), 0.56 * side);
         for (std::size_t scale = 0; scale < scales.size(); ++scale) {
           double inside = 0;
           for (int j = 0; j < side; ++j) {
@@ -173,7 +174,7 @@ std::optional<std::size_t> aperture_of(const Star& star, const Neighbourhood& ne
 }
 
 /// Sums over a star's aperture: of the frame over the sky around it, and of what was gained.
-void open_account(Account& a, const LightBalance& known, ConstView after, float frame_fwhm_px,
+void open_account(Account& a, const RestoredPart& known, ConstView after, float frame_fwhm_px,
                   const ShareInside& share) {
   const Star& star = *a.star;
   const float fwhm_px = frame_fwhm_px * scales[a.scale];
@@ -271,14 +272,15 @@ void find_neighbours(std::vector<Account>& accounts, Size frame, int reach, floa
 
 }  // namespace
 
-BalancedLight balance_light(const LightBalance& known, MutableView after) {
+BalancedLight balance_light(const RestoredPart& known, const PsfField& field,
+                            const std::function<Psf(float x, float y)>& wanted, MutableView after) {
   const Size frame = known.before.size();
-  const Psf typical = known.field.mean_at(static_cast<float>(frame.width) / 2,
-                                          static_cast<float>(frame.height) / 2);
+  const Psf typical =
+      field.mean_at(static_cast<float>(frame.width) / 2, static_cast<float>(frame.height) / 2);
   if (typical.beta < least_beta) return {};
   const float fwhm_px = typical.fwhm_px;
   const int reach = static_cast<int>(std::ceil(light_reach_fwhm * fwhm_px)) + 1;
-  const Neighbourhood neighbourhood(known.catalogue, std::max(16, 2 * reach));
+  const Neighbourhood neighbourhood(known.catalogue, std::max(16, 2 * reach), known.part);
   std::vector<Account> accounts;
   for (const Star& star : known.catalogue.stars) {
     const int x = static_cast<int>(std::lround(star.x)) - known.part.x,
@@ -294,11 +296,11 @@ BalancedLight balance_light(const LightBalance& known, MutableView after) {
     account.star = &star;
     account.scale = *scale;
   }
-  const ShareInside share(known, fwhm_px, reach, known.threads);
+  const ShareInside share(known, field, fwhm_px, reach, known.threads);
   parallel_for(static_cast<int>(accounts.size()), known.threads, [&](int index) {
     Account& a = accounts[static_cast<std::size_t>(index)];
-    a.shape = star_shape(a.star->x, a.star->y, known.wanted(a.star->x, a.star->y), reach);
-    a.recorded = star_shape(a.star->x, a.star->y, known.field.mean_at(a.star->x, a.star->y), reach);
+    a.shape = star_shape(a.star->x, a.star->y, wanted(a.star->x, a.star->y), reach);
+    a.recorded = star_shape(a.star->x, a.star->y, field.mean_at(a.star->x, a.star->y), reach);
     a.own = light_inside(a.shape, a.star->x, a.star->y, fwhm_px * scales[a.scale]);
     open_account(a, known, after, fwhm_px, share);
   });

@@ -7,18 +7,9 @@
 #include <limpid/image.h>
 #include <limpid/stars.h>
 
-namespace limpid {
+#include "restore/restored_part.h"
 
-/// What is known of a frame and of what was made of a part of it.
-struct LightBalance {
-  ConstView before;                ///< the whole frame, without gaps
-  Rect part;                       ///< which part of it was restored
-  const StarCatalogue& catalogue;  ///< of the whole frame
-  const PsfField& field;           ///< its measured PSF
-  /// The PSF that stars shall have at a place: round, the same in all channels.
-  std::function<Psf(float x, float y)> wanted;
-  int threads = 0;
-};
+namespace limpid {
 
 /// A Moffat with wider wings than this has its light anywhere: it describes a core, not a star.
 inline constexpr float least_beta = 1.6F;
@@ -32,8 +23,10 @@ inline constexpr float light_margin_fwhm = 2 * light_reach_fwhm;
 /// missing is put in, in the shape of the PSF wanted. Stars whose apertures overlap are solved for
 /// together, under a prior that errors are of ten per cent (ridge regression, Gauss-Seidel).
 /// Clipped, faint (S/N under 15) and cut stars stay as they are, those with another nearer than two
-/// FWHM, all stars where the PSF's wings
-/// are too wide to be told (beta under 1.6). `after` has the size of the part.
-BalancedLight balance_light(const LightBalance& known, MutableView after);
+/// FWHM, all stars where the PSF's wings are too wide to be told (beta under 1.6). `field`: the
+/// measured PSF. `wanted`: the PSF that stars shall have at a place: round, the same in all
+/// channels. `after` has the size of the part.
+BalancedLight balance_light(const RestoredPart& known, const PsfField& field,
+                            const std::function<Psf(float x, float y)>& wanted, MutableView after);
 
 }  // namespace limpid

@@ -45,13 +45,13 @@ struct Scene {
   }
   BalancedLight balance(Rect part = {0, 0, 160, 140}) {
     Image result = copy(after.view().crop(part));
-    const BalancedLight light = balance_light({.before = before.view(),
-                                               .part = part,
-                                               .catalogue = catalogue,
-                                               .field = field,
-                                               .wanted = [](float, float) { return wanted; },
-                                               .threads = 2},
-                                              result.view());
+    const BalancedLight light = balance_light(
+        {.before = before.view(),
+         .part = part,
+         .catalogue = catalogue,
+         .fwhm_px = recorded.fwhm_px,
+         .threads = 2},
+        field, [](float, float) { return wanted; }, result.view());
     after = std::move(result);
     return light;
   }

@@ -19,19 +19,15 @@ namespace {
 
 /// make_consistent() with what these options ask of the network, where the PSF is known well
 /// enough. Returns how many stars.
-int agree_with_frame(ConstView frame, Rect part, const Knowledge& known,
-                     const DeconvolveOptions& requested, int threads, MutableView after) {
+int agree_with_frame(const RestoredPart& restored, const Knowledge& known,
+                     const DeconvolveOptions& requested, MutableView after) {
+  const ConstView frame = restored.before;
   const auto middle = [](int length) { return static_cast<float>(length) / 2; };
   if (known.field->mean_at(middle(frame.width()), middle(frame.height())).beta < least_beta)
     return 0;
   return make_consistent(
-      {.before = frame,
-       .part = part,
-       .catalogue = known.catalogue,
-       .controls_at =
-           [&](float x, float y) { return controls_at(known, requested, frame.channels(), x, y); },
-       .fwhm_px = typical_fwhm(known, frame.size()),
-       .threads = threads},
+      restored,
+      [&](float x, float y) { return controls_at(known, requested, frame.channels(), x, y); },
       after);
 }
 
@@ -81,6 +77,7 @@ float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptio
                   const Network& network, std::shared_ptr<const Trials>& trials, Gains& gains,
                   const Progress& progress) {
   const int threads = network.on_cpu() ? std::min(thread_count(o.threads), most_tiles_at_once) : 1;
+  const float fwhm_px = typical_fwhm(known, frame.size());
   try {
     if (!trials) trials = std::make_shared<const Trials>(frame, known, threads, progress);
     const auto restore = [&](std::size_t index, float sharpen_stars) {
@@ -91,7 +88,12 @@ float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptio
           restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
       DeconvolveOptions requested = o;
       requested.sharpen_stars = sharpen_stars;
-      agree_with_frame(frame, trials->stars.windows()[index], known, requested, 1, restored.view());
+      agree_with_frame({.before = frame,
+                        .part = trials->stars.windows()[index],
+                        .catalogue = known.catalogue,
+                        .fwhm_px = fwhm_px,
+                        .threads = 1},
+                       known, requested, restored.view());
       return restored;
     };
     return sharpening_to_request(trials->stars, o.sharpen_stars, restore, gains, threads, progress);
@@ -183,14 +185,17 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   const ConstView before = frame.crop(larger);
   const auto width = static_cast<double>(fwhm_px);
   const auto& sky = known.catalogue.sky;
+  const RestoredPart restored{.before = frame,
+                              .part = larger,
+                              .catalogue = known.catalogue,
+                              .fwhm_px = fwhm_px,
+                              .threads = o.threads};
   if (stars) {
     DeconvolveOptions requested = o;
     requested.sharpen_stars = static_cast<float>(report.sharpen_stars_requested);
-    report.stars_corrected =
-        agree_with_frame(frame, larger, known, requested, o.threads, result.view());
-    report.halos_kept =
-        keep_halos(frame, larger, known.catalogue, fwhm_px, result.view(), o.threads);
-    fill_clipped_cores(frame, larger, known.catalogue, result.view(), o.threads);
+    report.stars_corrected = agree_with_frame(restored, known, requested, result.view());
+    report.halos_kept = keep_halos(restored, result.view());
+    fill_clipped_cores(restored, result.view());
   }
   report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
                                 : put_back_holes(before, result.view(), sky, width, o.threads);
@@ -203,13 +208,7 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   const auto wanted = [&](float x, float y) {
     return wanted_psfs(controls_at(known, o, frame.channels(), x, y)).stellar;
   };
-  report.light = balance_light({.before = frame,
-                                .part = larger,
-                                .catalogue = known.catalogue,
-                                .field = *known.field,
-                                .wanted = wanted,
-                                .threads = o.threads},
-                               result.view());
+  report.light = balance_light(restored, *known.field, wanted, result.view());
   if (larger == region) return result;
   return copy(
       result.view().crop({region.x - larger.x, region.y - larger.y, region.width, region.height}));

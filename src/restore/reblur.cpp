@@ -14,13 +14,12 @@ namespace limpid {
 namespace {
 
 constexpr int tile_px = 192, margin_px = psf_kernel_px / 2;
-constexpr int cell_px = 64;              // of the list of doubtful places
-constexpr double doubtful_rms = 1.5;     // right ones have 0.5 to 1
-constexpr int window_px = 6;             // about a star: what differs there together is no noise
-constexpr double doubtful_window = 8;    // sigma of the sum over a window
-constexpr float psf_known_to = 0.02F;    // of a star's light
-constexpr float smallest_power = 1e-4F;  // of a wanted PSF, so that nothing is divided by zero
-constexpr float bright_sigma = 10;       // pixels of stars that are judged apart
+constexpr int cell_px = 64;            // of the list of doubtful places
+constexpr double doubtful_rms = 1.5;   // right ones have 0.5 to 1
+constexpr int window_px = 6;           // about a star: what differs there together is no noise
+constexpr double doubtful_window = 8;  // sigma of the sum over a window
+constexpr float psf_known_to = 0.02F;  // of a star's light
+constexpr float bright_sigma = 10;     // pixels of stars that are judged apart
 
 bool beside_clipped_star(const StarCatalogue& catalogue, Rect place, float reach) {
   return std::ranges::any_of(catalogue.stars, [&](const Star& star) {
@@ -136,12 +135,9 @@ Blurred blur_back(ConstView after, ConstView discs, Rect around, const std::vect
     const auto add = other.plane(c);
     const auto star_out = transfers.plane(0), rest_out = transfers.plane(1),
                star_in = transfers.plane(2 + 2 * c), rest_in = transfers.plane(3 + 2 * c);
-    for (std::size_t i = 0; i < into.size(); ++i) {
-      into[i] =
-          into[i] * star_in[i] * std::conj(star_out[i]) /
-              (std::norm(star_out[i]) + smallest_power) +
-          add[i] * rest_in[i] * std::conj(rest_out[i]) / (std::norm(rest_out[i]) + smallest_power);
-    }
+    for (std::size_t i = 0; i < into.size(); ++i)
+      into[i] = blurred_back(into[i], star_in[i], star_out[i]) +
+                blurred_back(add[i], rest_in[i], rest_out[i]);
   }
   return {inverse_fft(std::move(light)), std::move(rest)};
 }
@@ -222,7 +218,7 @@ Reblurring test_by_reblurring(const ReblurInput& in, int threads, const Progress
           if (!in.missing.empty() && in.missing(0, fy, fx) != 0) continue;
           const auto px = static_cast<std::size_t>(x + margin_px);
           const float seen = recorded[static_cast<std::size_t>(fx)];
-          if (catalogue.saturation && seen >= 0.98F * *catalogue.saturation &&
+          if (catalogue.saturation && seen >= clipped_share * *catalogue.saturation &&
               light[px] >= 0.95F * *catalogue.saturation)
             continue;
           const float of_star = std::max(0.0F, light[px] - rest[px]);

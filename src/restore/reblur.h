@@ -1,12 +1,20 @@
 // The re-blurring test: does the result still explain the frame that it was made from?
 #pragma once
 
+#include <complex>
 #include <functional>
 
 #include <limpid/network.h>
 #include <limpid/trust.h>
 
 namespace limpid {
+
+/// One frequency of what a PSF of transfer `wanted` shows, as the `measured` one would show it.
+inline std::complex<float> blurred_back(std::complex<float> value, std::complex<float> measured,
+                                        std::complex<float> wanted) {
+  constexpr float smallest_power = 1e-4F;  // so that nothing is divided by zero
+  return value * measured * std::conj(wanted) / (std::norm(wanted) + smallest_power);
+}
 
 struct Reblurring {
   Image residual;  ///< shape of the frame: re-blurred result minus frame, in units of the noise

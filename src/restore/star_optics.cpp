@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <map>
 #include <numbers>
 #include <utility>
@@ -74,21 +75,49 @@ Psf moved(Psf psf, float dx, float dy) {
 
 }  // namespace
 
-Optics::Optics(const TileControls& controls, int channels, int side, int reach, float dx, float dy)
-    : side_(side),
-      dx_(dx),
+Spectrum term_transfers(int side) {
+  Spectrum spectrum(term_count, {side, side});
+  const float unit = 2 * std::numbers::pi_v<float> * step_px / static_cast<float>(side);
+  for (int k = 0; k < term_count; ++k) {
+    for (int ky = 0; ky < side; ++ky) {
+      const auto row = spectrum.row(k, ky);
+      const float v = unit * static_cast<float>(ky <= side / 2 ? ky : ky - side);
+      for (int kx = 0; kx < spectrum.columns(); ++kx) {
+        const float u = unit * static_cast<float>(kx);
+        std::complex<float> factor = 0;
+        for (const Weight& weight : terms()[static_cast<std::size_t>(k)]) {
+          factor += std::polar(weight.value,
+                               static_cast<float>(weight.i) * u + static_cast<float>(weight.j) * v);
+        }
+        // by half a side along both axes
+        row[static_cast<std::size_t>(kx)] = (kx + ky) % 2 == 0 ? factor : -factor;
+      }
+    }
+  }
+  return spectrum;
+}
+
+Optics::Optics(const TileControls& controls, int channels, const Spectrum& terms, int reach,
+               float dx, float dy)
+    : dx_(dx),
       dy_(dy),
-      psf_(wanted_psfs(controls).stellar) {
-  const Image wanted = moved(psf_, dx, dy).kernel(psf_kernel_px);
+      psf_(wanted_psfs(controls).stellar),
+      transfers_(0, terms.size()) {
   std::vector<Image> kernels;
-  kernels.push_back(wanted.clone());
+  kernels.push_back(moved(psf_, dx, dy).kernel(psf_kernel_px));
   for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
     kernels.push_back(moved(controls.measured[c], dx, dy)
                           .kernel(psf_kernel_px, moved(controls.residual[c], dx, dy)));
   }
-  transfers_ = transfer(kernels, {side, side});
-  draw_wanted(wanted.view(), reach);
-  for (int c = 0; c < channels; ++c) transform_measured(c);
+  transfers_ = transfer(kernels, terms.size());
+  draw_wanted(kernels.front().view(), reach);
+  for (int c = 0; c < channels; ++c) {
+    Spectrum spectrum(term_count, terms.size());
+    for (int k = 0; k < term_count; ++k)
+      std::ranges::transform(terms.plane(k), measured(c), spectrum.plane(k).begin(),
+                             std::multiplies<>());
+    measured_terms_.push_back(inverse_fft(std::move(spectrum)));
+  }
 }
 
 void Optics::draw_wanted(ConstView kernel, int reach) {
@@ -117,28 +146,6 @@ void Optics::draw_wanted(ConstView kernel, int reach) {
       }
     }
   }
-}
-
-void Optics::transform_measured(int channel) {
-  Spectrum spectrum(term_count, {side_, side_});
-  const float unit = 2 * std::numbers::pi_v<float> * step_px / static_cast<float>(side_);
-  for (int k = 0; k < term_count; ++k) {
-    for (int ky = 0; ky < side_; ++ky) {
-      const auto row = spectrum.row(k, ky);
-      const auto profile = std::as_const(*transfers_).row(1 + channel, ky);
-      const float v = unit * static_cast<float>(ky <= side_ / 2 ? ky : ky - side_);
-      for (std::size_t kx = 0; kx < row.size(); ++kx) {
-        const float u = unit * static_cast<float>(kx);
-        std::complex<float> factor = 0;
-        for (const Weight& weight : terms()[static_cast<std::size_t>(k)]) {
-          factor += std::polar(weight.value,
-                               static_cast<float>(weight.i) * u + static_cast<float>(weight.j) * v);
-        }
-        row[kx] = factor * profile[kx];
-      }
-    }
-  }
-  measured_terms_.push_back(inverse_fft(std::move(spectrum)));
 }
 
 }  // namespace limpid

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <complex>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,32 +18,35 @@ namespace limpid {
 /// (coma).
 inline constexpr int term_count = 8;
 
+/// What each term multiplies a profile's transform by, for squares of this side; shifts it to the
+/// square's middle, too.
+Spectrum term_transfers(int side);
+
 /// Measured and wanted PSFs whose centres lie (dx, dy) off the middle of a pixel, and their terms.
 class Optics {
  public:
-  Optics(const TileControls& controls, int channels, int side, int reach, float dx, float dy);
+  Optics(const TileControls& controls, int channels, const Spectrum& terms, int reach, float dx,
+         float dy);
   [[nodiscard]] float dx() const { return dx_; }
   [[nodiscard]] float dy() const { return dy_; }
   [[nodiscard]] double sigma_px() const { return static_cast<double>(psf_.fwhm_px) / 2.355; }
-  [[nodiscard]] std::span<const std::complex<float>> wanted() const { return transfers_->plane(0); }
+  [[nodiscard]] std::span<const std::complex<float>> wanted() const { return transfers_.plane(0); }
   [[nodiscard]] std::span<const std::complex<float>> measured(int channel) const {
-    return transfers_->plane(1 + channel);
+    return transfers_.plane(1 + channel);
   }
   /// (term_count, 2 reach + 1, 2 reach + 1), centre in the middle.
   [[nodiscard]] ConstView wanted_terms() const { return wanted_terms_.view(); }
-  /// (term_count, side, side), centre at (0, 0).
+  /// (term_count, side, side), centre at (side / 2, side / 2).
   [[nodiscard]] ConstView measured_terms(int channel) const {
     return measured_terms_[static_cast<std::size_t>(channel)].view();
   }
 
  private:
   void draw_wanted(ConstView kernel, int reach);
-  void transform_measured(int channel);
 
-  int side_;
   float dx_, dy_;
   Psf psf_;
-  std::optional<Spectrum> transfers_;
+  Spectrum transfers_;  ///< of the wanted PSF, then of the measured ones
   Image wanted_terms_;
   std::vector<Image> measured_terms_;
 };

@@ -27,7 +27,7 @@ Image clipped_cores(ConstView tile, const std::optional<float>& saturation) {
       const auto row = tile.row(c, y);
       const auto out = mask.view().row(0, y);
       for (std::size_t x = 0; x < row.size(); ++x) {
-        if (row[x] >= 0.98F * *saturation) out[x] = 1;
+        if (row[x] >= clipped_share * *saturation) out[x] = 1;
       }
     }
   }
