@@ -93,6 +93,8 @@ TrainOptions read_config(const std::filesystem::path& path) {
       set(o.flux_levels, node, key);
     else if (key == "large_error_weight")
       set(o.large_error_weight, node, key);
+    else if (key == "scene_floor")
+      set(o.scene_floor, node, key);
     else if (key == "slope_weight")
       set(o.slope_weight, node, key);
     else if (key == "reuse")

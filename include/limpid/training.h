@@ -97,7 +97,7 @@ std::string_view name(Recording recording);
 struct SceneOptions {
   int side_px = 192;
   std::optional<Aberration> aberration = {};
-  std::optional<Recording> recording = {};  ///< not set: plain in seven of ten scenes
+  std::optional<Recording> recording = {};  ///< not set: plain in two of three scenes
   std::optional<double> fwhm_px = {};       ///< aimed at; the fitted one differs
   std::optional<double> sharpen_stars = {}, adjust_halos = {}, sharpen_nonstellar = {};
   std::optional<int> stars = {};
@@ -195,6 +195,9 @@ struct TrainOptions {
   int flux_levels = 1;            ///< and of means of blocks 8, 16, ... px wide: so many sizes
   double slope_weight = 0.25;     ///< of the differences between neighbouring pixels' errors
   double large_error_weight = 1;  ///< of the squares of errors up to four units
+  /// Over 0: scenes count by the logarithm of their loss plus this, as decibels do, so that those
+  /// with the largest errors, clipped cores that nobody can know, do not drown the others.
+  double scene_floor = 0;
   int reuse = 2;                  ///< times each scene is shown, newly turned and recoloured
   int psf_bank = 512;
   std::uint64_t seed = 1;

@@ -91,7 +91,8 @@ NetworkInfo model_info(const std::filesystem::path& path,
 }
 
 Model load_model(const std::filesystem::path& path) {
-  const TensorFile file = read_safetensors(path);
+  TensorFile file = read_safetensors(path);
+  add_missing_plane(file.tensors);
   Model model;
   model.info = model_info(path, file.metadata);
   const ArchitectureOptions shape{split(text(file.metadata, "widths")),
@@ -113,6 +114,27 @@ void add_missing_blocks(Architecture& network, std::map<std::string, torch::Tens
     if (first) tensors.emplace(name, item.value().detach().clone());
     if (second) tensors.emplace(name, torch::zeros_like(item.value()));
   }
+}
+
+void add_missing_plane(std::map<std::string, torch::Tensor>& tensors) {
+  constexpr std::int64_t plane = 3 * block_area;  // of all colours
+  const auto insert = [&](const std::string& name, std::int64_t dimension, std::int64_t complete,
+                          std::int64_t at) {
+    const auto entry = tensors.find(name);
+    if (entry == tensors.end() || entry->second.dim() <= dimension) return;
+    torch::Tensor& weights = entry->second;
+    if (weights.size(dimension) != complete - plane) return;
+    auto shape = weights.sizes().vec();
+    shape[static_cast<std::size_t>(dimension)] = plane;
+    const auto rest = complete - plane - at;
+    weights = torch::cat({weights.narrow(dimension, 0, at), torch::zeros(shape, weights.options()),
+                          weights.narrow(dimension, at, rest)},
+                         dimension);
+  };
+  // the network sees the tile first, and answers with a share of each guide plane, then the rest
+  insert("stem.weight", 1, plane_count * block_area, (1 + newest_guide) * plane);
+  insert("head.weight", 0, (guide_count + 1) * plane, newest_guide * plane);
+  insert("head.bias", 0, (guide_count + 1) * plane, newest_guide * plane);
 }
 
 void load_parameters(Architecture& network, const std::map<std::string, torch::Tensor>& tensors,

@@ -36,6 +36,9 @@ void load_parameters(Architecture& network, const std::map<std::string, torch::T
 /// Gives `tensors` of a network with fewer residual blocks those that it lacks, with the second
 /// convolution at zero: the block returns what comes in.
 void add_missing_blocks(Architecture& network, std::map<std::string, torch::Tensor>& tensors);
+/// Gives `tensors` of a network that knows one guide plane less zero weights for the newest: it
+/// takes nothing of that plane, and answers as before.
+void add_missing_plane(std::map<std::string, torch::Tensor>& tensors);
 
 /// 64-bit FNV-1a (Fowler, Noll, Vo) in hexadecimal, enough to tell two texts apart.
 std::string hash_text(const std::string& text);

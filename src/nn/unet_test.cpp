@@ -102,6 +102,36 @@ TEST(ModelFile, AddedBlocksChangeNothing) {
   EXPECT_TRUE(torch::equal(small->forward(planes(2), controls), large->forward(planes(2), controls)));
 }
 
+TEST(ModelFile, WeightsOfOneGuidePlaneLessTakeNothingOfTheNewest) {
+  torch::manual_seed(8);
+  const torch::NoGradGuard no_grad;
+  const auto network = build_architecture("guided_unet", {{8, 12}, {0, 1, 1}});
+  constexpr std::int64_t plane = 3 * block_area;
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto& item : network->named_parameters())
+    tensors[item.key()] = item.value().normal_(0, 0.1).clone();
+  const auto without = [](const torch::Tensor& x, int dimension, std::int64_t at) {
+    const auto after = at + plane;
+    return torch::cat({x.narrow(dimension, 0, at),
+                       x.narrow(dimension, after, x.size(dimension) - after)},
+                      dimension);
+  };
+  tensors["stem.weight"] = without(tensors["stem.weight"], 1, (1 + newest_guide) * plane);
+  tensors["head.weight"] = without(tensors["head.weight"], 0, newest_guide * plane);
+  tensors["head.bias"] = without(tensors["head.bias"], 0, newest_guide * plane);
+  add_missing_plane(tensors);
+  load_parameters(*network, tensors, "", "memory");
+
+  const auto controls = torch::randn({2, control_count});
+  const auto some = planes(2);
+  auto other = some.clone();
+  other.narrow(1, (1 + newest_guide) * plane, plane).normal_(0, 100);
+  EXPECT_TRUE(torch::equal(network->forward(some, controls), network->forward(other, controls)));
+  auto unlike = some.clone();
+  unlike.narrow(1, (2 + newest_guide) * plane, plane).normal_(0, 100);
+  EXPECT_FALSE(torch::equal(network->forward(some, controls), network->forward(unlike, controls)));
+}
+
 TEST(ModelFile, KeepsWeightsToHalfPrecisionAndRefusesOtherShapes) {
   const auto path = std::filesystem::temp_directory_path() /
                     ("limpid_model_" + std::to_string(::getpid()) + ".safetensors");

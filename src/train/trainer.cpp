@@ -22,6 +22,7 @@
 #include "nn/device.h"
 #include "nn/model_file.h"
 #include "nn/weights.h"
+#include "train/loss.h"
 #include "train/simulator.h"
 
 namespace limpid {
@@ -268,60 +269,6 @@ class Batches {
   std::deque<Example> pool_;
 };
 
-/// Under this error, in units of what can be told apart, the square counts besides.
-constexpr double large_error = 4;
-
-/// |e| and a multiple of Huber's function (1964, Ann. Math. Statist. 35, 73), mean over all. The
-/// absolute value alone pulls as hard at a sky pixel wrong by a hundredth as at a star's core wrong
-/// by ten: stars, few among many pixels, stayed too wide.
-torch::Tensor mean_error(const torch::Tensor& relative, double large_error_weight) {
-  const auto size = relative.abs();
-  if (large_error_weight <= 0) return size.mean();
-  const auto capped = size.clamp_max(large_error);
-  return (size + large_error_weight * capped * (size - 0.5 * capped)).mean();
-}
-
-/// Error in units of what can be told apart: the noise, and a share of the light; of pixels and of
-/// the means of blocks (flux), 4 px wide, 8, 16 and so on: what is missing in a star's wings is
-/// little in every pixel and much in all. The target's light sets the scale.
-torch::Tensor loss_of(const torch::Tensor& answer, const torch::Tensor& target,
-                      const TrainOptions& o) {
-  const auto error = answer - target;
-  const auto noise = (1 + (o.relative_weight * target).square()).sqrt();
-  const auto relative = error / noise;
-  auto loss = mean_error(relative, o.large_error_weight);
-  if (o.slope_weight > 0) {
-    // seen as a picture: an error that jumps, at the border of a block above all, shows as an edge
-    const auto n = error.size(0), h = error.size(2), w = error.size(3);
-    const auto picture = relative.permute({0, 2, 3, 1})
-                             .reshape({n, h, w, 3, block_px, block_px})
-                             .permute({0, 3, 1, 4, 2, 5})
-                             .reshape({n, 3, h * block_px, w * block_px});
-    loss = loss + 0.5 * o.slope_weight *
-                      (picture.diff(1, 2).abs().mean() + picture.diff(1, 3).abs().mean());
-  }
-  if (o.flux_weight > 0) {
-    const auto means = [](const torch::Tensor& x) {
-      return x.permute({0, 2, 3, 1})
-          .unflatten(3, at::IntArrayRef({3, block_area}))
-          .mean(4)
-          .permute({0, 3, 1, 2});
-    };
-    auto missed = means(error), light = means(target);
-    int side = block_px;
-    for (int level = 0;; side *= 2) {
-      const auto block_noise = (1.0 / (side * side) + (o.relative_weight * light).square()).sqrt();
-      // as many noise units of a block as of its pixels would make it outweigh them: divide by the
-      // side
-      loss = loss + o.flux_weight / side * mean_error(missed / block_noise, o.large_error_weight);
-      if (++level >= o.flux_levels || std::min(missed.size(2), missed.size(3)) < 2) break;
-      missed = torch::avg_pool2d(missed, 2);
-      light = torch::avg_pool2d(light, 2);
-    }
-  }
-  return loss;
-}
-
 /// The mean over the hosts of every gradient and of `figures`, in one message.
 void average_over(const Hosts& hosts, const std::vector<torch::Tensor>& parameters,
                   std::span<float> figures) {
@@ -407,6 +354,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     }
   } else if (!options.initial_weights.empty()) {
     TensorFile file = read_safetensors(options.initial_weights);
+    add_missing_plane(file.tensors);
     add_missing_blocks(*network, file.tensors);
     load_parameters(*network, file.tensors, "", options.initial_weights);
     if (const auto known = file.metadata.find("steps"); known != file.metadata.end())
@@ -468,15 +416,17 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       const Autocast autocast(device, type);
       return network->forward(planes, controls);
     }();
-    const auto loss = loss_of(answer, target, options);
-    loss.backward();
+    const auto loss = over_scenes(scene_losses(answer, target, options), options.scene_floor);
+    (options.scene_floor > 0 ? loss.log() : loss).backward();
     // what is to be logged, and whether any host shall stop, goes with the gradients
     std::array<float, 3> figures{0, 0, progress.stop.stop_requested() ? 1.0F : 0.0F};
     const bool compare = step % identity_every == 0 || options.log_seconds <= 0;
     if (compare) {
       const torch::NoGradGuard no_grad;
       figures[0] = loss.item<float>();
-      figures[1] = loss_of(planes.narrow(1, 0, 3 * block_area), target, options).item<float>();
+      figures[1] = over_scenes(scene_losses(planes.narrow(1, 0, 3 * block_area), target, options),
+                               options.scene_floor)
+                       .item<float>();
     }
     average_over(hosts, network->parameters(), figures);
     stopped = figures[2] > 0;
