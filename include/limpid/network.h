@@ -48,10 +48,15 @@ struct TileControls {
   /// `psf_kernel_px` squared, centre at psf_kernel_px / 2, as a share of the star's flux. Empty:
   /// unknown.
   std::array<std::vector<float>, 3> residual;
+  /// What the non-stellar guide planes undo beyond `nonstellar`, far wings included. Empty: the
+  /// residual where they undo the measured PSF, nothing else.
+  std::array<std::vector<float>, 3> nonstellar_residual;
   float sharpen_stars = 0.25F, adjust_halos = 0, sharpen_nonstellar = 0.9F;
   bool mono = false;  ///< the three channels are copies of one
-  /// The non-stellar guide planes undo the measured PSF.
+  /// Whether the non-stellar guide planes undo the same PSF as the stellar ones.
   [[nodiscard]] bool shared_psf() const;
+  /// What the non-stellar guide planes undo, (1, psf_kernel_px, psf_kernel_px).
+  [[nodiscard]] Image nonstellar_kernel(std::size_t channel) const;
 };
 
 /// Wanted PSFs, the same for all channels: round, with the mean FWHM and beta as reference.

@@ -1,6 +1,7 @@
 // Stars, and how the point spread function changes over a frame.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -104,6 +105,25 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
                                                           const StarCatalogue& catalogue,
                                                           int threads = 0);
 
+/// Light far from a star's centre that neither its Moffat nor the effective PSF holds: what is
+/// scattered and diffracted there, and the local sky of a fit takes for sky. The same all over the
+/// frame.
+class PsfWings {
+ public:
+  /// Light per pixel in shares of the star's flux; may be negative where the others hold too much.
+  [[nodiscard]] float at(int channel, float radius_px) const;
+
+ private:
+  friend std::shared_ptr<const PsfWings> measure_psf_wings(ConstView, const StarCatalogue&,
+                                                           const EffectivePsf*, int);
+  std::vector<std::vector<float>> channels_;  ///< channel, ring
+};
+
+/// From rings around bright isolated stars, the sky being read where they end. `effective` may be
+/// null. Nothing when there are fewer than eight stars.
+std::shared_ptr<const PsfWings> measure_psf_wings(ConstView frame, const StarCatalogue& catalogue,
+                                                  const EffectivePsf* effective, int threads = 0);
+
 /// A smooth robust model of the PSF over the frame: low-order polynomials of position in log FWHM,
 /// e1, e2, beta and colour shift per channel.
 class PsfField {
@@ -127,10 +147,14 @@ class PsfField {
     effective_ = std::move(effective);
   }
   [[nodiscard]] const EffectivePsf* effective() const { return effective_.get(); }
+  void set_wings(std::shared_ptr<const PsfWings> wings) { wings_ = std::move(wings); }
   /// What lies beyond the Moffat at this place, as EffectivePsf::residual; empty when nothing is
   /// known. Without the channel's colour shift if `centred`.
   [[nodiscard]] std::vector<float> residual(float x, float y, int channel, int side_px,
                                             bool centred = false) const;
+  /// The same with the far wings: what a nebula is blurred with.
+  [[nodiscard]] std::vector<float> residual_with_wings(float x, float y, int channel, int side_px,
+                                                       bool centred = false) const;
   /// The whole PSF, Moffat and residual: (1, side, side), sums to 1, centred as Psf::kernel.
   [[nodiscard]] Image kernel(float x, float y, int channel, int side_px) const;
   /// Where the light's centre of gravity lies, seen from the Moffat's centre, px: what coma does.
@@ -147,6 +171,12 @@ class PsfField {
            float relative_error, std::vector<double> covariance = {});
 
  private:
+  /// What `draw` makes of a square of the frame's own pixels, its centre moved by (dx, dy), on the
+  /// field's grid.
+  [[nodiscard]] std::vector<float> beyond_moffat(
+      const Psf& psf, int side_px, bool centred,
+      const std::function<std::vector<float>(int side, float dx, float dy)>& draw) const;
+
   Size frame_;
   float origin_x_ = 0, origin_y_ = 0, scale_ = 1;
   int order_ = 0, star_count_ = 0;
@@ -154,6 +184,7 @@ class PsfField {
   std::vector<ChannelModel> channels_;
   std::vector<double> covariance_;
   std::shared_ptr<const EffectivePsf> effective_;
+  std::shared_ptr<const PsfWings> wings_;
 };
 
 struct FieldOptions {

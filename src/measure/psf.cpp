@@ -1,6 +1,7 @@
 // The PSF anywhere on a frame, from its polynomials.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include <Eigen/Dense>
@@ -92,7 +93,36 @@ PsfField PsfField::shifted(float x, float y) const {
 std::vector<float> PsfField::residual(float x, float y, int channel, int side_px,
                                       bool centred) const {
   if (!effective_) return {};
-  const Psf psf = at(x, y, channel);
+  const float frame_x = origin_x_ + scale_ * x, frame_y = origin_y_ + scale_ * y;
+  return beyond_moffat(at(x, y, channel), side_px, centred, [&](int side, float dx, float dy) {
+    return effective_->residual(frame_x, frame_y, channel, side, dx, dy);
+  });
+}
+
+std::vector<float> PsfField::residual_with_wings(float x, float y, int channel, int side_px,
+                                                 bool centred) const {
+  auto sum = residual(x, y, channel, side_px, centred);
+  if (!wings_) return sum;
+  sum.resize(static_cast<std::size_t>(side_px * side_px));
+  const auto wings =
+      beyond_moffat(at(x, y, channel), side_px, centred, [&](int side, float dx, float dy) {
+        std::vector<float> light(static_cast<std::size_t>(side * side));
+        for (int j = 0; j < side; ++j) {
+          for (int i = 0; i < side; ++i) {
+            light[static_cast<std::size_t>(j * side + i)] =
+                wings_->at(channel, std::hypot(static_cast<float>(i - side / 2) - dx,
+                                               static_cast<float>(j - side / 2) - dy));
+          }
+        }
+        return light;
+      });
+  std::ranges::transform(sum, wings, sum.begin(), std::plus<>());
+  return sum;
+}
+
+std::vector<float> PsfField::beyond_moffat(
+    const Psf& psf, int side_px, bool centred,
+    const std::function<std::vector<float>(int side, float dx, float dy)>& draw) const {
   // On a binned grid each pixel holds the sum of factor * factor of the frame's, whose centres lie
   // up to (factor - 1) / 2 around its own.
   const int factor = static_cast<int>(std::lround(scale_)), fine_side = factor * side_px;
@@ -100,8 +130,7 @@ std::vector<float> PsfField::residual(float x, float y, int channel, int side_px
     return (centred ? 0 : scale_ * by) + 0.5F * static_cast<float>(factor - 1) +
            static_cast<float>(factor * (side_px / 2) - fine_side / 2);
   };
-  const auto fine = effective_->residual(origin_x_ + scale_ * x, origin_y_ + scale_ * y, channel,
-                                         fine_side, shift(psf.dx), shift(psf.dy));
+  const auto fine = draw(fine_side, shift(psf.dx), shift(psf.dy));
   if (factor == 1) return fine;
   std::vector<float> sums(static_cast<std::size_t>(side_px * side_px));
   for (int j = 0; j < fine_side; ++j) {

@@ -344,7 +344,10 @@ std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue, const Fiel
 std::optional<PsfField> fit_psf_field(ConstView frame, const StarCatalogue& catalogue,
                                       int threads) {
   auto field = fit_psf_field(catalogue);
-  if (field) field->set_effective(measure_effective_psf(frame, catalogue, threads));
+  if (!field) return field;
+  const auto effective = measure_effective_psf(frame, catalogue, threads);
+  field->set_effective(effective);
+  field->set_wings(measure_psf_wings(frame, catalogue, effective.get(), threads));
   return field;
 }
 

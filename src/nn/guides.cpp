@@ -7,9 +7,8 @@ namespace limpid {
 namespace {
 
 /// Transfer function (h, w / 2 + 1) of a PSF whose centre lies on pixel (0, 0).
-torch::Tensor transfer(const Psf& psf, const std::vector<float>& residual, std::int64_t height,
-                       std::int64_t width, const torch::Device& device) {
-  Image kernel = psf.kernel(psf_kernel_px, residual);
+torch::Tensor transfer(Image kernel, std::int64_t height, std::int64_t width,
+                       const torch::Device& device) {
   const auto small =
       torch::from_blob(kernel.pixels().data(), {psf_kernel_px, psf_kernel_px}).to(device);
   auto field = torch::zeros({height, width}, small.options());
@@ -18,16 +17,24 @@ torch::Tensor transfer(const Psf& psf, const std::vector<float>& residual, std::
   return torch::fft::rfft2(field.roll({-psf_kernel_px / 2, -psf_kernel_px / 2}, {0, 1}));
 }
 
+bool same(const Psf& a, const Psf& b) {
+  return a.fwhm_px == b.fwhm_px && a.beta == b.beta && a.e1 == b.e1 && a.e2 == b.e2 &&
+         a.dx == b.dx && a.dy == b.dy;
+}
+
 }  // namespace
 
 bool TileControls::shared_psf() const {
   for (std::size_t c = 0; c < 3; ++c) {
-    const Psf &a = measured[c], &b = nonstellar[c];
-    if (a.fwhm_px != b.fwhm_px || a.beta != b.beta || a.e1 != b.e1 || a.e2 != b.e2 ||
-        a.dx != b.dx || a.dy != b.dy)
-      return false;
+    if (!same(measured[c], nonstellar[c]) || !nonstellar_residual[c].empty()) return false;
   }
   return true;
+}
+
+Image TileControls::nonstellar_kernel(std::size_t channel) const {
+  const auto& own = nonstellar_residual[channel];
+  const bool measured_too = own.empty() && same(measured[channel], nonstellar[channel]);
+  return nonstellar[channel].kernel(psf_kernel_px, measured_too ? residual[channel] : own);
 }
 
 WantedPsfs wanted_psfs(const TileControls& controls) {
@@ -56,8 +63,9 @@ WantedPsfs wanted_psfs(const TileControls& controls) {
 torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& controls) {
   const auto height = tile.size(1), width = tile.size(2);
   const WantedPsfs wanted = wanted_psfs(controls);
-  const auto nonstellar = transfer(wanted.nonstellar, {}, height, width, tile.device());
-  const auto stellar = transfer(wanted.stellar, {}, height, width, tile.device());
+  const auto nonstellar =
+      transfer(wanted.nonstellar.kernel(psf_kernel_px), height, width, tile.device());
+  const auto stellar = transfer(wanted.stellar.kernel(psf_kernel_px), height, width, tile.device());
   const auto spectra = torch::fft::rfft2(tile);
   const bool shared = controls.shared_psf();
   const bool one_psf = controls.mono;
@@ -70,11 +78,12 @@ torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& contro
   const auto fx = torch::fft::rfftfreq(width, tile.options()).unsqueeze(0);
   const auto steep = (fy.square() + fx.square()).pow(1.5);
   for (std::size_t c = 0; c < 3; ++c) {
-    measured[c] = one_psf && c > 0 ? measured[0]
-                                   : transfer(controls.measured[c], controls.residual[c], height,
-                                              width, tile.device());
-    undone[c] =
-        shared ? measured[c] : transfer(controls.nonstellar[c], {}, height, width, tile.device());
+    measured[c] = one_psf && c > 0
+                      ? measured[0]
+                      : transfer(controls.measured[c].kernel(psf_kernel_px, controls.residual[c]),
+                                 height, width, tile.device());
+    undone[c] = shared ? measured[c]
+                       : transfer(controls.nonstellar_kernel(c), height, width, tile.device());
   }
   for (std::size_t k = 0; k < guide_count; ++k) {
     const bool is_stellar = k >= nonstellar_guide_count;

@@ -50,15 +50,16 @@ Image guide_planes_in(ConstView tile, Rect part, const TileControls& controls, i
   const bool shared = controls.shared_psf();
   const int colours = controls.mono ? 1 : 3;
   std::vector<Image> kernels;
-  const auto add = [&](const Psf& psf, const std::vector<float>& residual) {
-    kernels.push_back(psf.kernel(psf_kernel_px, residual));
+  const auto add = [&](Image kernel) {
+    kernels.push_back(std::move(kernel));
     return static_cast<int>(kernels.size()) - 1;
   };
-  const int nonstellar = add(wanted.nonstellar, {}), stellar = add(wanted.stellar, {});
+  const int nonstellar = add(wanted.nonstellar.kernel(psf_kernel_px)),
+            stellar = add(wanted.stellar.kernel(psf_kernel_px));
   std::array<int, 3> measured{}, undone{};
   for (std::size_t c = 0; c < static_cast<std::size_t>(colours); ++c) {
-    measured[c] = add(controls.measured[c], controls.residual[c]);
-    undone[c] = shared ? measured[c] : add(controls.nonstellar[c], {});
+    measured[c] = add(controls.measured[c].kernel(psf_kernel_px, controls.residual[c]));
+    undone[c] = shared ? measured[c] : add(controls.nonstellar_kernel(c));
   }
   const ColumnSpectrum transfers = column_transfer(kernels, size, threads);
   const ColumnSpectrum spectra =

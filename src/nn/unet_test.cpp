@@ -69,8 +69,8 @@ TEST(GuidedUnet, InferenceAgreesWithTheTrainedForm) {
   for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), 64});
   const auto trained = from_blocks(network->forward(to_blocks(picture), controls));
   EXPECT_TRUE(torch::allclose(network->infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
-  EXPECT_TRUE(torch::allclose(network->Architecture::infer(planes, 48, 64, controls), trained, 1e-3,
-                              1e-3));
+  EXPECT_TRUE(
+      torch::allclose(network->Architecture::infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
   network->to(torch::kBFloat16);
   const auto narrow = network->infer(planes, 48, 64, controls);
   EXPECT_LT((narrow - trained).abs().mean().item<float>(),
@@ -99,7 +99,8 @@ TEST(ModelFile, AddedBlocksChangeNothing) {
   EXPECT_GT(large->parameters().size(), small->parameters().size());
 
   const auto controls = torch::randn({2, control_count});
-  EXPECT_TRUE(torch::equal(small->forward(planes(2), controls), large->forward(planes(2), controls)));
+  EXPECT_TRUE(
+      torch::equal(small->forward(planes(2), controls), large->forward(planes(2), controls)));
 }
 
 TEST(ModelFile, WeightsOfOneGuidePlaneLessTakeNothingOfTheNewest) {
@@ -112,9 +113,9 @@ TEST(ModelFile, WeightsOfOneGuidePlaneLessTakeNothingOfTheNewest) {
     tensors[item.key()] = item.value().normal_(0, 0.1).clone();
   const auto without = [](const torch::Tensor& x, int dimension, std::int64_t at) {
     const auto after = at + plane;
-    return torch::cat({x.narrow(dimension, 0, at),
-                       x.narrow(dimension, after, x.size(dimension) - after)},
-                      dimension);
+    return torch::cat(
+        {x.narrow(dimension, 0, at), x.narrow(dimension, after, x.size(dimension) - after)},
+        dimension);
   };
   tensors["stem.weight"] = without(tensors["stem.weight"], 1, (1 + newest_guide) * plane);
   tensors["head.weight"] = without(tensors["head.weight"], 0, newest_guide * plane);

@@ -96,8 +96,13 @@ TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int
     if (excess > 1) psf.e1 /= excess, psf.e2 /= excess;
     controls.measured[static_cast<std::size_t>(c)] = psf;
     if (known.field) {
+      const int channel = channels == 1 ? 0 : c;
       controls.residual[static_cast<std::size_t>(c)] =
-          known.field->residual(x, y, channels == 1 ? 0 : c, psf_kernel_px, controls.mono);
+          known.field->residual(x, y, channel, psf_kernel_px, controls.mono);
+      if (!o.psf_fwhm_px) {
+        controls.nonstellar_residual[static_cast<std::size_t>(c)] =
+            known.field->residual_with_wings(x, y, channel, psf_kernel_px, controls.mono);
+      }
     }
   }
   controls.nonstellar = controls.measured;

@@ -118,14 +118,12 @@ Blurred blur_back(ConstView after, ConstView discs, Rect around, const std::vect
   std::ranges::transform(stars.pixels(), rest.pixels(), stars.pixels().begin(), std::minus<>());
 
   const WantedPsfs wanted = wanted_psfs(controls);
-  const bool shared = controls.shared_psf();
   std::vector<Image> kernels;
   kernels.push_back(wanted.stellar.kernel(psf_kernel_px));
   kernels.push_back(wanted.nonstellar.kernel(psf_kernel_px));
   for (std::size_t c = 0; c < static_cast<std::size_t>(after.channels()); ++c) {
     kernels.push_back(controls.measured[c].kernel(psf_kernel_px, controls.residual[c]));
-    kernels.push_back(shared ? kernels.back().clone()
-                             : controls.nonstellar[c].kernel(psf_kernel_px));
+    kernels.push_back(controls.nonstellar_kernel(c));
   }
   const Spectrum transfers = transfer(kernels, around.size());
   Spectrum light = fft(stars.view());

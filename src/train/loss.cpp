@@ -10,9 +10,7 @@ namespace {
 /// Under this error, in units of what can be told apart, the square counts besides.
 constexpr double large_error = 4;
 
-torch::Tensor mean_of_scenes(const torch::Tensor& x) {
-  return x.mean(at::IntArrayRef({1, 2, 3}));
-}
+torch::Tensor mean_of_scenes(const torch::Tensor& x) { return x.mean(at::IntArrayRef({1, 2, 3})); }
 
 /// |e| and a multiple of Huber's function (1964, Ann. Math. Statist. 35, 73), mean over each scene.
 /// The absolute value alone pulls as hard at a sky pixel wrong by a hundredth as at a star's core

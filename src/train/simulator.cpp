@@ -208,6 +208,40 @@ void add_measured_residual(Random& random, SceneTensors& scene,
   }
 }
 
+/// And what rings around stars would tell of the light further out (measure_psf_wings): the mean
+/// of a ring, less that of the ring where the sky is read, right to a fifth and 0.1 % of the light.
+/// A random stream of its own: scenes stay what they are without.
+void add_measured_wings(Random random, SceneTensors& scene) {
+  constexpr double sky_from_px = 25, ring_error = 0.001;
+  const double share = random.uniform(0.8, 1);
+  const auto axis = torch::arange(psf_side_px, torch::kFloat) - psf_side_px / 2;
+  const auto radius = (axis.unsqueeze(0).square() + axis.unsqueeze(1).square()).sqrt();
+  const auto ring = radius.round().clamp_max(psf_side_px / 2).to(torch::kLong).flatten();
+  const auto bins = psf_side_px / 2 + 1;
+  const auto counts = torch::zeros({bins}).index_add_(0, ring, torch::ones({ring.numel()}));
+  auto errors = torch::empty({bins});
+  for (std::int64_t i = 0; i < bins; ++i) errors[i] = ring_error * random.normal();
+  for (std::size_t c = 0; c < 3; ++c) {
+    auto& residual = scene.controls.residual[c];
+    if (residual.empty()) return;
+    const Image near = scene.true_psf[c].kernel(psf_side_px, residual);
+    const auto known =
+        torch::from_blob(const_cast<float*>(near.pixels().data()), {psf_side_px, psf_side_px});
+    const auto left = (scene.kernels[c] - known).flatten();
+    auto light = torch::zeros({bins}).index_add_(0, ring, left) / counts;
+    const auto sky = light.narrow(0, static_cast<std::int64_t>(sky_from_px), 6).mean();
+    light = share * (light - sky) + errors / counts;
+    light
+        .narrow(0, static_cast<std::int64_t>(sky_from_px) + 3,
+                bins - static_cast<std::int64_t>(sky_from_px) - 3)
+        .zero_();
+    const auto wings = light.index_select(0, ring).contiguous();
+    auto& whole = scene.controls.nonstellar_residual[c];
+    whole = residual;
+    for (std::size_t i = 0; i < whole.size(); ++i) whole[i] += wings.data_ptr<float>()[i];
+  }
+}
+
 /// What a kind of recording asks for where the caller asks nothing.
 SceneOptions with_recording(SceneOptions options, Recording recording, Random& random) {
   const int field = options.side_px + 2 * scene_margin_px;
@@ -423,13 +457,17 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& aske
     for (Psf& p : scene.controls.measured) p.dx = p.dy = 0;
     scene.controls.nonstellar = scene.controls.measured;
   }
-  if (options.perturb_measurement) add_measured_residual(random, scene, options.residual_known);
+  if (options.perturb_measurement) {
+    add_measured_residual(random, scene, options.residual_known);
+    add_measured_wings(Random(seed ^ 0x3196eULL, index + 1), scene);
+  }
   if (random.chance(0.12) && options.perturb_measurement) {  // a round PSF given by hand
     TileControls unsharpened = scene.controls;
     unsharpened.sharpen_stars = unsharpened.adjust_halos = 0;
     Psf round = wanted_psfs(unsharpened).stellar;
     round.fwhm_px *= static_cast<float>(std::exp(0.06 * random.normal()));
     scene.controls.nonstellar.fill(round);
+    scene.controls.nonstellar_residual.fill({});
   }
 
   // The sky behind: nebulae, galaxies.

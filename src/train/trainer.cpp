@@ -256,7 +256,7 @@ class Batches {
   [[nodiscard]] const Loader& loader() const { return loader_; }
 
  private:
-  static constexpr std::int64_t history_steps = 16;
+  static constexpr std::int64_t history_steps = 48;
   void refill() {
     for (int i = 0; i < fresh_; ++i) pool_.push_back(loader_.take());
     while (pool_.size() > static_cast<std::size_t>(history_steps * fresh_)) pool_.pop_front();
