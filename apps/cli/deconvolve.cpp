@@ -3,6 +3,10 @@
 #include <cstdio>
 #include <fstream>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <limpid/network.h>
 
 #include "deconvolve.h"
@@ -220,6 +224,11 @@ void add_deconvolve(CLI::App& app, const Common& common) {
     }
     if (!o.trust_map.empty() && o.inputs.size() > 1)
       throw Error(ErrorKind::usage, "--trust-map goes with one input; run the frames one by one");
+#ifdef __GLIBC__
+    // A run makes a dozen pictures of the frame's size one after the other; those that are done
+    // with serve the next ones instead of new pages, which the system clears.
+    mallopt(M_MMAP_MAX, 0);
+#endif
     const auto weights = find_model(o.ai);
     const Network network = Network::load(weights, Device::parse(o.device), precision);
     std::optional<Frame> mask;

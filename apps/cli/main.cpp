@@ -126,6 +126,8 @@ int main(int argc, char** argv) {
   // system for zeroed pages each time (a tenth of the run).
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  // And threads of tiles, whose heaps have 64 MB at most, would give back each that is empty.
+  mallopt(M_TOP_PAD, 64 << 20);
 #endif
   try {
     return limpid::cli::run(argc, argv);

@@ -167,7 +167,7 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
     for (int i = 0; i < side_px; ++i) {
       const double px = i - side_px / 2 - static_cast<double>(dx),
                    py = j - side_px / 2 - static_cast<double>(dy);
-      const double r = std::hypot(px, py) / reach_px_;
+      const double r = std::sqrt(px * px + py * py) / reach_px_;
       if (r >= 1) continue;
       const double fade =
           0.5 + 0.5 * std::cos(std::numbers::pi * std::clamp((r - 0.7) / 0.3, 0.0, 1.0));
@@ -213,31 +213,42 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
       const auto others = neighbourhood.around(star);
       const int x0 = static_cast<int>(std::lround(fit.x)),
                 y0 = static_cast<int>(std::lround(fit.y));
+      std::vector<double> columns, rows, values;
       for (int y = std::max(0, y0 - reach); y <= std::min(frame.height() - 1, y0 + reach); ++y) {
         for (int x = std::max(0, x0 - reach); x <= std::min(frame.width() - 1, x0 + reach); ++x) {
-          const double px = x - static_cast<double>(fit.x), py = y - static_cast<double>(fit.y);
-          if (std::hypot(px, py) > reach) continue;
           const double value = frame(channel, y, x);
-          if (!std::isfinite(value) || value == 0) continue;
-          const double light = profile.pixel(px, py);
-          const double most = std::max(0.15 * static_cast<double>(star.flux) * light, 0.5 * sigma);
-          const bool theirs = std::ranges::any_of(others, [&](const Star* other) {
-            return static_cast<double>(other->flux) *
-                       profile.pixel(x - static_cast<double>(other->x),
-                                     y - static_cast<double>(other->y)) >
-                   most;
-          });
-          if (theirs) continue;
-          Sample s{};
-          s.column = static_cast<float>((side - 1) / 2.0 + oversampling * px);
-          s.row = static_cast<float>((side - 1) / 2.0 + oversampling * py);
-          s.value = static_cast<float>((value - static_cast<double>(fit.sky)) / flux - light);
-          // every star has faults of its own (colour, focus, a faint neighbour): 3 % of the profile
-          s.variance = static_cast<float>(std::pow(sigma / flux, 2) + std::pow(0.03 * light, 2) +
-                                          std::pow(0.001 * peak, 2));
-          s.prior = static_cast<float>(prior_of_profile * light + prior_of_peak * peak);
-          out.samples.push_back(s);
+          if (std::hypot(x - static_cast<double>(fit.x), y - static_cast<double>(fit.y)) > reach ||
+              !std::isfinite(value) || value == 0)
+            continue;
+          columns.push_back(x);
+          rows.push_back(y);
+          values.push_back(value);
         }
+      }
+      const auto count = static_cast<Eigen::Index>(values.size());
+      const Eigen::Map<const Eigen::ArrayXd> x(columns.data(), count), y(rows.data(), count);
+      const auto light_of = [&](float at_x, float at_y) {
+        return profile.pixels(x - static_cast<double>(at_x), y - static_cast<double>(at_y));
+      };
+      const Eigen::ArrayXd light = light_of(fit.x, fit.y);
+      const Eigen::ArrayXd most = (0.15 * static_cast<double>(star.flux) * light).max(0.5 * sigma);
+      Eigen::Array<bool, Eigen::Dynamic, 1> theirs =
+          Eigen::Array<bool, Eigen::Dynamic, 1>::Constant(count, false);
+      for (const Star* other : others)
+        theirs = theirs || static_cast<double>(other->flux) * light_of(other->x, other->y) > most;
+      for (Eigen::Index i = 0; i < count; ++i) {
+        if (theirs[i]) continue;
+        const double px = x[i] - static_cast<double>(fit.x), py = y[i] - static_cast<double>(fit.y);
+        Sample s{};
+        s.column = static_cast<float>((side - 1) / 2.0 + oversampling * px);
+        s.row = static_cast<float>((side - 1) / 2.0 + oversampling * py);
+        s.value = static_cast<float>(
+            (values[static_cast<std::size_t>(i)] - static_cast<double>(fit.sky)) / flux - light[i]);
+        // every star has faults of its own (colour, focus, a faint neighbour): 3 % of the profile
+        s.variance = static_cast<float>(std::pow(sigma / flux, 2) + std::pow(0.03 * light[i], 2) +
+                                        std::pow(0.001 * peak, 2));
+        s.prior = static_cast<float>(prior_of_profile * light[i] + prior_of_peak * peak);
+        out.samples.push_back(s);
       }
     }
     std::erase_if(stars, [](const StarSamples& s) { return s.samples.empty(); });

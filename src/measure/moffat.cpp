@@ -4,36 +4,35 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 namespace limpid {
 namespace {
 
-// Gauss-Legendre nodes and weights on [-1/2, 1/2] (Abramowitz & Stegun 1964, table 25.4).
+// Gauss-Legendre nodes and weights on [-1/2, 1/2] (Abramowitz & Stegun 1964, table 25.4), for
+// profiles that change over a squared length of at least `least_smoothness` px^2: they keep a
+// pixel's error under about 1e-4 of its value.
 struct Rule {
-  int points;
+  double least_smoothness;
+  std::size_t points;
   std::array<double, 8> node, weight;
 };
-constexpr Rule three_points{
-    3, {-0.3872983346207417, 0, 0.3872983346207417}, {5.0 / 18, 8.0 / 18, 5.0 / 18}};
-constexpr Rule five_points{
-    5,
-    {-0.4530899229693320, -0.2692346550528416, 0, 0.2692346550528416, 0.4530899229693320},
-    {0.1184634425280945, 0.2393143352496832, 0.2844444444444444, 0.2393143352496832,
-     0.1184634425280945}};
-constexpr Rule eight_points{
-    8,
-    {-0.4801449282487681, -0.3983332387068134, -0.2627662049581645, -0.0917173212478249,
-     0.0917173212478249, 0.2627662049581645, 0.3983332387068134, 0.4801449282487681},
-    {0.0506142681451881, 0.1111905172266872, 0.1568533229389436, 0.1813418916891810,
-     0.1813418916891810, 0.1568533229389436, 0.1111905172266872, 0.0506142681451881}};
-
-/// The rule that keeps a pixel's error under about 1e-4 of its value, when the profile changes over
-/// a squared length of `smoothness` px^2; null: the centre with its Laplacian is enough.
-const Rule* rule_for(double smoothness) {
-  if (smoothness >= 4.0) return nullptr;
-  if (smoothness >= 1.0) return &three_points;
-  return smoothness >= 0.25 ? &five_points : &eight_points;
-}
+constexpr std::array<Rule, 4> rules{{
+    {4.0, 1, {}, {}},  // the centre with its Laplacian is enough
+    {1.0, 3, {-0.3872983346207417, 0, 0.3872983346207417}, {5.0 / 18, 8.0 / 18, 5.0 / 18}},
+    {0.25,
+     5,
+     {-0.4530899229693320, -0.2692346550528416, 0, 0.2692346550528416, 0.4530899229693320},
+     {0.1184634425280945, 0.2393143352496832, 0.2844444444444444, 0.2393143352496832,
+      0.1184634425280945}},
+    {0.0,
+     8,
+     {-0.4801449282487681, -0.3983332387068134, -0.2627662049581645, -0.0917173212478249,
+      0.0917173212478249, 0.2627662049581645, 0.3983332387068134, 0.4801449282487681},
+     {0.0506142681451881, 0.1111905172266872, 0.1568533229389436, 0.1813418916891810,
+      0.1813418916891810, 0.1568533229389436, 0.1111905172266872, 0.0506142681451881}},
+}};
+constexpr int centre_rule = 0;
 
 }  // namespace
 
@@ -48,16 +47,17 @@ float Psf::angle_rad() const { return 0.5F * std::atan2(e2, e1); }
 
 Image Psf::kernel(int side_px, std::span<const float> residual) const {
   Image kernel(1, {side_px, side_px});
-  const MoffatProfile profile(fwhm_px, e1, e2, beta);
-  const double centre_x = side_px / 2 + dx, centre_y = side_px / 2 + dy;
+  const int count = side_px * side_px;
+  Eigen::ArrayXd x(count), y(count);
+  for (int i = 0; i < count; ++i) {
+    x[i] = i % side_px - (side_px / 2 + static_cast<double>(dx));
+    y[i] = i / side_px - (side_px / 2 + static_cast<double>(dy));
+  }
+  const Eigen::ArrayXd light = MoffatProfile(fwhm_px, e1, e2, beta).pixels(x, y);
   double sum = 0;
-  for (int y = 0; y < side_px; ++y) {
-    const auto row = kernel.view().row(0, y);
-    for (int x = 0; x < side_px; ++x) {
-      const double value = profile.pixel(x - centre_x, y - centre_y);
-      row[static_cast<std::size_t>(x)] = static_cast<float>(value);
-      sum += value;
-    }
+  for (int i = 0; i < count; ++i) {
+    kernel.pixels()[static_cast<std::size_t>(i)] = static_cast<float>(light[i]);
+    sum += light[i];
   }
   for (float& value : kernel.pixels()) value = static_cast<float>(value / sum);
   if (residual.empty()) return kernel;
@@ -89,73 +89,131 @@ MoffatProfile::MoffatProfile(double fwhm_px, double e1, double e2, double beta)
   kappa_by_beta_ = -root * std::numbers::ln2 / (beta * beta * spread);
 }
 
-double MoffatProfile::form(double dx, double dy) const {
+template <typename Number>
+Number MoffatProfile::form(Number dx, Number dy) const {
   return inverse_area_ * (round_ * (dx * dx + dy * dy) -
-                          stretch_ * ((dx * dx - dy * dy) * e1_ + 2 * dx * dy * e2_));
+                          stretch_ * ((dx * dx - dy * dy) * e1_ + 2.0 * dx * dy * e2_));
 }
 
 /// Laplacian of the profile over its value; `base` is 1 + kappa Q.
-double MoffatProfile::laplacian(double dx, double dy, double base) const {
-  const double slope_x = 2 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
-  const double slope_y = 2 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
-  return beta_ / base *
-         ((beta_ + 1) / base * (slope_x * slope_x + slope_y * slope_y) -
-          4 * round_ * inverse_area_);
+Lanes MoffatProfile::laplacian(Lanes dx, Lanes dy, Lanes base) const {
+  const Lanes slope_x = 2 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
+  const Lanes slope_y = 2 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
+  const Lanes by_base = beta_ / base;
+  return by_base * ((1 + 1 / beta_) * by_base * (slope_x * slope_x + slope_y * slope_y) -
+                    4 * round_ * inverse_area_);
 }
 
-double MoffatProfile::pixel(double dx, double dy) const {
-  const double base = 1 + form(dx, dy);
-  const Rule* rule = rule_for(smoothness_ * base);
+int MoffatProfile::rule_at(double dx, double dy) const {
+  const double smoothness = smoothness_ * (1 + form(dx, dy));
+  int rule = centre_rule;
+  while (smoothness < rules[static_cast<std::size_t>(rule)].least_smoothness) ++rule;
+  return rule;
+}
+
+Lanes MoffatProfile::integral(int rule, Lanes dx, Lanes dy) const {
   // Integral over a unit square: f + (1/24) Laplacian f + O(4th derivatives / 1000).
-  if (rule == nullptr) {
-    return peak_ * std::pow(base, -beta_) * (1 + laplacian(dx, dy, base) / 24);
+  if (rule == centre_rule) {
+    const Lanes base = 1.0 + form(dx, dy);
+    return peak_ * exp_of(-beta_ * log_of(base)) * (1.0 + laplacian(dx, dy, base) / 24.0);
   }
-  double sum = 0;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(rule->points); ++i) {
-    for (std::size_t j = 0; j < static_cast<std::size_t>(rule->points); ++j) {
-      sum += rule->weight[i] * rule->weight[j] *
-             std::pow(1 + form(dx + rule->node[j], dy + rule->node[i]), -beta_);
+  const Rule& points = rules[static_cast<std::size_t>(rule)];
+  Lanes sum{};
+  for (std::size_t i = 0; i < points.points; ++i) {
+    for (std::size_t j = 0; j < points.points; ++j) {
+      sum += points.weight[i] * points.weight[j] *
+             exp_of(-beta_ * log_of(1.0 + form(dx + points.node[j], dy + points.node[i])));
     }
   }
   return peak_ * sum;
 }
 
-void MoffatProfile::add_point(Terms& sums, double dx, double dy, double weight) const {
-  const double kappa_q = form(dx, dy), base = 1 + kappa_q, log_base = std::log(base);
-  const double value = weight * peak_ * std::exp(-beta_ * log_base);
-  const double by_form = -beta_ * value / base;  // by kappa Q
-  const double difference = dx * dx - dy * dy, product = 2 * dx * dy;
-  sums.value += value;
-  sums.by_x -= by_form * 2 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
-  sums.by_y -= by_form * 2 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
-  sums.by_log_fwhm += -2 * (value + by_form * kappa_q);
-  sums.by_beta +=
+void MoffatProfile::add_point(Sums& sums, Lanes dx, Lanes dy, double weight) const {
+  const Lanes kappa_q = form(dx, dy), base = 1.0 + kappa_q, log_base = log_of(base);
+  const Lanes value = weight * peak_ * exp_of(-beta_ * log_base);
+  const Lanes by_form = -beta_ * value / base;  // by kappa Q
+  const Lanes difference = dx * dx - dy * dy, product = 2.0 * dx * dy;
+  sums[moffat_value] += value;
+  sums[moffat_by_x] -=
+      by_form * 2.0 * inverse_area_ * (round_ * dx - stretch_ * (dx * e1_ + dy * e2_));
+  sums[moffat_by_y] -=
+      by_form * 2.0 * inverse_area_ * (round_ * dy - stretch_ * (dx * e2_ - dy * e1_));
+  sums[moffat_by_log_fwhm] += -2.0 * (value + by_form * kappa_q);
+  sums[moffat_by_beta] +=
       value * (1 / (beta_ - 1) + kappa_by_beta_ - log_base) + by_form * kappa_q * kappa_by_beta_;
-  const double ratio = 1 - ellipticity_;
   // dC/de_i = e_i (2-e)/(2 r^2);  dH/de = 1/(2 r^2), times de/de_i = e_i/e.
-  const double along = ((dx * dx + dy * dy) * (2 - ellipticity_) -
-                        (difference * e1_ + product * e2_) / std::max(ellipticity_, 1e-12)) /
-                       (2 * ratio * ratio);
-  sums.by_e1 += by_form * inverse_area_ * (along * e1_ - stretch_ * difference);
-  sums.by_e2 += by_form * inverse_area_ * (along * e2_ - stretch_ * product);
+  const double ratio = 1 - ellipticity_, scale = 1 / (2 * ratio * ratio),
+               by_ellipticity = scale / std::max(ellipticity_, 1e-12);
+  const Lanes along = (dx * dx + dy * dy) * ((2 - ellipticity_) * scale) -
+                      (difference * e1_ + product * e2_) * by_ellipticity;
+  sums[moffat_by_e1] += by_form * inverse_area_ * (along * e1_ - stretch_ * difference);
+  sums[moffat_by_e2] += by_form * inverse_area_ * (along * e2_ - stretch_ * product);
 }
 
-MoffatProfile::Terms MoffatProfile::pixel_terms(double dx, double dy) const {
-  Terms sums;
-  const double base = 1 + form(dx, dy);
-  const Rule* rule = rule_for(smoothness_ * base);
-  if (rule == nullptr) {
+MoffatProfile::Sums MoffatProfile::integrals(int rule, Lanes dx, Lanes dy) const {
+  Sums sums{};
+  if (rule == centre_rule) {
     add_point(sums, dx, dy, 1);
     // The derivatives of the small correction itself are left out: they only steer the search.
-    sums.value *= 1 + laplacian(dx, dy, base) / 24;
+    sums[moffat_value] *= 1.0 + laplacian(dx, dy, 1.0 + form(dx, dy)) / 24.0;
     return sums;
   }
-  for (std::size_t i = 0; i < static_cast<std::size_t>(rule->points); ++i) {
-    for (std::size_t j = 0; j < static_cast<std::size_t>(rule->points); ++j) {
-      add_point(sums, dx + rule->node[j], dy + rule->node[i], rule->weight[i] * rule->weight[j]);
+  const Rule& points = rules[static_cast<std::size_t>(rule)];
+  for (std::size_t i = 0; i < points.points; ++i) {
+    for (std::size_t j = 0; j < points.points; ++j) {
+      add_point(sums, dx + points.node[j], dy + points.node[i],
+                points.weight[i] * points.weight[j]);
     }
   }
   return sums;
+}
+
+/// Calls work(rule, dx, dy, indices, count) for pixels of one rule each; of the last ones there may
+/// be fewer than lanes, which then hold one of them again.
+template <typename Work>
+void MoffatProfile::for_lanes(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy,
+                              const Work& work) const {
+  std::array<std::vector<int>, rules.size()> indices;
+  for (int i = 0; i < static_cast<int>(dx.size()); ++i)
+    indices[static_cast<std::size_t>(rule_at(dx[i], dy[i]))].push_back(i);
+  for (std::size_t rule = 0; rule < rules.size(); ++rule) {
+    const std::vector<int>& own = indices[rule];
+    for (std::size_t first = 0; first < own.size(); first += lane_count) {
+      Lanes x{}, y{};
+      for (std::size_t lane = 0; lane < lane_count; ++lane) {
+        const int i = own[std::min(first + lane, own.size() - 1)];
+        x[lane] = dx[i];
+        y[lane] = dy[i];
+      }
+      work(static_cast<int>(rule), x, y, own.data() + first,
+           std::min(lane_count, own.size() - first));
+    }
+  }
+}
+
+double MoffatProfile::pixel(double dx, double dy) const {
+  return integral(rule_at(dx, dy), lanes_of(dx), lanes_of(dy))[0];
+}
+
+Eigen::ArrayXd MoffatProfile::pixels(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const {
+  Eigen::ArrayXd values(dx.size());
+  for_lanes(dx, dy, [&](int rule, Lanes x, Lanes y, const int* indices, std::size_t count) {
+    const Lanes got = integral(rule, x, y);
+    for (std::size_t lane = 0; lane < count; ++lane) values[indices[lane]] = got[lane];
+  });
+  return values;
+}
+
+MoffatTerms MoffatProfile::terms(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const {
+  MoffatTerms terms(dx.size(), static_cast<int>(moffat_term_count));
+  for_lanes(dx, dy, [&](int rule, Lanes x, Lanes y, const int* indices, std::size_t count) {
+    const Sums got = integrals(rule, x, y);
+    for (std::size_t lane = 0; lane < count; ++lane) {
+      for (int term = 0; term < moffat_term_count; ++term)
+        terms(indices[lane], term) = got[static_cast<std::size_t>(term)][lane];
+    }
+  });
+  return terms;
 }
 
 }  // namespace limpid

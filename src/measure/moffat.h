@@ -1,11 +1,16 @@
 // The pixel-integrated elliptical Moffat profile, and its fit to one star.
 #pragma once
 
+#include <array>
 #include <limits>
 #include <optional>
 
+#include <Eigen/Core>
+
 #include <limpid/image.h>
 #include <limpid/stars.h>
+
+#include "core/lanes.h"
 
 namespace limpid {
 
@@ -59,29 +64,49 @@ struct MoffatFit {
 std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
                                     const MoffatOptions& options = {});
 
+/// Columns of what MoffatProfile::terms gives, a pixel a row.
+enum MoffatTerm {
+  moffat_value,
+  moffat_by_x,
+  moffat_by_y,
+  moffat_by_log_fwhm,
+  moffat_by_e1,
+  moffat_by_e2,
+  moffat_by_beta,
+  moffat_term_count
+};
+using MoffatTerms = Eigen::Matrix<double, Eigen::Dynamic, moffat_term_count>;
+
 /// A Moffat profile of unit flux, ready to be evaluated at many pixels.
 class MoffatProfile {
  public:
   MoffatProfile(double fwhm_px, double e1, double e2, double beta);
 
-  /// The pixel's integral and its derivatives; `dx`, `dy` from the star's centre to the pixel's.
-  struct Terms {
-    double value = 0, by_x = 0, by_y = 0, by_log_fwhm = 0, by_e1 = 0, by_e2 = 0, by_beta = 0;
-  };
+  /// The pixel's integral; `dx`, `dy` from the star's centre to the pixel's.
   [[nodiscard]] double pixel(double dx, double dy) const;
-  [[nodiscard]] Terms pixel_terms(double dx, double dy) const;
+  /// The same of many pixels, together at a fraction of the cost.
+  [[nodiscard]] Eigen::ArrayXd pixels(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const;
+  /// And how it changes with the star's place and with the profile.
+  [[nodiscard]] MoffatTerms terms(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const;
 
  private:
-  [[nodiscard]] double form(double dx, double dy) const;
-  [[nodiscard]] double laplacian(double dx, double dy, double base) const;
-  void add_point(Terms& sums, double dx, double dy, double weight) const;
+  using Sums = std::array<Lanes, moffat_term_count>;
+  template <typename Number>
+  [[nodiscard]] Number form(Number dx, Number dy) const;
+  [[nodiscard]] Lanes laplacian(Lanes dx, Lanes dy, Lanes base) const;
+  void add_point(Sums& sums, Lanes dx, Lanes dy, double weight) const;
+  [[nodiscard]] Lanes integral(int rule, Lanes dx, Lanes dy) const;
+  [[nodiscard]] Sums integrals(int rule, Lanes dx, Lanes dy) const;
+  [[nodiscard]] int rule_at(double dx, double dy) const;
+  template <typename Work>
+  void for_lanes(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy, const Work& work) const;
 
   double beta_, e1_, e2_, ellipticity_;
-  double round_, stretch_;     // C and H of the quadratic form, see form()
-  double inverse_area_;        // kappa = 1 / a^2
-  double peak_;                // (beta - 1) kappa / pi
-  double smoothness_;          // b^2 / (2 beta): squared length over which the core changes, px^2
-  double kappa_by_beta_;       // d ln kappa / d beta
+  double round_, stretch_;  // C and H of the quadratic form, see form()
+  double inverse_area_;     // kappa = 1 / a^2
+  double peak_;             // (beta - 1) kappa / pi
+  double smoothness_;       // b^2 / (2 beta): squared length over which the core changes, px^2
+  double kappa_by_beta_;    // d ln kappa / d beta
 };
 
 }  // namespace limpid

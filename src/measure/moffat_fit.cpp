@@ -27,10 +27,17 @@ enum Unknown {
 using Vector = Eigen::Matrix<double, unknown_count, 1>;
 using Matrix = Eigen::Matrix<double, unknown_count, unknown_count>;
 
-struct Pixel {
-  double x, y, value, weight;
-  double trust =
-      1;  ///< variance by noise alone, times the weight: below 1 where misfit counts, too
+using Slopes = Eigen::Matrix<double, Eigen::Dynamic, unknown_count>;
+
+struct Pixels {
+  Eigen::ArrayXd x, y, value, weight;
+  /// Variance by noise alone, times the weight: below 1 where misfit counts, too.
+  Eigen::ArrayXd trust;
+
+  void keep(const std::vector<Eigen::Index>& indices) {
+    for (Eigen::ArrayXd* all : {&x, &y, &value, &weight, &trust})
+      *all = Eigen::ArrayXd((*all)(indices));
+  }
 };
 
 struct Normal {
@@ -46,7 +53,7 @@ MoffatProfile profile_of(const Vector& p) {
 class Search {
  public:
   Search(ConstView cutout, const MoffatStart& start, const MoffatOptions& options);
-  [[nodiscard]] int pixel_count() const { return static_cast<int>(pixels_.size()); }
+  [[nodiscard]] int pixel_count() const { return static_cast<int>(pixels_.x.size()); }
   [[nodiscard]] int free_count() const { return free_count_; }
   [[nodiscard]] Vector first_guess() const;
   /// Moves `p` to the minimum; false when there is none within reach.
@@ -58,24 +65,26 @@ class Search {
   [[nodiscard]] MoffatFit describe(const Vector& p) const;
 
  private:
-  struct Slope;
-  [[nodiscard]] Slope slope_at(const MoffatProfile& profile, const Vector& p,
-                               const Pixel& pixel) const;
+  /// The star's light without its flux.
+  [[nodiscard]] Eigen::ArrayXd profile_at(const Vector& p) const {
+    return profile_of(p).pixels(pixels_.x - p[unknown_x], pixels_.y - p[unknown_y]);
+  }
+  [[nodiscard]] Slopes slopes_at(const Vector& p) const;
   [[nodiscard]] Normal normal_equations(const Vector& p) const;
   [[nodiscard]] Matrix covariance(const Vector& p, const Normal& normal) const;
   void solve_linear(Vector& p) const;
   void confine(Vector& p) const;
   void hold_fixed(const Vector& p, Normal& normal) const;
 
-  [[nodiscard]] double sky_at(const Vector& p, const Pixel& pixel) const {
-    return p[unknown_sky] + p[unknown_slope_x] * (pixel.x - start_.x) +
-           p[unknown_slope_y] * (pixel.y - start_.y);
+  [[nodiscard]] Eigen::ArrayXd sky_at(const Vector& p) const {
+    return p[unknown_sky] + p[unknown_slope_x] * (pixels_.x - start_.x) +
+           p[unknown_slope_y] * (pixels_.y - start_.y);
   }
 
   MoffatOptions options_;
   MoffatStart start_;
   Size size_;
-  std::vector<Pixel> pixels_;
+  Pixels pixels_;
   int free_count_;
 };
 
@@ -85,68 +94,63 @@ Search::Search(ConstView cutout, const MoffatStart& start, const MoffatOptions& 
       size_(cutout.size()),
       free_count_(unknown_count - (options.fixed_beta ? 1 : 0) - (options.fixed_sky ? 1 : 0) -
                   (options.sloping_sky ? 0 : 2)) {
-  const double variance = options.sky_sigma * options.sky_sigma;
-  pixels_.reserve(size_.pixels());
+  std::vector<double> xs, ys, values;
+  for (std::vector<double>* all : {&xs, &ys, &values}) all->reserve(size_.pixels());
   for (int y = 0; y < size_.height; ++y) {
     for (int x = 0; x < size_.width; ++x) {
       const double value = cutout(0, y, x);
       const bool masked = !options.mask.empty() && options.mask(0, y, x) != 0;
       if (masked || !std::isfinite(value) || value >= options.saturation) continue;
-      pixels_.push_back({double(x), double(y), value, variance > 0 ? 1 / variance : 1});
+      xs.push_back(x);
+      ys.push_back(y);
+      values.push_back(value);
     }
   }
+  const auto count = static_cast<Eigen::Index>(values.size());
+  const auto array = [&](const std::vector<double>& all) {
+    return Eigen::ArrayXd(Eigen::Map<const Eigen::ArrayXd>(all.data(), count));
+  };
+  const double variance = options.sky_sigma * options.sky_sigma;
+  pixels_ = {array(xs), array(ys), array(values),
+             Eigen::ArrayXd::Constant(count, variance > 0 ? 1 / variance : 1),
+             Eigen::ArrayXd::Ones(count)};
 }
 
 void Search::weigh(const Vector& p) {
-  const MoffatProfile profile = profile_of(p);
-  const double misfit = options_.model_error * p[unknown_flux] * profile.pixel(0, 0);
+  const double misfit = options_.model_error * p[unknown_flux] * profile_of(p).pixel(0, 0);
   const double variance = options_.sky_sigma * options_.sky_sigma + misfit * misfit;
-  for (Pixel& pixel : pixels_) {
-    const double light = std::max(
-        0.0, p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]));
-    const double shot = options_.gain > 0 ? light / options_.gain : 0;
-    pixel.weight = 1 / (variance + shot);
-    pixel.trust = 1 - misfit * misfit * pixel.weight;
-  }
+  const Eigen::ArrayXd light = (p[unknown_flux] * profile_at(p)).max(0.0);
+  const double photons = options_.gain > 0 ? 1 / options_.gain : 0;
+  pixels_.weight = 1 / (variance + photons * light);
+  pixels_.trust = 1 - misfit * misfit * pixels_.weight;
 }
 
 bool Search::drop_outliers(const Vector& p) {
-  const MoffatProfile profile = profile_of(p);
-  std::vector<double> residuals, lights;
-  std::vector<float> pulls;
-  for (const Pixel& pixel : pixels_) {
-    lights.push_back(p[unknown_flux] *
-                     profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]));
-    residuals.push_back(pixel.value - sky_at(p, pixel) - lights.back());
-    pulls.push_back(static_cast<float>(residuals.back() * std::sqrt(pixel.weight)));
-  }
-  const double scale = std::max(1.0, static_cast<double>(robust_spread(pulls).sigma));
+  const Eigen::ArrayXd lights = p[unknown_flux] * profile_at(p);
+  const Eigen::ArrayXd residuals = pixels_.value - sky_at(p) - lights;
+  const Eigen::ArrayXf pulls = (residuals * pixels_.weight.sqrt()).cast<float>();
+  const double scale = std::max(
+      1.0, static_cast<double>(robust_spread({pulls.data(), pulls.data() + pulls.size()}).sigma));
   // Stars that are no Moffat miss it by some sigmas, too, but by a small share of their own light.
   constexpr double share = 0.25;
-  std::size_t kept = 0;
-  for (std::size_t i = 0; i < pixels_.size(); ++i) {
+  std::vector<Eigen::Index> kept;
+  for (Eigen::Index i = 0; i < pulls.size(); ++i) {
     const bool off = std::abs(static_cast<double>(pulls[i])) > options_.reject_sigma * scale &&
                      std::abs(residuals[i]) > share * lights[i];
-    if (!off) pixels_[kept++] = pixels_[i];
+    if (!off) kept.push_back(i);
   }
+  const auto count = static_cast<Eigen::Index>(kept.size());
   // many that are off are no accident
-  if (kept == pixels_.size() || 10 * kept < 9 * pixels_.size()) return false;
-  pixels_.resize(kept);
+  if (count == pulls.size() || 10 * count < 9 * pulls.size()) return false;
+  pixels_.keep(kept);
   return pixel_count() > free_count_;
 }
 
 /// Flux and sky by linear least squares, the shape held.
 void Search::solve_linear(Vector& p) const {
-  const MoffatProfile profile = profile_of(p);
-  double w = 0, wm = 0, wmm = 0, wv = 0, wmv = 0;
-  for (const Pixel& pixel : pixels_) {
-    const double m = profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
-    w += pixel.weight;
-    wm += pixel.weight * m;
-    wmm += pixel.weight * m * m;
-    wv += pixel.weight * pixel.value;
-    wmv += pixel.weight * m * pixel.value;
-  }
+  const Eigen::ArrayXd light = profile_at(p), weighted = pixels_.weight * light;
+  const double w = pixels_.weight.sum(), wm = weighted.sum(), wmm = (weighted * light).sum(),
+               wv = (pixels_.weight * pixels_.value).sum(), wmv = (weighted * pixels_.value).sum();
   if (options_.fixed_sky) {
     p[unknown_sky] = *options_.fixed_sky;
     p[unknown_flux] = (wmv - wm * p[unknown_sky]) / wmm;
@@ -180,32 +184,33 @@ void Search::confine(Vector& p) const {
   }
 }
 
-/// How the model of a pixel changes with the unknowns, and what the data leave over.
-struct Search::Slope {
-  Vector by;
-  double residual;
-};
-Search::Slope Search::slope_at(const MoffatProfile& profile, const Vector& p,
-                               const Pixel& pixel) const {
+/// How the model of each pixel changes with the unknowns.
+Slopes Search::slopes_at(const Vector& p) const {
   const double flux = p[unknown_flux], beta = 1 / p[unknown_inverse_beta];
-  const auto terms = profile.pixel_terms(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
-  Vector by;
-  by << flux * terms.by_x, flux * terms.by_y, terms.value, flux * terms.by_log_fwhm,
-      flux * terms.by_e1, flux * terms.by_e2, -flux * terms.by_beta * beta * beta, 1,
-      pixel.x - start_.x, pixel.y - start_.y;
-  return {by, pixel.value - flux * terms.value - sky_at(p, pixel)};
+  const MoffatTerms terms = profile_of(p).terms(pixels_.x - p[unknown_x], pixels_.y - p[unknown_y]);
+  Slopes slopes(terms.rows(), static_cast<int>(unknown_count));
+  slopes.col(unknown_x) = flux * terms.col(moffat_by_x);
+  slopes.col(unknown_y) = flux * terms.col(moffat_by_y);
+  slopes.col(unknown_flux) = terms.col(moffat_value);
+  slopes.col(unknown_log_fwhm) = flux * terms.col(moffat_by_log_fwhm);
+  slopes.col(unknown_e1) = flux * terms.col(moffat_by_e1);
+  slopes.col(unknown_e2) = flux * terms.col(moffat_by_e2);
+  slopes.col(unknown_inverse_beta) = -flux * beta * beta * terms.col(moffat_by_beta);
+  slopes.col(unknown_sky).setOnes();
+  slopes.col(unknown_slope_x) = pixels_.x - start_.x;
+  slopes.col(unknown_slope_y) = pixels_.y - start_.y;
+  return slopes;
 }
 
 Normal Search::normal_equations(const Vector& p) const {
+  const Slopes slopes = slopes_at(p);
+  const Eigen::ArrayXd residual =
+      pixels_.value - p[unknown_flux] * slopes.col(unknown_flux).array() - sky_at(p);
+  const Slopes weighted = slopes.array().colwise() * pixels_.weight;
   Normal normal;
-  const MoffatProfile profile = profile_of(p);
-  for (const Pixel& pixel : pixels_) {
-    const Slope slope = slope_at(profile, p, pixel);
-    // All of it, though half would do: this way the compiler vectorises.
-    normal.hessian.noalias() += (pixel.weight * slope.by) * slope.by.transpose();
-    normal.gradient += pixel.weight * slope.residual * slope.by;
-    normal.chi2 += pixel.weight * slope.residual * slope.residual;
-  }
+  normal.hessian.noalias() = weighted.transpose() * slopes;
+  normal.gradient.noalias() = weighted.transpose() * residual.matrix();
+  normal.chi2 = (pixels_.weight * residual.square()).sum();
   hold_fixed(p, normal);
   return normal;
 }
@@ -213,12 +218,10 @@ Normal Search::normal_equations(const Vector& p) const {
 /// Covariance of the unknowns by the noise alone. Where weights also allow for misfit, they are not
 /// the inverse of the noise: H^-1 (sum w^2 v s s') H^-1, with slopes s, weights w, variances v.
 Matrix Search::covariance(const Vector& p, const Normal& normal) const {
-  const MoffatProfile profile = profile_of(p);
+  const Slopes slopes = slopes_at(p);
+  const Slopes weighted = slopes.array().colwise() * (pixels_.trust * pixels_.weight);
   Normal noise;
-  for (const Pixel& pixel : pixels_) {
-    const Vector by = slope_at(profile, p, pixel).by;
-    noise.hessian.noalias() += (pixel.trust * pixel.weight * by) * by.transpose();
-  }
+  noise.hessian.noalias() = weighted.transpose() * slopes;
   noise.gradient = normal.gradient;
   hold_fixed(p, noise);
   const Matrix inverse = normal.hessian.ldlt().solve(Matrix::Identity());
@@ -299,16 +302,11 @@ MoffatFit Search::describe(const Vector& p) const {
                error[unknown_sky]};
   fit.chi2 = options_.sky_sigma > 0 ? reduced : 1.0;
   fit.pixels_used = pixel_count();
-  const MoffatProfile profile = profile_of(p);
-  double light = 0, residual = 0;
-  for (const Pixel& pixel : pixels_) {
-    const double model =
-        p[unknown_flux] * profile.pixel(pixel.x - p[unknown_x], pixel.y - p[unknown_y]);
-    const double left = pixel.value - sky_at(p, pixel) - model;
-    light += model * model;
-    residual += left * left - (options_.sky_sigma > 0 ? pixel.trust / pixel.weight : 0.0);
-  }
-  fit.misfit = light > 0 ? std::sqrt(std::max(residual, 0.0) / light) : 0;
+  const Eigen::ArrayXd light = p[unknown_flux] * profile_at(p);
+  Eigen::ArrayXd unexplained = (pixels_.value - sky_at(p) - light).square();
+  if (options_.sky_sigma > 0) unexplained -= pixels_.trust / pixels_.weight;
+  const double squares = light.square().sum();
+  fit.misfit = squares > 0 ? std::sqrt(std::max(unexplained.sum(), 0.0) / squares) : 0;
   return fit;
 }
 
@@ -342,7 +340,10 @@ std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
   }
   const bool inside = p[unknown_x] > -0.5 && p[unknown_x] < cutout.width() - 0.5 &&
                       p[unknown_y] > -0.5 && p[unknown_y] < cutout.height() - 0.5;
-  if (!p.allFinite() || !inside || p[unknown_flux] <= 0) return std::nullopt;
+  if (!p.allFinite() || !inside) return std::nullopt;
+  // less than a float pixel shows above the sky is rounding
+  const double least_peak = 1e-7 * std::abs(p[unknown_sky]);
+  if (!(p[unknown_flux] * profile_of(p).pixel(0, 0) > least_peak)) return std::nullopt;
   return search.describe(p);
 }
 

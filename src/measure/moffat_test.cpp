@@ -53,21 +53,47 @@ TEST(MoffatProfile, DerivativesFollowDifferences) {
   const auto at = [&](double f, double a, double b, double m, double x, double y) {
     return MoffatProfile(f, a, b, m).pixel(x, y);
   };
-  const auto terms = MoffatProfile(fwhm, e1, e2, beta).pixel_terms(dx, dy);
+  const MoffatTerms terms =
+      MoffatProfile(fwhm, e1, e2, beta)
+          .terms(Eigen::ArrayXd::Constant(1, dx), Eigen::ArrayXd::Constant(1, dy));
   const auto slope = [&](double above, double below) { return (above - below) / (2 * step); };
   const double tolerance = 1e-6;  // of differences with this step
-  EXPECT_NEAR(terms.by_x, -slope(at(fwhm, e1, e2, beta, dx + step, dy),
-                                 at(fwhm, e1, e2, beta, dx - step, dy)), tolerance);
-  EXPECT_NEAR(terms.by_y, -slope(at(fwhm, e1, e2, beta, dx, dy + step),
-                                 at(fwhm, e1, e2, beta, dx, dy - step)), tolerance);
-  EXPECT_NEAR(terms.by_log_fwhm, slope(at(fwhm * (1 + step), e1, e2, beta, dx, dy),
-                                       at(fwhm * (1 - step), e1, e2, beta, dx, dy)), tolerance);
-  EXPECT_NEAR(terms.by_e1, slope(at(fwhm, e1 + step, e2, beta, dx, dy),
-                                 at(fwhm, e1 - step, e2, beta, dx, dy)), tolerance);
-  EXPECT_NEAR(terms.by_e2, slope(at(fwhm, e1, e2 + step, beta, dx, dy),
-                                 at(fwhm, e1, e2 - step, beta, dx, dy)), tolerance);
-  EXPECT_NEAR(terms.by_beta, slope(at(fwhm, e1, e2, beta + step, dx, dy),
-                                   at(fwhm, e1, e2, beta - step, dx, dy)), tolerance);
+  EXPECT_NEAR(terms(0, moffat_by_x),
+              -slope(at(fwhm, e1, e2, beta, dx + step, dy), at(fwhm, e1, e2, beta, dx - step, dy)),
+              tolerance);
+  EXPECT_NEAR(terms(0, moffat_by_y),
+              -slope(at(fwhm, e1, e2, beta, dx, dy + step), at(fwhm, e1, e2, beta, dx, dy - step)),
+              tolerance);
+  EXPECT_NEAR(terms(0, moffat_by_log_fwhm),
+              slope(at(fwhm * (1 + step), e1, e2, beta, dx, dy),
+                    at(fwhm * (1 - step), e1, e2, beta, dx, dy)),
+              tolerance);
+  EXPECT_NEAR(terms(0, moffat_by_e1),
+              slope(at(fwhm, e1 + step, e2, beta, dx, dy), at(fwhm, e1 - step, e2, beta, dx, dy)),
+              tolerance);
+  EXPECT_NEAR(terms(0, moffat_by_e2),
+              slope(at(fwhm, e1, e2 + step, beta, dx, dy), at(fwhm, e1, e2 - step, beta, dx, dy)),
+              tolerance);
+  EXPECT_NEAR(terms(0, moffat_by_beta),
+              slope(at(fwhm, e1, e2, beta + step, dx, dy), at(fwhm, e1, e2, beta - step, dx, dy)),
+              tolerance);
+}
+
+TEST(MoffatProfile, ManyPixelsAreEachWhatItIsAlone) {
+  // narrow, so that all rules are met; a number that no vector unit divides
+  const MoffatProfile profile(1.2, 0.3, -0.2, 2.5);
+  constexpr int side = 19;
+  Eigen::ArrayXd x(side * side), y(side * side);
+  for (int i = 0; i < side * side; ++i) {
+    x[i] = 0.3 + i % side - side / 2;
+    y[i] = -0.2 + i / side - side / 2;
+  }
+  const Eigen::ArrayXd values = profile.pixels(x, y);
+  const MoffatTerms terms = profile.terms(x, y);
+  for (int i = 0; i < side * side; ++i) {
+    EXPECT_EQ(values[i], profile.pixel(x[i], y[i]));
+    EXPECT_NEAR(terms(i, moffat_value) / values[i], 1, 1e-13);
+  }
 }
 
 TEST(Psf, KernelSumsToOneAndSitsWhereItSays) {
@@ -116,7 +142,8 @@ Statistics repeat_fits(float fwhm, float gain, int count) {
   Statistics sums;
   for (int i = 0; i < count; ++i) {
     Image cutout(1, {2 * reach + 1, 2 * reach + 1}, 10.0F);
-    const auto x = static_cast<float>(reach) + std::fmod(0.37F * static_cast<float>(i), 1.0F) - 0.5F;
+    const auto x =
+        static_cast<float>(reach) + std::fmod(0.37F * static_cast<float>(i), 1.0F) - 0.5F;
     synthetic::add_star(cutout.view(), shape, {x, static_cast<float>(reach), flux});
     synthetic::add_noise(cutout.view(), 1, gain, 10, static_cast<std::uint32_t>(i) + 1);
     MoffatOptions options;

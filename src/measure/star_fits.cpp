@@ -156,14 +156,24 @@ std::vector<Residual> residuals_of(const FitInput& input, const Candidate& candi
   const Image mask = mask_of(input, candidate, found.box, channel);
   const ConstView cutout = input.scene.frame.channel(channel).crop(found.box);
   std::vector<Residual> residuals;
+  std::vector<double> dx, dy;
   for (int y = 0; y < found.box.height; ++y) {
     for (int x = 0; x < found.box.width; ++x) {
       const float value = cutout(0, y, x);
       if (mask.view()(0, y, x) != 0 || !std::isfinite(value)) continue;
       if (value >= input.scene.saturation[static_cast<std::size_t>(channel)]) continue;
-      const double light = p.flux * profile.pixel(x - p.x, y - p.y);
-      residuals.push_back({light, std::pow(value - p.sky - light, 2)});
+      dx.push_back(x - p.x);
+      dy.push_back(y - p.y);
+      residuals.push_back({0, value - p.sky});
     }
+  }
+  const auto count = static_cast<Eigen::Index>(dx.size());
+  const Eigen::ArrayXd light =
+      p.flux * profile.pixels(Eigen::Map<const Eigen::ArrayXd>(dx.data(), count),
+                              Eigen::Map<const Eigen::ArrayXd>(dy.data(), count));
+  for (std::size_t i = 0; i < residuals.size(); ++i) {
+    const double of_star = light[static_cast<Eigen::Index>(i)];
+    residuals[i] = {of_star, std::pow(residuals[i].square - of_star, 2)};
   }
   return residuals;
 }

@@ -3,7 +3,11 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
 
 #include "nn/architecture.h"
 
@@ -134,6 +138,20 @@ torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answe
 
 namespace {
 
+/// c10::BFloat16 does the same one by one: rounded to the nearest, to even ones between two.
+void store_as(std::span<const float> values, std::span<c10::BFloat16> out) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
+    const std::uint32_t rounded = (bits + 0x7fffU + ((bits >> 16U) & 1U)) >> 16U;
+    constexpr std::uint32_t no_number = 0x7fc0, infinite = 0x7f800000;
+    const bool is_nan = (bits & 0x7fffffffU) > infinite;
+    out[i].x = static_cast<std::uint16_t>(is_nan ? no_number : rounded);
+  }
+}
+void store_as(std::span<const float> values, std::span<float> out) {
+  std::ranges::copy(values, out.begin());
+}
+
 float as_float(float value) { return value; }
 float as_float(c10::BFloat16 value) { return static_cast<float>(value); }
 
@@ -142,16 +160,17 @@ void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::in
                    Value* out) {
   const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
   std::vector<float> line(static_cast<std::size_t>(width));
+  std::vector<Value> stored(line.size());
   for (std::int64_t p = 0; p < count; ++p) {
     for (std::int64_t i = 0; i < block_px; ++i) {
       const Plane& plane = planes[static_cast<std::size_t>(p)];
       const float* in = plane.first + (block_row * block_px + i) * plane.stride;
       std::transform(in, in + width, line.begin(), seen_as);
+      store_as(line, stored);
       Value* to = out + p * block_area + i * block_px;
-      for (std::int64_t b = 0; b < blocks; ++b) {
-        for (std::int64_t j = 0; j < block_px; ++j)
-          to[b * count * block_area + j] = Value(line[static_cast<std::size_t>(b * block_px + j)]);
-      }
+      for (std::int64_t b = 0; b < blocks; ++b)
+        std::copy_n(&stored[static_cast<std::size_t>(b * block_px)], block_px,
+                    to + b * count * block_area);
     }
   }
 }

@@ -115,18 +115,43 @@ void raise_to_halo(const Halo& halo, const RestoredPart& known, MutableView afte
 }
 
 /// Means over squares of 2 half + 1 px of a channel, over `box` of the frame; `origin`: where the
-/// image begins.
+/// image begins. Squares end at the image's edge.
 std::vector<float> smoothed(ConstView image, Rect origin, int channel, Rect box, int half) {
-  std::vector<float> means;
-  means.reserve(box.size().pixels());
-  for_pixels({box.x - origin.x, box.y - origin.y, box.width, box.height}, [&](int x, int y) {
-    float sum = 0, count = 0;
-    for (int v = std::max(0, y - half); v <= std::min(image.height() - 1, y + half); ++v) {
-      for (int u = std::max(0, x - half); u <= std::min(image.width() - 1, x + half); ++u)
-        sum += image(channel, v, u), count += 1;
+  const int left = box.x - origin.x, top = box.y - origin.y;
+  const int above = std::max(0, top - half),
+            below = std::min(image.height(), top + box.height + half);
+  const auto width = static_cast<std::size_t>(box.width);
+  // along rows first: ten sums a pixel instead of 25, and eight pixels at a time
+  std::vector<float> sums(width * static_cast<std::size_t>(below - above), 0.0F);
+  const auto sums_of = [&](int y) {
+    return std::span(sums).subspan(width * static_cast<std::size_t>(y - above), width);
+  };
+  const auto range = [half](int at, int length) {
+    return std::pair(std::max(0, at - half), std::min(length - 1, at + half));
+  };
+  for (int y = above; y < below; ++y) {
+    const auto row = image.row(channel, y);
+    const auto out = sums_of(y);
+    for (int step = -half; step <= half; ++step) {
+      const int first = std::clamp(-left - step, 0, box.width),
+                last = std::clamp(image.width() - left - step, 0, box.width);
+      const float* from = row.data() + left + step;
+      for (int x = first; x < last; ++x) out[static_cast<std::size_t>(x)] += from[x];
     }
-    means.push_back(sum / count);
-  });
+  }
+  std::vector<float> means(width * static_cast<std::size_t>(box.height), 0.0F);
+  for (int y = 0; y < box.height; ++y) {
+    const auto out = std::span(means).subspan(width * static_cast<std::size_t>(y), width);
+    const auto [first, last] = range(top + y, image.height());
+    for (int v = first; v <= last; ++v) {
+      const auto row = sums_of(v);
+      for (std::size_t x = 0; x < width; ++x) out[x] += row[x];
+    }
+    for (std::size_t x = 0; x < width; ++x) {
+      const auto [begin, end] = range(left + static_cast<int>(x), image.width());
+      out[x] /= static_cast<float>((last - first + 1) * (end - begin + 1));
+    }
+  }
   return means;
 }
 
