@@ -89,7 +89,8 @@ Session::OpenFrame::OpenFrame(std::string own_id, std::string own_name,
       path(std::move(own_path)),
       frame(std::move(own)),
       pyramid(upright(frame.image.view(), frame.metadata.bottom_up), smallest_level_px, threads),
-      deconvolver(frame.image.view()) {}
+      deconvolver(frame.image.view()),
+      fitter(frame.image.view()) {}
 
 Json Session::OpenFrame::described() const {
   Json told =

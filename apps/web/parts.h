@@ -61,6 +61,7 @@ struct Session::OpenFrame {
 
   // the worker's own
   Deconvolver deconvolver;
+  BackgroundFitter fitter;
   std::string exact;        ///< what the last exact preview or run rested on
   float request_ratio = 1;  ///< sharpening that it requested of the network, over that asked for
   Rect part;                ///< around the view, for rough previews

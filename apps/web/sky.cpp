@@ -70,8 +70,7 @@ std::shared_ptr<const Session::Sky> Session::sky_of(Task& task, const Progress& 
       }
       cli::use_points(fit, by_hand, false);
     }
-    sky->background =
-        std::make_shared<const Background>(fit_background(open.frame.image.view(), fit, progress));
+    sky->background = std::make_shared<const Background>(open.fitter.fit(fit, progress));
   }
   // what cannot be divided is refused here
   static_cast<void>(without_background(open.frame.image.view().crop({0, 0, 1, 1}), *sky->background,

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -114,7 +115,7 @@ class Background {
   [[nodiscard]] Image preview() const;
 
  private:
-  friend Background fit_background(ConstView, const BackgroundOptions&, const Progress&);
+  friend class BackgroundFitter;
   Background() = default;
 
   Size size_;
@@ -133,6 +134,22 @@ class Background {
 /// out of range and a mask of another size, Error(failed) when the masks leave too little sky.
 Background fit_background(ConstView frame, const BackgroundOptions& options = {},
                           const Progress& progress = {});
+
+/// The same for a frame whose sky is fitted again and again, as on a page where options change:
+/// what only the frame and its masks decide is kept. The pixels must outlive it. One call at a time.
+class BackgroundFitter {
+ public:
+  explicit BackgroundFitter(ConstView frame);
+  BackgroundFitter(BackgroundFitter&&) noexcept;
+  BackgroundFitter& operator=(BackgroundFitter&&) noexcept;
+  ~BackgroundFitter();
+  /// As fit_background() does, with the same bytes.
+  Background fit(const BackgroundOptions& options = {}, const Progress& progress = {});
+
+ private:
+  struct Body;
+  std::unique_ptr<Body> body_;
+};
 
 struct RemoveOptions {
   BackgroundMode mode = BackgroundMode::subtract;

@@ -149,8 +149,23 @@ std::vector<ControlPoint> with_values_like_others(const Scene& scene, Size frame
 
 }  // namespace
 
+struct BackgroundFitter::Body {
+  ConstView frame;
+  SceneMaker scenes{frame};
+};
+
+BackgroundFitter::BackgroundFitter(ConstView frame) : body_(std::make_unique<Body>(frame)) {}
+BackgroundFitter::BackgroundFitter(BackgroundFitter&&) noexcept = default;
+BackgroundFitter& BackgroundFitter::operator=(BackgroundFitter&&) noexcept = default;
+BackgroundFitter::~BackgroundFitter() = default;
+
 Background fit_background(ConstView frame, const BackgroundOptions& options,
                           const Progress& progress) {
+  return BackgroundFitter(frame).fit(options, progress);
+}
+
+Background BackgroundFitter::fit(const BackgroundOptions& options, const Progress& progress) {
+  const ConstView frame = body_->frame;
   const auto begin = std::chrono::steady_clock::now();
   check(frame, options);
   Background result;
@@ -158,7 +173,7 @@ Background fit_background(ConstView frame, const BackgroundOptions& options,
   result.order_ = options.order;
   BackgroundReport& report = result.report_;
   progress(0, "reading the sky");
-  Scene scene = prepare(frame, options, report.notes);
+  Scene scene = body_->scenes.prepare(options, report.notes);
   progress.throw_if_stopped();
   report.sky_hidden = scene.hidden;
   if (scene.hidden) {

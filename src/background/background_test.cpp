@@ -587,5 +587,26 @@ TEST(Background, PreviewShowsSixPictures) {
   EXPECT_LE(high, 1);
 }
 
+TEST(BackgroundFitter, GivesWhatAFreshFitGives) {
+  const auto truth = synthetic::make_sky(settings(Gradient::dome, Object::none, 10));
+  const ConstView frame = truth.frame.view();
+  Image left(1, frame.size());
+  for (int y = 0; y < frame.height(); ++y)
+    std::ranges::fill(left.view().row(0, y).first(static_cast<std::size_t>(frame.width() / 2)), 1);
+  std::vector<BackgroundOptions> many(8, BackgroundOptions{.max_iterations = 20});
+  many[1].control_points = 16;
+  many[2].mask = left.view();
+  many[3].stretch_quantile = 0.9;
+  many[4].auto_mask = false;
+  many[5].downscale = 4;
+  many[7].downscale_with = Downscaling::mean;
+  BackgroundFitter fitter(frame);
+  for (const BackgroundOptions& options : many) {
+    const Image kept = fitter.fit(options).render(),
+                fresh = fit_background(frame, options).render();
+    EXPECT_TRUE(std::ranges::equal(kept.pixels(), fresh.pixels()));
+  }
+}
+
 }  // namespace
 }  // namespace limpid

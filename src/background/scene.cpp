@@ -170,41 +170,86 @@ void find_sky(Scene& scene, const BackgroundOptions& options) {
 
 }  // namespace
 
-Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std::string>& notes) {
-  Scene scene;
-  const auto statistics = measure_channels(frame, options.stretch_quantile, options.threads);
-  for (const SkyLevel& level : measure_sky(frame)) scene.noise.push_back(level.sigma);
-  scene.factor = std::min(options.downscale,
-                          std::max(1, std::min(frame.width(), frame.height()) / smallest_small_px));
-  if (scene.factor != options.downscale) {
-    notes.push_back("a small frame: downscaled by " + std::to_string(scene.factor) + ", not " +
-                    std::to_string(options.downscale));
-  }
-  scene.linear = downscale(frame, scene.factor, Downscaling::median, {}, options.threads);
-  const auto total = static_cast<double>(scene.linear.size().pixels());
-  scene.mask = small_mask({}, scene.linear, scene.factor);
-  scene.missing_share = 1 - static_cast<double>(count_above_zero(scene.mask)) / total;
-  if (!options.mask.empty()) scene.mask = small_mask(options.mask, scene.linear, scene.factor);
+Scene Scene::clone() const {
+  Scene other;
+  other.factor = factor;
+  other.linear = linear.clone();
+  other.stretched = stretched.clone();
+  other.mask = mask.clone();
+  other.start = start.clone();
+  other.sky = sky;
+  other.stretch = stretch;
+  other.noise = noise;
+  other.missing_share = missing_share;
+  other.masked_share = masked_share;
+  other.bare = bare;
+  other.hidden = hidden;
+  return other;
+}
 
-  for (std::size_t c = 0; c < statistics.size(); ++c) {
-    const float spread = statistics[c].white - statistics[c].lowest;
+void SceneMaker::look_at_channels(double quantile, int threads) {
+  if (statistics_.empty() || quantile != quantile_)
+    statistics_ = measure_channels(frame_, quantile, threads);
+  quantile_ = quantile;
+  if (!noise_.empty()) return;
+  for (const SkyLevel& level : measure_sky(frame_)) noise_.push_back(level.sigma);
+}
+
+void SceneMaker::scale_down(int factor, int threads) {
+  if (factor == factor_) return;
+  found_.reset();
+  linear_ = downscale(frame_, factor, Downscaling::median, {}, threads);
+  factor_ = factor;
+}
+
+/// Without stretch.
+Scene SceneMaker::with_sky(const BackgroundOptions& options) {
+  Scene scene;
+  scene.factor = factor_;
+  scene.mask = small_mask({}, linear_, factor_);
+  scene.missing_share = 1 - static_cast<double>(count_above_zero(scene.mask)) /
+                                static_cast<double>(linear_.size().pixels());
+  if (!options.mask.empty()) scene.mask = small_mask(options.mask, linear_, factor_);
+  for (std::size_t c = 0; c < statistics_.size(); ++c) {
+    const float spread = statistics_[c].white - statistics_[c].lowest;
     if (!(spread > 0)) {
       throw Error(ErrorKind::bad_input, "channel " + std::to_string(c + 1) + " of " +
-                                            std::to_string(statistics.size()) +
+                                            std::to_string(statistics_.size()) +
                                             " is constant: no sky to model");
     }
     // noiseless frames are judged by what rounding leaves
-    scene.noise[c] = std::max(scene.noise[c], 1e-6F * spread);
+    scene.noise.push_back(std::max(noise_[c], 1e-6F * spread));
   }
-  if (count_above_zero(scene.mask) == 0) {
+  if (count_above_zero(scene.mask) == 0)
     throw Error(ErrorKind::failed, "the mask leaves no pixel with data");
+  const bool masked_by_user = !options.mask.empty();
+  if (!found_ || found_->auto_mask != options.auto_mask ||
+      found_->masked_by_user != masked_by_user || found_->noise != scene.noise ||
+      !std::ranges::equal(found_->mask.pixels(), scene.mask.pixels())) {
+    found_.reset();
+    Image mask = scene.mask.clone();
+    const std::vector<float> noise = scene.noise;
+    scene.linear = linear_.clone();
+    find_sky(scene, options);
+    found_.emplace(std::move(mask), options.auto_mask, masked_by_user, noise, std::move(scene));
   }
-  find_sky(scene, options);
-  scene.stretch = choose_stretch(statistics, scene.start);
+  return found_->scene.clone();
+}
+
+Scene SceneMaker::prepare(const BackgroundOptions& options, std::vector<std::string>& notes) {
+  look_at_channels(options.stretch_quantile, options.threads);
+  const int most = std::max(1, std::min(frame_.width(), frame_.height()) / smallest_small_px);
+  scale_down(std::min(options.downscale, most), options.threads);
+  if (factor_ != options.downscale) {
+    notes.push_back("a small frame: downscaled by " + std::to_string(factor_) + ", not " +
+                    std::to_string(options.downscale));
+  }
+  Scene scene = with_sky(options);
+  scene.stretch = choose_stretch(statistics_, scene.start);
   if (options.downscale_with == Downscaling::median) {
     // the stretch rises everywhere, so the median of stretched pixels is the stretched median
     scene.stretched = scene.linear.clone();
-    for (int c = 0; c < frame.channels(); ++c) {
+    for (int c = 0; c < frame_.channels(); ++c) {
       for (int y = 0; y < scene.stretched.height(); ++y) {
         for (float& pixel : scene.stretched.view().row(c, y)) {
           pixel = stretched(scene.stretch[static_cast<std::size_t>(c)], pixel);
@@ -213,11 +258,11 @@ Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std
     }
   } else {
     scene.stretched =
-        downscale(frame, scene.factor, options.downscale_with, scene.stretch, options.threads);
+        downscale(frame_, scene.factor, options.downscale_with, scene.stretch, options.threads);
   }
   for (int y = 0; y < scene.mask.height(); ++y) {
     for (int x = 0; x < scene.mask.width(); ++x) {
-      for (int c = 0; c < frame.channels(); ++c) {
+      for (int c = 0; c < frame_.channels(); ++c) {
         const float value = scene.stretched.view()(c, y, x);
         if (value < options.mask_below || value > options.mask_above)
           scene.mask.view()(0, y, x) = 0;
@@ -225,7 +270,8 @@ Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std
     }
   }
   const std::size_t left = count_above_zero(scene.mask);
-  const double with_data = total * (1 - scene.missing_share);
+  const double with_data =
+      static_cast<double>(scene.linear.size().pixels()) * (1 - scene.missing_share);
   scene.masked_share = 1 - static_cast<double>(left) / with_data;
   if (left < 64 || static_cast<double>(left) < 0.01 * with_data) {
     throw Error(ErrorKind::failed, "the masks leave " + std::to_string(left) + " of " +

@@ -1,12 +1,14 @@
 // What the fit of the sky works on: the small frame, its stretch, its mask, a first sky.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <limpid/background.h>
 #include <limpid/image.h>
 
+#include "background/downscale.h"
 #include "background/sky_start.h"
 #include "background/sky_stretch.h"
 
@@ -39,10 +41,37 @@ struct Scene {
   double missing_share = 0, masked_share = 0;
   bool bare = false;    ///< nothing but sky and small objects
   bool hidden = false;  ///< nebulae, or a galaxy, nearly everywhere
+  [[nodiscard]] Scene clone() const;
 };
 
-/// Finds sky and objects. Appends to `notes` what the user should know. Throws Error(bad_input) for
-/// constant channels, Error(failed) when masks leave too little.
-Scene prepare(ConstView frame, const BackgroundOptions& options, std::vector<std::string>& notes);
+/// Finds sky and objects in one frame, which may be asked for again and again: what only the frame
+/// and a few options decide is kept from one call to the next. The pixels must outlive it.
+class SceneMaker {
+ public:
+  explicit SceneMaker(ConstView frame) : frame_(frame) {}
+  /// Appends to `notes` what the user should know. Throws Error(bad_input) for constant channels,
+  /// Error(failed) when masks leave too little.
+  Scene prepare(const BackgroundOptions& options, std::vector<std::string>& notes);
+
+ private:
+  void look_at_channels(double quantile, int threads);
+  void scale_down(int factor, int threads);
+  [[nodiscard]] Scene with_sky(const BackgroundOptions& options);
+
+  ConstView frame_;
+  std::vector<float> noise_;
+  double quantile_ = 0;
+  std::vector<ChannelStatistics> statistics_;
+  Image linear_;
+  int factor_ = 0;
+  /// The sky that was found last, and what it rests on beside the small frame.
+  struct Found {
+    Image mask;
+    bool auto_mask, masked_by_user;
+    std::vector<float> noise;
+    Scene scene;
+  };
+  std::optional<Found> found_;
+};
 
 }  // namespace limpid::background
