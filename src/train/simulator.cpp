@@ -196,7 +196,10 @@ void add_measured_residual(Random& random, SceneTensors& scene,
       scene.controls.residual[c] = scene.controls.residual[0];
       continue;
     }
-    const Image moffat = scene.true_psf[c].kernel(psf_side_px);
+    // stars are stacked over their own fits, so that what these have wrong in the wings is told
+    Psf fit = scene.true_psf[c];
+    fit.beta = scene.controls.measured[c].beta;
+    const Image moffat = fit.kernel(psf_side_px);
     const auto fitted =
         torch::from_blob(const_cast<float*>(moffat.pixels().data()), {psf_side_px, psf_side_px});
     const auto& kernel = scene.kernels[c];
@@ -209,36 +212,38 @@ void add_measured_residual(Random& random, SceneTensors& scene,
 }
 
 /// And what rings around stars would tell of the light further out (measure_psf_wings): the mean
-/// of a ring, less that of the ring where the sky is read, right to a fifth and 0.1 % of the light.
-/// A random stream of its own: scenes stay what they are without.
+/// of a ring, less that of the ring where the sky is read, right to a tenth and 0.1 % of the light.
+/// Nearer than two FWHM it is the Moffat's affair, and wrong with it. A random stream of its own:
+/// scenes stay what they are without.
 void add_measured_wings(Random random, SceneTensors& scene) {
-  constexpr double sky_from_px = 25, ring_error = 0.001;
-  const double share = random.uniform(0.8, 1);
+  constexpr std::int64_t sky_from_px = 25, sky_width_px = 6, bins = psf_side_px / 2 + 1;
+  constexpr double ring_error = 0.001;
+  const double share = random.uniform(0.9, 1);
   const auto axis = torch::arange(psf_side_px, torch::kFloat) - psf_side_px / 2;
   const auto radius = (axis.unsqueeze(0).square() + axis.unsqueeze(1).square()).sqrt();
   const auto ring = radius.round().clamp_max(psf_side_px / 2).to(torch::kLong).flatten();
-  const auto bins = psf_side_px / 2 + 1;
   const auto counts = torch::zeros({bins}).index_add_(0, ring, torch::ones({ring.numel()}));
   auto errors = torch::empty({bins});
   for (std::int64_t i = 0; i < bins; ++i) errors[i] = ring_error * random.normal();
   for (std::size_t c = 0; c < 3; ++c) {
-    auto& residual = scene.controls.residual[c];
+    const auto& residual = scene.controls.residual[c];
     if (residual.empty()) return;
-    const Image near = scene.true_psf[c].kernel(psf_side_px, residual);
+    const Psf& measured = scene.controls.measured[c];
+    const Image near = measured.kernel(psf_side_px, residual);
     const auto known =
         torch::from_blob(const_cast<float*>(near.pixels().data()), {psf_side_px, psf_side_px});
-    const auto left = (scene.kernels[c] - known).flatten();
-    auto light = torch::zeros({bins}).index_add_(0, ring, left) / counts;
-    const auto sky = light.narrow(0, static_cast<std::int64_t>(sky_from_px), 6).mean();
-    light = share * (light - sky) + errors / counts;
-    light
-        .narrow(0, static_cast<std::int64_t>(sky_from_px) + 3,
-                bins - static_cast<std::int64_t>(sky_from_px) - 3)
-        .zero_();
-    const auto wings = light.index_select(0, ring).contiguous();
+    auto light =
+        torch::zeros({bins}).index_add_(0, ring, (scene.kernels[c] - known).flatten()) / counts;
+    light = light - light.narrow(0, sky_from_px, sky_width_px).mean();
+    light.narrow(0, sky_from_px + sky_width_px / 2, bins - sky_from_px - sky_width_px / 2).zero_();
+    const auto far =
+        (torch::arange(bins, torch::kFloat) / static_cast<double>(measured.fwhm_px) - 1)
+            .clamp(0, 1);
+    const auto wings = (far * (share * light + errors / counts)).index_select(0, ring).contiguous();
     auto& whole = scene.controls.nonstellar_residual[c];
     whole = residual;
-    for (std::size_t i = 0; i < whole.size(); ++i) whole[i] += wings.data_ptr<float>()[i];
+    const float* add = wings.data_ptr<float>();
+    for (std::size_t i = 0; i < whole.size(); ++i) whole[i] += add[i];
   }
 }
 
