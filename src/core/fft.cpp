@@ -2,65 +2,40 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
-#include <mutex>
 #include <string>
-#include <type_traits>
 #include <utility>
-
-#include <fftw3.h>
 
 #include <limpid/error.h>
 
+#include "core/fft_plans.h"
 #include "core/parallel.h"
 
 namespace limpid {
 namespace {
 
-struct Destroy {
-  void operator()(fftwf_plan plan) const { fftwf_destroy_plan(plan); }
-};
-using Plan = std::unique_ptr<std::remove_pointer_t<fftwf_plan>, Destroy>;
-
 /// Both transforms of one size, in place: a row of `width` floats lies in the memory of its
 /// width / 2 + 1 complex values.
-struct Plans {
-  Plan forward, inverse;
-};
-
-fftwf_complex* as_fftw(std::complex<float>* values) {
-  return reinterpret_cast<fftwf_complex*>(values);  // the same layout: both standards promise it
-}
-
-/// FFTW makes plans in one thread at a time, but many may use them. Estimated, not measured: what
-/// is measured depends on the moment, and with it the last bits of every result. Plans are kept
-/// until the program ends; few sizes are ever asked for.
 const Plans& plans_for(Size size, std::complex<float>* memory) {
-  static std::mutex mutex;
-  static std::map<std::pair<int, int>, Plans> known;
-  const std::scoped_lock lock(mutex);
-  const std::pair key(size.height, size.width);
-  auto found = known.find(key);
-  if (found == known.end()) {
+  static PlanStore<std::pair<int, int>> store;
+  return store.find({size.height, size.width}, [&] {
     fftwf_complex* values = as_fftw(memory);
     auto* samples = reinterpret_cast<float*>(memory);
     const int stride = static_cast<int>(filled_line(size.width / 2 + 1));
     const std::array<int, 2> lengths{size.height, size.width}, complex_rows{size.height, stride},
         real_rows{size.height, 2 * stride};
-    Plans plans = {
-        Plan(fftwf_plan_many_dft_r2c(2, lengths.data(), 1, samples, real_rows.data(), 1, 0, values,
-                                     complex_rows.data(), 1, 0, FFTW_ESTIMATE)),
-        Plan(fftwf_plan_many_dft_c2r(2, lengths.data(), 1, values, complex_rows.data(), 1, 0,
-                                     samples, real_rows.data(), 1, 0, FFTW_ESTIMATE))};
-    if (!plans.forward || !plans.inverse) {
-      throw Error(ErrorKind::exhausted, "no memory to prepare a Fourier transform");
-    }
-    found = known.emplace(key, std::move(plans)).first;
-  }
-  return found->second;
+    return Plans{Plan(fftwf_plan_many_dft_r2c(2, lengths.data(), 1, samples, real_rows.data(), 1, 0,
+                                              values, complex_rows.data(), 1, 0, FFTW_ESTIMATE)),
+                 Plan(fftwf_plan_many_dft_c2r(2, lengths.data(), 1, values, complex_rows.data(), 1,
+                                              0, samples, real_rows.data(), 1, 0, FFTW_ESTIMATE))};
+  });
 }
 
 }  // namespace
+
+std::mutex& planner_lock() {
+  static std::mutex lock;
+  return lock;
+}
 
 SpectrumMemory allocate_spectrum(std::size_t count, Size size) {
   try {

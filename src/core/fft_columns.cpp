@@ -2,15 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
-#include <mutex>
-#include <string>
-#include <type_traits>
 
-#include <fftw3.h>
-
-#include <limpid/error.h>
-
+#include "core/fft_plans.h"
 #include "core/parallel.h"
 
 namespace limpid {
@@ -21,59 +14,29 @@ using Complex = std::complex<float>;
 constexpr std::size_t line_values = 64 / sizeof(Complex);  // of a cache line
 constexpr int block = static_cast<int>(line_values);       // columns that are moved together
 
-struct Destroy {
-  void operator()(fftwf_plan plan) const { fftwf_destroy_plan(plan); }
-};
-using Plan = std::unique_ptr<std::remove_pointer_t<fftwf_plan>, Destroy>;
-
 /// Both transforms of one line, in place.
-struct LinePlans {
-  Plan forward, inverse;
-};
-
-fftwf_complex* as_fftw(Complex* values) { return reinterpret_cast<fftwf_complex*>(values); }
-
-/// Estimated and kept for the reasons told in fft.cpp.
-const LinePlans& plans_for(int length) {
-  static std::mutex mutex;
-  static std::map<int, LinePlans> known;
-  const std::scoped_lock lock(mutex);
-  auto found = known.find(length);
-  if (found == known.end()) {
+const Plans& plans_for(int length) {
+  static PlanStore<int> store;
+  return store.find(length, [&] {
     const SpectrumMemory memory = allocate_spectrum(static_cast<std::size_t>(length), {length, 1});
     fftwf_complex* values = as_fftw(memory.get());
-    LinePlans plans{Plan(fftwf_plan_dft_1d(length, values, values, FFTW_FORWARD, FFTW_ESTIMATE)),
-                    Plan(fftwf_plan_dft_1d(length, values, values, FFTW_BACKWARD, FFTW_ESTIMATE))};
-    if (!plans.forward || !plans.inverse) {
-      throw Error(ErrorKind::exhausted, "no memory to prepare a Fourier transform");
-    }
-    found = known.emplace(length, std::move(plans)).first;
-  }
-  return found->second;
+    return Plans{Plan(fftwf_plan_dft_1d(length, values, values, FFTW_FORWARD, FFTW_ESTIMATE)),
+                 Plan(fftwf_plan_dft_1d(length, values, values, FFTW_BACKWARD, FFTW_ESTIMATE))};
+  });
 }
 
 /// Between a real row and its half spectrum, from one place of memory to another.
-struct RowPlans {
-  Plan forward, inverse;
-};
-const RowPlans& row_plans_for(int length) {
-  static std::mutex mutex;
-  static std::map<int, RowPlans> known;
-  const std::scoped_lock lock(mutex);
-  auto found = known.find(length);
-  if (found == known.end()) {
+const Plans& row_plans_for(int length) {
+  static PlanStore<int> store;
+  return store.find(length, [&] {
     const std::size_t count = filled_line(length / 2 + 1);
     const SpectrumMemory pixels = allocate_spectrum(count, {length, 1});
     const SpectrumMemory values = allocate_spectrum(count, {length, 1});
     auto* samples = reinterpret_cast<float*>(pixels.get());
-    RowPlans plans{
+    return Plans{
         Plan(fftwf_plan_dft_r2c_1d(length, samples, as_fftw(values.get()), FFTW_ESTIMATE)),
         Plan(fftwf_plan_dft_c2r_1d(length, as_fftw(values.get()), samples, FFTW_ESTIMATE))};
-    if (!plans.forward || !plans.inverse)
-      throw Error(ErrorKind::exhausted, "no memory to prepare a Fourier transform");
-    found = known.emplace(length, std::move(plans)).first;
-  }
-  return found->second;
+  });
 }
 
 /// Half spectra of two real rows from the transform of a + i b: A(k) = (Z(k) + conj Z(-k)) / 2,
@@ -119,7 +82,7 @@ SpectrumMemory transform_rows(int count, int width, const RowOf& row_of) {
   SpectrumMemory rows =
       allocate_spectrum(stride * static_cast<std::size_t>(count + 1), {width, count});
   const SpectrumMemory z = allocate_spectrum(static_cast<std::size_t>(width), {width, 1});
-  const LinePlans& plans = plans_for(width);
+  const Plans& plans = plans_for(width);
   for (int y = 0; y < count; y += 2) {
     const float* first = row_of(y);
     const float* second = y + 1 < count ? row_of(y + 1) : nullptr;
@@ -132,7 +95,7 @@ SpectrumMemory transform_rows(int count, int width, const RowOf& row_of) {
 }
 
 void transform_columns(ColumnSpectrum& spectrum, int channel) {
-  const LinePlans& plans = plans_for(spectrum.size().height);
+  const Plans& plans = plans_for(spectrum.size().height);
   for (int kx = 0; kx < spectrum.columns(); ++kx) {
     fftwf_complex* values = as_fftw(spectrum.column(channel, kx).data());
     fftwf_execute_dft(plans.forward.get(), values, values);
@@ -145,7 +108,7 @@ SpectrumMemory columns_to_rows(int channel, Size size, Rect part, const FillColu
   const std::size_t stride = filled_line(columns), own = filled_line(size.height);
   SpectrumMemory rows = allocate_spectrum(stride * static_cast<std::size_t>(part.height + 1), size);
   const SpectrumMemory some = allocate_spectrum(own * block, size);
-  const LinePlans& plans = plans_for(size.height);
+  const Plans& plans = plans_for(size.height);
   for (int first = 0; first < columns; first += block) {
     const int count = std::min(block, columns - first);
     for (int i = 0; i < count; ++i) {
@@ -245,7 +208,7 @@ RowBlock::RowBlock(int width)
 void RowBlock::take(const ColumnSpectrum& from, int channel, int first, int count) {
   turn_block(from.column(channel, 0).data() + first, from.stride(), from.columns(), count,
              values_.get(), stride_);
-  const RowPlans& plans = row_plans_for(width_);
+  const Plans& plans = row_plans_for(width_);
   for (int i = 0; i < count; ++i) {
     fftwf_execute_dft_c2r(plans.inverse.get(),
                           as_fftw(values_.get() + static_cast<std::size_t>(i) * stride_),
@@ -254,7 +217,7 @@ void RowBlock::take(const ColumnSpectrum& from, int channel, int first, int coun
 }
 
 void RowBlock::give(ColumnSpectrum& to, int channel, int first, int count) {
-  const RowPlans& plans = row_plans_for(width_);
+  const Plans& plans = row_plans_for(width_);
   for (int i = 0; i < count; ++i) {
     fftwf_execute_dft_r2c(plans.forward.get(), row(i).data(),
                           as_fftw(values_.get() + static_cast<std::size_t>(i) * stride_));
@@ -309,7 +272,7 @@ Image image_from_columns(int channels, Size size, Rect part, const FillColumn& f
     const SpectrumMemory rows = columns_to_rows(channel, size, part, fill);
     const std::size_t stride = filled_line(size.width / 2 + 1);
     const SpectrumMemory z = allocate_spectrum(static_cast<std::size_t>(size.width), size);
-    const LinePlans& plans = plans_for(size.width);
+    const Plans& plans = plans_for(size.width);
     for (int y = 0; y < part.height; y += 2) {
       Complex* a = rows.get() + static_cast<std::size_t>(y) * stride;
       const bool pair = y + 1 < part.height;

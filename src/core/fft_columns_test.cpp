@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -122,6 +124,51 @@ TEST(RowBlock, AFewRowsAndThenAllColumnsAreTheTransformOfAFieldThatIsZeroElsewhe
       }
     }
   }
+}
+
+// FFTW's planner is one for the whole process: whole fields, columns and rows ask it for plans.
+TEST(FftPlans, OfAllKindsMayBeMadeAtOnce) {
+  constexpr int rounds = 40, kinds = 3;
+  std::vector<float> errors(2 * kinds, 0.0F);
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < errors.size(); ++i) {
+      threads.emplace_back([&errors, i] {
+        for (int round = 0; round < rounds; ++round) {
+          // lengths that no other test and no other thread has asked for
+          const int length = 211 + 2 * (rounds * static_cast<int>(i) + round);
+          const Image image = noise(1, {length, 3});
+          Image back;
+          if (i % kinds == 0) {
+            back = inverse_fft(fft(image.view()));
+          } else if (i % kinds == 1) {
+            const ColumnSpectrum spectrum = column_fft(image.view());
+            back = image_from_columns(1, image.size(), {0, 0, length, 3},
+                                      [&](int, int kx, std::span<std::complex<float>> column) {
+                                        std::ranges::copy(spectrum.column(0, kx), column.begin());
+                                      });
+          } else {
+            RowBlock rows(length);
+            ColumnSpectrum spectrum(1, image.size());
+            for (int y = 0; y < 3; ++y)
+              std::ranges::copy(image.view().row(0, y), rows.row(y).begin());
+            rows.give(spectrum, 0, 0, 3);
+            rows.take(spectrum, 0, 0, 3);
+            back = Image(1, image.size());
+            for (int y = 0; y < 3; ++y) {
+              std::ranges::transform(rows.row(y), back.view().row(0, y).begin(), [&](float value) {
+                return value / static_cast<float>(length);
+              });
+            }
+          }
+          for (std::size_t p = 0; p < back.pixels().size(); ++p)
+            errors[i] = std::max(errors[i], std::abs(back.pixels()[p] - image.pixels()[p]));
+        }
+      });
+    }
+  }
+  // rounding of sums of up to 700 terms of size one
+  for (const float error : errors) EXPECT_LT(error, 1e-5F);
 }
 
 }  // namespace
