@@ -428,6 +428,13 @@ if has_command mfdeconv; then
   pixels() { tail -c $((3 * 256 * 256 * 4)) "$1"; }
   check "a resumed run gives the same pixels" cmp -s <(pixels through.fits) <(pixels resumed.fits)
   check "the checkpoint is gone after the run" test ! -e run
+
+  # a fault of the program that this one follows: scratch files left behind
+  mkdir scratch away
+  cp lights/[ab].fits scratch
+  ( cd scratch && TMPDIR=$PWD/../away "$limpid" mfdeconv a.fits b.fits -o deep.fits --iterations 2 -q --memory 100M )
+  ( cd scratch && TMPDIR=$PWD/../away "$limpid" mfdeconv a.fits b.fits -o none.fits -q --memory 1M 2>/dev/null ) || true
+  check "nothing but the result is left" test "$(ls -A scratch away | tr '\n' ' ')" = "away: scratch: a.fits b.fits deep.fits "
 fi
 
 check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.?*')"

@@ -1,7 +1,6 @@
 #include "core/fft_columns.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/fft_plans.h"
 #include "core/parallel.h"
@@ -22,20 +21,6 @@ const Plans& plans_for(int length) {
     fftwf_complex* values = as_fftw(memory.get());
     return Plans{Plan(fftwf_plan_dft_1d(length, values, values, FFTW_FORWARD, FFTW_ESTIMATE)),
                  Plan(fftwf_plan_dft_1d(length, values, values, FFTW_BACKWARD, FFTW_ESTIMATE))};
-  });
-}
-
-/// Between a real row and its half spectrum, from one place of memory to another.
-const Plans& row_plans_for(int length) {
-  static PlanStore<int> store;
-  return store.find(length, [&] {
-    const std::size_t count = filled_line(length / 2 + 1);
-    const SpectrumMemory pixels = allocate_spectrum(count, {length, 1});
-    const SpectrumMemory values = allocate_spectrum(count, {length, 1});
-    auto* samples = reinterpret_cast<float*>(pixels.get());
-    return Plans{
-        Plan(fftwf_plan_dft_r2c_1d(length, samples, as_fftw(values.get()), FFTW_ESTIMATE)),
-        Plan(fftwf_plan_dft_c2r_1d(length, as_fftw(values.get()), samples, FFTW_ESTIMATE))};
   });
 }
 
@@ -130,101 +115,10 @@ SpectrumMemory columns_to_rows(int channel, Size size, Rect part, const FillColu
 ColumnSpectrum::ColumnSpectrum(int channels, Size size)
     : channels_(channels),
       size_(size),
-      stride_(stride_of(size.height)),
+      stride_(spread_line(size.height)),
       values_(allocate_spectrum(
           static_cast<std::size_t>(channels) * static_cast<std::size_t>(columns()) * stride_,
           size)) {}
-
-namespace {
-
-void transform(ColumnSpectrum& spectrum, int channel, Lines columns, const Plan& plan) {
-  for (int kx = columns.begin; kx < columns.end; ++kx) {
-    fftwf_complex* values = as_fftw(spectrum.column(channel, kx).data());
-    fftwf_execute_dft(plan.get(), values, values);
-  }
-}
-
-/// Four rows of four complex values, each taken for one double: to[i][j] = from[j][i].
-using Four = double __attribute__((vector_size(32)));
-void turn_four(const Complex* from, std::size_t from_stride, Complex* to, std::size_t to_stride) {
-  const auto load = [&](std::size_t i) {
-    Four values;
-    std::memcpy(&values, from + i * from_stride, sizeof values);
-    return values;
-  };
-  const auto store = [&](std::size_t i, Four values) {
-    std::memcpy(static_cast<void*>(to + i * to_stride), &values, sizeof values);
-  };
-  const Four a = load(0), b = load(1), c = load(2), d = load(3);
-  const Four ab_even = __builtin_shufflevector(a, b, 0, 4, 2, 6);
-  const Four ab_odd = __builtin_shufflevector(a, b, 1, 5, 3, 7);
-  const Four cd_even = __builtin_shufflevector(c, d, 0, 4, 2, 6);
-  const Four cd_odd = __builtin_shufflevector(c, d, 1, 5, 3, 7);
-  store(0, __builtin_shufflevector(ab_even, cd_even, 0, 1, 4, 5));
-  store(1, __builtin_shufflevector(ab_odd, cd_odd, 0, 1, 4, 5));
-  store(2, __builtin_shufflevector(ab_even, cd_even, 2, 3, 6, 7));
-  store(3, __builtin_shufflevector(ab_odd, cd_odd, 2, 3, 6, 7));
-}
-
-/// to[x][y] = from[y][x] for `rows` times `columns` values.
-void turn_block(const Complex* from, std::size_t from_stride, int rows, int columns, Complex* to,
-                std::size_t to_stride) {
-  const auto part = [&](int y, int x) {
-    const Complex* start = from + static_cast<std::size_t>(y) * from_stride + x;
-    Complex* end = to + static_cast<std::size_t>(x) * to_stride + y;
-    if (y + 4 <= rows && x + 4 <= columns) return turn_four(start, from_stride, end, to_stride);
-    for (std::size_t v = 0; v < 4 && y + static_cast<int>(v) < rows; ++v) {
-      for (std::size_t u = 0; u < 4 && x + static_cast<int>(u) < columns; ++u)
-        end[u * to_stride + v] = start[v * from_stride + u];
-    }
-  };
-  // along the longer side: what is read or written once in a line is then done with
-  if (rows > columns) {
-    for (int y = 0; y < rows; y += 4) {
-      for (int x = 0; x < columns; x += 4) part(y, x);
-    }
-  } else {
-    for (int x = 0; x < columns; x += 4) {
-      for (int y = 0; y < rows; y += 4) part(y, x);
-    }
-  }
-}
-
-}  // namespace
-
-void fft_columns(ColumnSpectrum& spectrum, int channel, Lines columns) {
-  transform(spectrum, channel, columns, plans_for(spectrum.size().height).forward);
-}
-void inverse_fft_columns(ColumnSpectrum& spectrum, int channel, Lines columns) {
-  transform(spectrum, channel, columns, plans_for(spectrum.size().height).inverse);
-}
-
-RowBlock::RowBlock(int width)
-    : width_(width),
-      stride_(filled_line(width / 2 + 1)),
-      pixels_(allocate_spectrum(stride_ * most_rows, {width, most_rows})),
-      values_(allocate_spectrum(stride_ * most_rows, {width, most_rows})) {}
-
-void RowBlock::take(const ColumnSpectrum& from, int channel, int first, int count) {
-  turn_block(from.column(channel, 0).data() + first, from.stride(), from.columns(), count,
-             values_.get(), stride_);
-  const Plans& plans = row_plans_for(width_);
-  for (int i = 0; i < count; ++i) {
-    fftwf_execute_dft_c2r(plans.inverse.get(),
-                          as_fftw(values_.get() + static_cast<std::size_t>(i) * stride_),
-                          row(i).data());
-  }
-}
-
-void RowBlock::give(ColumnSpectrum& to, int channel, int first, int count) {
-  const Plans& plans = row_plans_for(width_);
-  for (int i = 0; i < count; ++i) {
-    fftwf_execute_dft_r2c(plans.forward.get(), row(i).data(),
-                          as_fftw(values_.get() + static_cast<std::size_t>(i) * stride_));
-  }
-  turn_block(values_.get(), stride_, count, to.columns(), to.column(channel, 0).data() + first,
-             to.stride());
-}
 
 ColumnSpectrum column_fft(ConstView image, int threads) {
   ColumnSpectrum spectrum(image.channels(), image.size());

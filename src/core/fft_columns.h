@@ -29,21 +29,13 @@ class ColumnSpectrum {
   [[nodiscard]] std::span<const std::complex<float>> column(int channel, int kx) const {
     return {values_.get() + offset(channel, kx), static_cast<std::size_t>(size_.height)};
   }
-  /// From one column to the next.
-  [[nodiscard]] std::size_t stride() const { return stride_; }
   /// Memory of one channel of an image of `size`.
   static std::size_t bytes(Size size) {
-    return sizeof(std::complex<float>) * stride_of(size.height) *
+    return sizeof(std::complex<float>) * spread_line(size.height) *
            static_cast<std::size_t>(size.width / 2 + 1);
   }
 
  private:
-  /// Each column begins on a cache line; where many would begin on the same one of a cache, which
-  /// are 4096 bytes apart, on the next.
-  static std::size_t stride_of(int height) {
-    const std::size_t filled = filled_line(height);
-    return filled % 64 == 0 ? filled + filled_line(1) : filled;
-  }
   [[nodiscard]] std::size_t offset(int channel, int kx) const {
     return (static_cast<std::size_t>(channel) * static_cast<std::size_t>(columns()) +
             static_cast<std::size_t>(kx)) *
@@ -54,37 +46,6 @@ class ColumnSpectrum {
   Size size_;
   std::size_t stride_;  ///< of columns
   SpectrumMemory values_;
-};
-
-/// The columns begin .. end - 1 of a transform whose rows are done, or of one that begins with its
-/// columns. The inverse is not divided by the number of pixels.
-struct Lines {
-  int begin = 0, end = 0;
-};
-void fft_columns(ColumnSpectrum& spectrum, int channel, Lines columns);
-void inverse_fft_columns(ColumnSpectrum& spectrum, int channel, Lines columns);
-
-/// A few rows of a field on their way between pixels and columns: the other half of a transform.
-/// Who needs some rows alone leaves out the others.
-class RowBlock {
- public:
-  static constexpr int most_rows = 16;
-
-  explicit RowBlock(int width);
-  /// Pixels of the row that was or will be the i-th.
-  [[nodiscard]] std::span<float> row(int i) {
-    return {reinterpret_cast<float*>(pixels_.get() + static_cast<std::size_t>(i) * stride_),
-            static_cast<std::size_t>(width_)};
-  }
-  /// Rows first .. first + count - 1 of a field whose columns are transformed back.
-  void take(const ColumnSpectrum& from, int channel, int first, int count);
-  /// Puts the transforms of the rows where these rows' values of the columns belong.
-  void give(ColumnSpectrum& to, int channel, int first, int count);
-
- private:
-  int width_;
-  std::size_t stride_;
-  SpectrumMemory pixels_, values_;
 };
 
 /// What fft() gives, channel by channel.

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "core/fft.h"
+#include "core/fft_lines.h"
 
 namespace limpid {
 namespace {
@@ -90,43 +91,7 @@ TEST(FftColumns, WithoutHermitianSymmetryAreWhatTheRealInverseTakes) {
     ASSERT_NEAR(columns.pixels()[i], expected.pixels()[i], 3e-6F);
 }
 
-TEST(RowBlock, AFewRowsAndThenAllColumnsAreTheTransformOfAFieldThatIsZeroElsewhere) {
-  for (const Size size : {Size{40, 64}, Size{37, 21}}) {
-    const Lines rows{3, 20};
-    Image field(1, size);
-    for (int y = rows.begin; y < rows.end; ++y) {
-      for (int x = 0; x < size.width; ++x)
-        field.view()(0, y, x) = std::sin(static_cast<float>(3 * x + 7 * y * y));
-    }
-    ColumnSpectrum spectrum(1, size);
-    for (int kx = 0; kx < spectrum.columns(); ++kx)
-      std::ranges::fill(spectrum.column(0, kx), std::complex<float>());
-    RowBlock block(size.width);
-    for (int y = rows.begin; y < rows.end; y += RowBlock::most_rows) {
-      const int count = std::min(RowBlock::most_rows, rows.end - y);
-      for (int i = 0; i < count; ++i)
-        std::ranges::copy(field.view().row(0, y + i), block.row(i).begin());
-      block.give(spectrum, 0, y, count);
-    }
-    fft_columns(spectrum, 0, {0, spectrum.columns()});
-    const ColumnSpectrum expected = column_fft(field.view());
-    for (int kx = 0; kx < spectrum.columns(); ++kx) {
-      // sums of 700 terms of size one
-      for (std::size_t ky = 0; ky < static_cast<std::size_t>(size.height); ++ky)
-        ASSERT_LT(std::abs(spectrum.column(0, kx)[ky] - expected.column(0, kx)[ky]), 1e-4F);
-    }
-    inverse_fft_columns(spectrum, 0, {0, spectrum.columns()});
-    block.take(spectrum, 0, 5, 10);
-    for (int i = 0; i < 10; ++i) {
-      for (int x = 0; x < size.width; ++x) {
-        EXPECT_NEAR(block.row(i)[static_cast<std::size_t>(x)] / static_cast<float>(size.pixels()),
-                    field.view()(0, 5 + i, x), 1e-5F);
-      }
-    }
-  }
-}
-
-// FFTW's planner is one for the whole process: whole fields, columns and rows ask it for plans.
+// FFTW's planner is one for the whole process: whole fields, columns and single lines ask it.
 TEST(FftPlans, OfAllKindsMayBeMadeAtOnce) {
   constexpr int rounds = 40, kinds = 3;
   std::vector<float> errors(2 * kinds, 0.0F);
@@ -148,17 +113,17 @@ TEST(FftPlans, OfAllKindsMayBeMadeAtOnce) {
                                         std::ranges::copy(spectrum.column(0, kx), column.begin());
                                       });
           } else {
-            RowBlock rows(length);
-            ColumnSpectrum spectrum(1, image.size());
-            for (int y = 0; y < 3; ++y)
-              std::ranges::copy(image.view().row(0, y), rows.row(y).begin());
-            rows.give(spectrum, 0, 0, 3);
-            rows.take(spectrum, 0, 0, 3);
+            ComplexLines lines(3, length), spectra(3, length);
             back = Image(1, image.size());
+            const LineFft line_fft(length);
             for (int y = 0; y < 3; ++y) {
-              std::ranges::transform(rows.row(y), back.view().row(0, y).begin(), [&](float value) {
-                return value / static_cast<float>(length);
-              });
+              std::ranges::copy(image.view().row(0, y), lines.line(y).begin());
+              line_fft.forward(lines.line(y), spectra.line(y));
+              line_fft.inverse(spectra.line(y), lines.line(y));
+              std::ranges::transform(lines.line(y), back.view().row(0, y).begin(),
+                                     [&](std::complex<float> value) {
+                                       return value.real() / static_cast<float>(length);
+                                     });
             }
           }
           for (std::size_t p = 0; p < back.pixels().size(); ++p)

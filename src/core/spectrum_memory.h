@@ -19,6 +19,13 @@ constexpr std::size_t filled_line(int count) {
   return (static_cast<std::size_t>(count) + line - 1) / line * line;
 }
 
+/// The same for lines that are read across: where many would begin on the same line of a cache, as
+/// they do 4096 bytes apart, they begin on the next.
+constexpr std::size_t spread_line(int count) {
+  const std::size_t filled = filled_line(count);
+  return filled % 64 == 0 ? filled + filled_line(1) : filled;
+}
+
 struct FreeSpectrum {
   void operator()(std::complex<float>* values) const {
     ::operator delete(values, spectrum_alignment);

@@ -73,13 +73,13 @@ namespace {
 /// What weigh_row does to one row; everything that is the same for all its pixels is a type, so
 /// that the loop has no branches and runs on eight pixels at a time.
 template <bool huber, bool absolute, bool one_sigma>
-void weigh_pixels(const RowInput& input, const Weighting& weighting, std::span<float> predicted,
-                  std::span<float> weighted_observed) {
+void weigh_pixels(const RowInput& input, const Weighting& weighting,
+                  std::span<const float> predicted, std::span<std::complex<float>> weighed) {
   const std::size_t count = predicted.size();
   const float* __restrict observed = input.observed.data();
   const float* __restrict sigmas = input.sigma.data();
-  float* __restrict prediction = predicted.data();
-  float* __restrict out = weighted_observed.data();
+  const float* __restrict prediction = predicted.data();
+  float* __restrict out = reinterpret_cast<float*>(weighed.data());  // as the standard promises
   const NoiseModel noise = input.noise;
   // With 1 / pedestal, the photon noise of the pedestal's own light, the update is
   // Richardson-Lucy's, which keeps the sum of the light in every step; with less, stars grow before
@@ -111,20 +111,20 @@ void weigh_pixels(const RowInput& input, const Weighting& weighting, std::span<f
       weight = 1 / spread;
     }
     const bool known = y == y;  // not NaN
-    out[x] = known ? weight * y : 0.0F;
-    prediction[x] = known ? weight * p : 0.0F;
+    out[2 * x] = known ? weight * y : 0.0F;
+    out[2 * x + 1] = known ? weight * p : 0.0F;
   }
 }
 
 }  // namespace
 
-void weigh_row(const RowInput& input, const Weighting& weighting, std::span<float> predicted,
-               std::span<float> weighted_observed) {
+void weigh_row(const RowInput& input, const Weighting& weighting, std::span<const float> predicted,
+               std::span<std::complex<float>> weighed) {
   const auto weigh = [&](auto huber, auto absolute) {
     if (input.sigma.size() == 1) {
-      weigh_pixels<huber(), absolute(), true>(input, weighting, predicted, weighted_observed);
+      weigh_pixels<huber(), absolute(), true>(input, weighting, predicted, weighed);
     } else {
-      weigh_pixels<huber(), absolute(), false>(input, weighting, predicted, weighted_observed);
+      weigh_pixels<huber(), absolute(), false>(input, weighting, predicted, weighed);
     }
   };
   if (!weighting.huber) {
@@ -134,10 +134,7 @@ void weigh_row(const RowInput& input, const Weighting& weighting, std::span<floa
   } else {
     weigh(std::true_type{}, std::false_type{});
   }
-  for (std::size_t x = 0; x < input.window.size(); ++x) {
-    predicted[x] *= input.window[x];
-    weighted_observed[x] *= input.window[x];
-  }
+  for (std::size_t x = 0; x < input.window.size(); ++x) weighed[x] *= input.window[x];
 }
 
 namespace {

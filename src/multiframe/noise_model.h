@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <complex>
 #include <cstdint>
 #include <span>
 
@@ -64,15 +65,15 @@ struct Weighting {
   float pedestal = 0;
 };
 
-/// Observed and predicted pixels of one row become weight * observed and weight * predicted.
-/// `sigma`: of the sky, one for all or one per pixel. NaN in `observed` weighs nothing. `window`
-/// may be empty.
+/// One row of a frame. `sigma`: of the sky, one for all or one per pixel. NaN in `observed` weighs
+/// nothing. `window` may be empty.
 struct RowInput {
   std::span<const float> observed, sigma, window;
   NoiseModel noise;
 };
-void weigh_row(const RowInput& input, const Weighting& weighting, std::span<float> predicted,
-               std::span<float> weighted_observed);
+/// `weighed`: weight * observed and, as imaginary part, weight * predicted.
+void weigh_row(const RowInput& input, const Weighting& weighting, std::span<const float> predicted,
+               std::span<std::complex<float>> weighed);
 
 /// How many pixels of a row weigh nothing although there is data, and how many less than in least
 /// squares.

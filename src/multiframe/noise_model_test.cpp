@@ -1,8 +1,8 @@
 #include "multiframe/noise_model.h"
 
 #include <cmath>
+#include <complex>
 #include <random>
-#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -38,10 +38,12 @@ TEST(NoiseModel, StaysAsItWasWithoutData) {
 /// Weight of a residual of `residual` sigmas on the sky.
 float weight_of(float residual, const Weighting& weighting) {
   const float sigma = 1, observed = 100 + residual;
-  std::vector<float> predicted{100}, product{0};
-  weigh_row({{&observed, 1}, {&sigma, 1}, {}, {1, 0, 0}}, weighting, predicted, product);
-  EXPECT_NEAR(product[0], predicted[0] / 100 * observed, 1e-3F);
-  return predicted[0] / 100;
+  const float predicted = 100;
+  std::complex<float> weighed;
+  weigh_row({{&observed, 1}, {&sigma, 1}, {}, {1, 0, 0}}, weighting, {&predicted, 1},
+            {&weighed, 1});
+  EXPECT_NEAR(weighed.real(), weighed.imag() / predicted * observed, 1e-3F);
+  return weighed.imag() / predicted;
 }
 
 TEST(NoiseModel, HuberWeighsLinearlyBeyondDeltaAndRejectsFarOut) {
@@ -62,12 +64,12 @@ TEST(NoiseModel, HuberWeighsLinearlyBeyondDeltaAndRejectsFarOut) {
 
 TEST(NoiseModel, PixelsWithoutDataWeighNothing) {
   const float sigma = 1, observed = std::nanf("");
-  std::vector<float> predicted{100}, product{7};
+  const float predicted = 100;
+  std::complex<float> weighed(7, 7);
   Weighting weighting;
   weighting.pedestal = 5;
-  weigh_row({{&observed, 1}, {&sigma, 1}, {}, {}}, weighting, predicted, product);
-  EXPECT_EQ(predicted[0], 0);
-  EXPECT_EQ(product[0], 0);
+  weigh_row({{&observed, 1}, {&sigma, 1}, {}, {}}, weighting, {&predicted, 1}, {&weighed, 1});
+  EXPECT_EQ(weighed, std::complex<float>());
 }
 
 }  // namespace

@@ -48,37 +48,49 @@ inline Complex product_of(Complex a, Complex b) {
 
 }  // namespace products
 
-/// product = a b.
-inline void multiply(std::span<const std::complex<float>> a, std::span<const std::complex<float>> b,
-                     std::span<std::complex<float>> product) {
+/// The product a b of half spectra and that of another two, c d, as one column of the transform of
+/// two real fields, the first of them times one plus the second times i: `sum` = a b + i c d, and
+/// what lies at the frequencies mirrored in both directions, `mirrored`, conj(a b) + i conj(c d).
+inline void multiply_pair(std::span<const std::complex<float>> a,
+                          std::span<const std::complex<float>> b,
+                          std::span<const std::complex<float>> c,
+                          std::span<const std::complex<float>> d,
+                          std::span<std::complex<float>> sum,
+                          std::span<std::complex<float>> mirrored) {
   using namespace products;
+  const auto product = [](Vector p, Vector q) {
+    return p * reals(q) - swapped(p) * (imaginaries(q) * plus_minus);
+  };
   for_all(
-      product.size(),
+      sum.size(),
       [&](std::size_t i) {
-        const Vector p = load(&a[i]), q = load(&b[i]);
-        store(&product[i], p * reals(q) - swapped(p) * (imaginaries(q) * plus_minus));
+        const Vector first = product(load(&a[i]), load(&b[i]));
+        const Vector second = swapped(product(load(&c[i]), load(&d[i])));
+        store(&sum[i], first - second * plus_minus);
+        store(&mirrored[i], first * plus_minus + second);
       },
-      [&](std::size_t i) { product[i] = product_of(a[i], b[i]); });
+      [&](std::size_t i) {
+        const Complex first = product_of(a[i], b[i]), second = product_of(c[i], d[i]);
+        sum[i] = {first.real() - second.imag(), first.imag() + second.real()};
+        mirrored[i] = {first.real() + second.imag(), second.real() - first.imag()};
+      });
 }
 
-/// first_sum += first conj(kernel), second_sum += second conj(kernel).
-inline void add_correlations(std::span<const std::complex<float>> first,
-                             std::span<const std::complex<float>> second,
-                             std::span<const std::complex<float>> kernel,
-                             std::span<std::complex<float>> first_sum,
-                             std::span<std::complex<float>> second_sum) {
+/// sum += a kernel, or a conj(kernel).
+template <bool conjugated>
+void add_product(std::span<const std::complex<float>> a,
+                 std::span<const std::complex<float>> kernel, std::span<std::complex<float>> sum) {
   using namespace products;
   for_all(
-      kernel.size(),
+      sum.size(),
       [&](std::size_t i) {
-        const Vector k = load(&kernel[i]), a = load(&first[i]), b = load(&second[i]);
-        const Vector real = reals(k), imaginary = imaginaries(k) * plus_minus;
-        store(&first_sum[i], load(&first_sum[i]) + a * real + swapped(a) * imaginary);
-        store(&second_sum[i], load(&second_sum[i]) + b * real + swapped(b) * imaginary);
+        const Vector k = load(&kernel[i]), p = load(&a[i]);
+        const Vector cross = swapped(p) * (imaginaries(k) * plus_minus);
+        const Vector straight = load(&sum[i]) + p * reals(k);
+        store(&sum[i], conjugated ? straight + cross : straight - cross);
       },
       [&](std::size_t i) {
-        first_sum[i] += product_of(first[i], std::conj(kernel[i]));
-        second_sum[i] += product_of(second[i], std::conj(kernel[i]));
+        sum[i] += product_of(a[i], conjugated ? std::conj(kernel[i]) : kernel[i]);
       });
 }
 

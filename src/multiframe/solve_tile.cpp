@@ -1,9 +1,10 @@
-// What an iteration does to one tile: predict all frames, weigh the residuals, project them back.
+// What an iteration does to one tile: predict its frames, weigh the residuals, project them back.
 #include <algorithm>
-#include <optional>
-#include <string>
-#include <utility>
+#include <array>
+#include <complex>
+#include <vector>
 
+#include "core/fft_lines.h"
 #include "core/parallel.h"
 #include "multiframe/kernels.h"
 #include "multiframe/products.h"
@@ -14,356 +15,307 @@
 namespace limpid::multiframe {
 namespace {
 
-/// Adds `factor` neighbouring fine pixels to each pixel.
-void add_blocks(std::span<const float> fine, std::size_t factor, std::span<float> pixels) {
-  for (std::size_t x = 0; x < pixels.size(); ++x) {
-    for (std::size_t u = 0; u < factor; ++u) pixels[x] += fine[x * factor + u];
+/// Adds `factor` neighbouring fine pixels, real and imaginary parts apart, to each pixel.
+void add_blocks(std::span<const std::complex<float>> fine, std::size_t factor,
+                std::span<float> first, std::span<float> second) {
+  const auto* values = reinterpret_cast<const float*>(fine.data());  // as the standard promises
+  for (std::size_t x = 0; x < first.size(); ++x) {
+    for (std::size_t u = 0; u < factor; ++u) {
+      first[x] += values[2 * (x * factor + u)];
+      second[x] += values[2 * (x * factor + u) + 1];
+    }
   }
 }
-/// Each pixel into its `factor` fine pixels from `margin` on, zero on both sides. With a factor of
-/// one the pixels are there already.
-void spread_blocks(std::span<const float> pixels, std::size_t factor, std::span<float> fine,
-                   std::size_t margin) {
-  const std::size_t end = margin + pixels.size() * factor;
-  for (std::size_t x = 0; factor > 1 && x < pixels.size(); ++x)
-    std::ranges::fill(fine.subspan(margin + x * factor, factor), pixels[x]);
-  std::ranges::fill(fine.first(margin), 0.0F);
-  std::ranges::fill(fine.subspan(end), 0.0F);
+/// The same where each pixel is one fine pixel.
+void take_parts(std::span<const std::complex<float>> fine, std::span<float> first,
+                std::span<float> second) {
+  const auto* __restrict values = reinterpret_cast<const float*>(fine.data());
+  float* __restrict real = first.data(), * __restrict imaginary = second.data();
+  for (std::size_t x = 0; x < first.size(); ++x) {
+    real[x] = values[2 * x];
+    imaginary[x] = values[2 * x + 1];
+  }
 }
 
-/// Columns that are worked on together: their five spectra stay in the processor's cache.
-constexpr int columns_at_once = 16;
+/// Columns that are worked on together: few, so that what they need stays in the first-level cache,
+/// but enough that telling the time between products and transforms takes none.
+constexpr int columns_at_once = 4;
 int block_count(const ColumnSpectrum& spectrum) {
   return (spectrum.columns() + columns_at_once - 1) / columns_at_once;
 }
-Lines block_of_columns(const ColumnSpectrum& spectrum, int index) {
-  return {index * columns_at_once, std::min((index + 1) * columns_at_once, spectrum.columns())};
-}
+/// Rows that are turned together: two cache lines of each column.
+constexpr int most_rows_at_once = 16;
 
-/// Whole pixels' worth of fine rows.
-int rows_at_once(int factor) { return RowBlock::most_rows / factor * factor; }
-
-/// What lies above and below the tile's rows.
-void clear_margins(ColumnSpectrum& spectrum, Lines columns, Lines rows) {
-  for (int kx = columns.begin; kx < columns.end; ++kx) {
-    const auto column = spectrum.column(0, kx);
-    std::fill(column.begin(), column.begin() + rows.begin, std::complex<float>());
-    std::fill(column.begin() + rows.end, column.end(), std::complex<float>());
-  }
+void copy_into(std::span<const std::complex<float>> from, std::span<std::complex<float>> to,
+               int place) {
+  std::ranges::copy(from, to.begin() + place);
 }
 
 }  // namespace
 
 void Solver::transform_estimate(const Tile& tile, int channel, ColumnSpectrum& spectrum) {
   const Stopwatch busy(busy_ns_);
-  const int width = tile.data.width * factor_ + 2 * reach_;
-  const int height = tile.data.height * factor_ + 2 * reach_;
-  RowBlock rows(plan_.transform.width);
-  for (int y = 0; y < height; y += RowBlock::most_rows) {
-    const int count = std::min(RowBlock::most_rows, height - y);
-    for (int i = 0; i < count; ++i) {
-      const auto from = estimate_.view().row(channel, tile.data.y * factor_ + y + i);
-      const auto end =
-          std::copy_n(from.begin() + tile.data.x * factor_, width, rows.row(i).begin());
-      std::fill(end, rows.row(i).end(), 0.0F);
-    }
-    const Stopwatch transforming(transform_ns_);
-    rows.give(spectrum, 0, y, count);
-  }
-  clear_margins(spectrum, {0, spectrum.columns()}, {0, height});
+  const Rect part{tile.data.x * factor_, tile.data.y * factor_,
+                  tile.data.width * factor_ + 2 * reach_, tile.data.height * factor_ + 2 * reach_};
+  Image padded(1, plan_.transform);
+  for (int y = 0; y < part.height; ++y)
+    std::ranges::copy(estimate_.view().crop(part).row(channel, y), padded.view().row(0, y).begin());
   const Stopwatch transforming(transform_ns_);
-  fft_columns(spectrum, 0, {0, spectrum.columns()});
+  spectrum = column_fft(padded.view());
   ++transforms_;
 }
 
-/// The product with the PSF's transform, and the first half of the way back.
-void Solver::predict_columns(const Tile& tile, Task& task) {
+const ColumnSpectrum& Solver::transfer_of(const Tile& tile, Task& task) {
   const std::size_t at = slot(task.member, task.channel);
-  if (plan_.keep_transfers) {
-    task.transfer = &transfers_[static_cast<std::size_t>(tile.cell)][at];
-  } else {
-    const Stopwatch transforming(transform_ns_);
-    task.own_transfer.emplace(
-        scaled_transfer(kernels_[static_cast<std::size_t>(tile.cell)][at], plan_.transform));
-    task.transfer = &*task.own_transfer;
-    ++transforms_;
-  }
-  for (int i = 0; i < block_count(task.predicted); ++i) {
-    const Lines columns = block_of_columns(task.predicted, i);
-    for (int kx = columns.begin; kx < columns.end; ++kx) {
-      multiply(task.estimate->column(0, kx), task.transfer->column(0, kx),
-               task.predicted.column(0, kx));
-    }
-    const Stopwatch transforming(transform_ns_);
-    inverse_fft_columns(task.predicted, 0, columns);
-  }
+  const auto cell = static_cast<std::size_t>(tile.cell);
+  if (plan_.keep_transfers) return transfers_[cell][at];
+  const Stopwatch transforming(transform_ns_);
+  task.own_transfer.emplace(scaled_transfer(kernels_[cell][at], plan_.transform));
   ++transforms_;
+  return *task.own_transfer;
 }
 
-/// Row by row the prediction comes out of the inverse transform, is compared with the frame, and
-/// what it weighs goes into the forward ones.
-void Solver::weigh_rows(const Tile& tile, Task& task) {
-  const auto width = static_cast<std::size_t>(tile.data.width);
-  const auto margin = static_cast<std::size_t>(reach_), factor = static_cast<std::size_t>(factor_);
-  std::vector<float> window(tile.window_x.empty() ? 0 : width), sigmas;
-  // with one fine pixel per pixel all happens where the transforms want it
-  std::vector<float> blocks(factor == 1 ? 0 : width), weighted(blocks.size());
-  const float sigma = stream_.sigma(task.member, task.channel);
-  if (options_.variance_maps) sigmas.resize(static_cast<std::size_t>(stream_.size().width));
-  RowBlock predicted_rows(plan_.transform.width), observed_rows(plan_.transform.width);
-  const auto weigh = [&](int y, int first) {
-    const int frame_y = tile.data.y + y;
-    std::span<float> predicted = blocks, observed = weighted;
-    if (factor == 1) {
-      predicted = predicted_rows.row(first).subspan(margin, width);
-      observed = observed_rows.row(first).subspan(margin, width);
-    } else {
-      std::ranges::fill(predicted, 0.0F);
-      for (int v = 0; v < factor_; ++v)
-        add_blocks(predicted_rows.row(first + v).subspan(margin), factor, predicted);
+/// The products with the PSFs' transforms, and the first half of the way back: of both predictions
+/// at once, the second one times i.
+void Solver::predict_columns(const Tile& tile, Task& first, Task& second) {
+  for (Task* task : {&first, &second}) task->transfer = &transfer_of(tile, *task);
+  const int width = plan_.transform.width, height = plan_.transform.height;
+  const Lines rows = data_rows(tile);
+  const LineFft fft(height);
+  // a column and the one mirrored to it, whose frequencies run backwards
+  ComplexLines products(2 * columns_at_once, height), fields(2 * columns_at_once, height);
+  for (int begin = 0; begin <= width / 2; begin += columns_at_once) {
+    const int count = std::min(columns_at_once, width / 2 + 1 - begin);
+    for (int i = 0; i < count; ++i) {
+      multiply_pair(first.estimate->column(0, begin + i), first.transfer->column(0, begin + i),
+                    second.estimate->column(0, begin + i), second.transfer->column(0, begin + i),
+                    products.line(2 * i), products.line(2 * i + 1));
     }
-    RowInput input{task.light.row(task.channel, y),
-                   {&sigma, 1},
-                   window,
-                   noise_[slot(task.member, task.channel)]};
-    if (!window.empty()) {
-      const float weight = tile.window_y[static_cast<std::size_t>(y)];
-      for (std::size_t x = 0; x < width; ++x) window[x] = weight * tile.window_x[x];
+    const Stopwatch transforming(transform_ns_);
+    for (int i = 0; i < count; ++i) {
+      const int kx = begin + i;
+      const auto put = [&](int line, int column) {
+        const auto data = fields.line(line).subspan(static_cast<std::size_t>(rows.begin),
+                                                    static_cast<std::size_t>(rows.count()));
+        copy_into(data, first.weighed.line(column), 0);
+      };
+      fft.inverse(products.line(2 * i), fields.line(2 * i));
+      put(2 * i, kx);
+      if (!has_mirror(kx)) continue;
+      fft.forward(products.line(2 * i + 1), fields.line(2 * i + 1));
+      put(2 * i + 1, width - kx);
     }
-    if (options_.variance_maps) {
-      stream_.fill_sigma(task.member, task.channel, frame_y, sigmas);
-      input.sigma =
-          std::span<const float>(sigmas).subspan(static_cast<std::size_t>(tile.data.x), width);
+  }
+  transforms_ += 2;
+}
+
+/// One row of one frame, compared with its prediction.
+class Solver::RowWeigher {
+ public:
+  RowWeigher(const Solver& solver, const Tile& tile, Task& task)
+      : solver_(solver),
+        tile_(tile),
+        task_(task),
+        sigma_(solver.stream_.sigma(task.member, task.channel)),
+        window_(tile.window_x.empty() ? 0 : static_cast<std::size_t>(tile.data.width)),
+        sigmas_(solver.options_.variance_maps
+                    ? static_cast<std::size_t>(solver.stream_.size().width)
+                    : 0) {}
+
+  void weigh(int y, std::span<const float> predicted, std::span<std::complex<float>> weighed) {
+    const int frame_y = tile_.data.y + y;
+    RowInput input{task_.light.row(task_.channel, y),
+                   {&sigma_, 1},
+                   window_,
+                   solver_.noise_[solver_.slot(task_.member, task_.channel)]};
+    if (!window_.empty()) {
+      const float weight = tile_.window_y[static_cast<std::size_t>(y)];
+      for (std::size_t x = 0; x < window_.size(); ++x) window_[x] = weight * tile_.window_x[x];
+    }
+    if (!sigmas_.empty()) {
+      solver_.stream_.fill_sigma(task_.member, task_.channel, frame_y, sigmas_);
+      input.sigma = std::span<const float>(sigmas_).subspan(
+          static_cast<std::size_t>(tile_.data.x), static_cast<std::size_t>(tile_.data.width));
     }
     // a quarter of the rows tells enough, and always the same ones
-    if (frame_y % 4 == 0) observe_row(input, weighting_, predicted, task.statistics, task.counts);
-    weigh_row(input, weighting_, predicted, observed);
-    for (int v = 0; v < factor_; ++v) {
-      spread_blocks(predicted, factor, predicted_rows.row(first + v), margin);
-      spread_blocks(observed, factor, observed_rows.row(first + v), margin);
+    if (frame_y % 4 == 0)
+      observe_row(input, solver_.weighting_, predicted, task_.statistics, task_.counts);
+    weigh_row(input, solver_.weighting_, predicted, weighed);
+  }
+
+ private:
+  const Solver& solver_;
+  const Tile& tile_;
+  Task& task_;
+  float sigma_;
+  std::vector<float> window_, sigmas_;
+};
+
+/// Some rows at a time the predictions come out of the inverse transform, are compared with the
+/// frames, and what these weigh goes into the forward ones. `second` may be `first`: it is alone.
+void Solver::weigh_rows(const Tile& tile, Task& first, Task& second) {
+  const bool alone = &first == &second;
+  const auto width = static_cast<std::size_t>(tile.data.width);
+  const auto margin = static_cast<std::size_t>(reach_), factor = static_cast<std::size_t>(factor_);
+  const int at_once = most_rows_at_once / factor_ * factor_;
+  // rows of pixels between two looks at the clock: few enough for the first-level cache
+  const int group = factor_ == 1 ? 4 : 1;
+  const LineFft fft(plan_.transform.width);
+  ComplexLines predicted(at_once, plan_.transform.width);
+  ComplexLines fields(group * factor_, plan_.transform.width);
+  // what has been weighed lies between margins that stay zero
+  ComplexLines weighed(2 * group, plan_.transform.width);
+  weighed.clear();
+  std::array<ComplexLines, 2> spectra{ComplexLines(at_once, plan_.transform.width),
+                                      ComplexLines(alone ? 0 : at_once, plan_.transform.width)};
+  std::array<RowWeigher, 2> weighers{RowWeigher(*this, tile, first),
+                                     RowWeigher(*this, tile, second)};
+  std::array<std::vector<float>, 2> parts{std::vector<float>(width), std::vector<float>(width)};
+  std::vector<std::complex<float>> pixels(factor == 1 ? 0 : width);
+  const int tasks = alone ? 1 : 2;
+
+  const auto take_pixels = [&](int row) {
+    if (factor == 1) return take_parts(fields.line(row).subspan(margin, width), parts[0], parts[1]);
+    for (auto& part : parts) std::ranges::fill(part, 0.0F);
+    for (int v = 0; v < factor_; ++v)
+      add_blocks(fields.line(row * factor_ + v).subspan(margin), factor, parts[0], parts[1]);
+  };
+  const auto weigh = [&](int y, int row, int t) {
+    const auto at = static_cast<std::size_t>(t);
+    const auto line = weighed.line(2 * row + t).subspan(margin, width * factor);
+    if (factor == 1) return weighers[at].weigh(y, parts[at], line);
+    weighers[at].weigh(y, parts[at], pixels);
+    for (std::size_t x = 0; x < width; ++x)
+      std::ranges::fill(line.subspan(x * factor, factor), pixels[x]);
+  };
+  // from fine row `begin` of the tile on, which lies in line i
+  const auto work_on = [&](int begin, int i, int count) {
+    {
+      const Stopwatch transforming(transform_ns_);
+      for (int v = 0; v < count; ++v) fft.inverse(predicted.line(i + v), fields.line(v));
+    }
+    for (int row = 0; row < count / factor_; ++row) {
+      take_pixels(row);
+      for (int t = 0; t < tasks; ++t) weigh(begin / factor_ + row, row, t);
+    }
+    const Stopwatch transforming(transform_ns_);
+    for (int v = 0; v < count; ++v) {
+      for (int t = 0; t < tasks; ++t) {
+        ComplexLines& spectrum = spectra[static_cast<std::size_t>(t)];
+        if (v % factor_ == 0) {
+          fft.forward(weighed.line(2 * (v / factor_) + t), spectrum.line(i + v));
+        } else {  // fine rows of one row of pixels are alike
+          copy_into(spectrum.line(i + v - 1), spectrum.line(i + v), 0);
+        }
+      }
     }
   };
   const Lines rows = data_rows(tile);
-  for (int begin = rows.begin; begin < rows.end; begin += rows_at_once(factor_)) {
-    const int count = std::min(rows_at_once(factor_), rows.end - begin);
+  for (int begin = 0; begin < rows.count(); begin += at_once) {
+    const int count = std::min(at_once, rows.count() - begin);
     {
       const Stopwatch transforming(transform_ns_);
-      predicted_rows.take(task.predicted, 0, begin, count);
+      turn(first.weighed, begin, count, predicted);
     }
-    for (int i = 0; i < count; i += factor_) weigh((begin - rows.begin + i) / factor_, i);
+    for (int i = 0; i < count; i += group * factor_)
+      work_on(begin + i, i, std::min(group * factor_, count - i));
     const Stopwatch transforming(transform_ns_);
-    predicted_rows.give(task.predicted, 0, begin, count);
-    observed_rows.give(task.observed, 0, begin, count);
+    turn_back(spectra[0], begin, count, first.weighed);
+    if (!alone) turn_back(spectra[1], begin, count, second.weighed);
   }
 }
 
-void Solver::predict_and_weigh(const Tile& tile, Task& task) {
+void Solver::predict_and_weigh(const Tile& tile, Task& first, Task& second) {
   const Stopwatch busy(busy_ns_);
-  ++frame_tasks_;
-  predict_columns(tile, task);
-  weigh_rows(tile, task);
+  frame_tasks_ += &first == &second ? 1 : 2;
+  predict_columns(tile, first, second);
+  weigh_rows(tile, first, second);
 }
 
-/// The second half of the transforms of what was weighed, and the sums.
-void Solver::add_products(const Tile& tile, std::span<Task> tasks,
-                          std::span<ColumnSpectrum> numerators,
-                          std::span<ColumnSpectrum> denominators) {
+/// The second half of the transforms of what was weighed, and the sums: of numerator + i
+/// denominator. Where frequencies run backwards that of the kernel is the conjugate.
+void Solver::add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums) {
   const Lines rows = data_rows(tile);
-  parallel_for(block_count(numerators[0]), options_.threads, [&](int i) {
+  const int width = plan_.transform.width, height = plan_.transform.height;
+  parallel_for(block_count(*tasks[0].transfer), options_.threads, [&](int block) {
     const Stopwatch busy(busy_ns_);
-    const Lines columns = block_of_columns(numerators[0], i);
+    const LineFft fft(height);
+    ComplexLines fields(1, height), spectra(2 * columns_at_once, height);
+    fields.clear();
+    const int begin = block * columns_at_once;
+    const int count = std::min(columns_at_once, width / 2 + 1 - begin);
     // in the order of the frames, whatever the number of threads: the sums are rounded
     for (Task& task : tasks) {
-      for (ColumnSpectrum* spectrum : {&task.observed, &task.predicted}) {
-        clear_margins(*spectrum, columns, rows);
+      const auto field_of = [&](int column) {
+        const auto data = task.weighed.line(column).first(static_cast<std::size_t>(rows.count()));
+        copy_into(data, fields.line(0), rows.begin);
+        return fields.line(0);
+      };
+      {
         const Stopwatch transforming(transform_ns_);
-        fft_columns(*spectrum, 0, columns);
+        for (int i = 0; i < count; ++i) {
+          const int kx = begin + i;
+          fft.forward(field_of(kx), spectra.line(2 * i));
+          if (has_mirror(kx)) fft.inverse(field_of(width - kx), spectra.line(2 * i + 1));
+        }
       }
-      const auto c = static_cast<std::size_t>(task.channel);
-      for (int kx = columns.begin; kx < columns.end; ++kx) {
-        add_correlations(task.observed.column(0, kx), task.predicted.column(0, kx),
-                         task.transfer->column(0, kx), numerators[c].column(0, kx),
-                         denominators[c].column(0, kx));
+      ComplexLines& sum = sums[static_cast<std::size_t>(task.channel)];
+      for (int i = 0; i < count; ++i) {
+        const int kx = begin + i;
+        const auto kernel = task.transfer->column(0, kx);
+        add_product<true>(spectra.line(2 * i), kernel, sum.line(kx));
+        if (has_mirror(kx))
+          add_product<false>(spectra.line(2 * i + 1), kernel, sum.line(width - kx));
       }
     }
   });
   transforms_ += 2 * tasks.size();
 }
 
-void Solver::add_back(const Tile& tile, std::span<ColumnSpectrum> numerators,
-                      std::span<ColumnSpectrum> denominators) {
-  parallel_for(2 * channels_, options_.threads, [&](int i) {
-    const Stopwatch busy(busy_ns_);
-    const int channel = i / 2;
-    ColumnSpectrum& from =
-        (i % 2 == 0 ? numerators : denominators)[static_cast<std::size_t>(channel)];
-    Image& to = i % 2 == 0 ? numerator_ : denominator_;
-    {
+void Solver::add_back(const Tile& tile, std::span<ComplexLines> sums) {
+  const int width = plan_.transform.width, height = plan_.transform.height;
+  const int used = tile.data.height * factor_ + 2 * reach_;
+  for (int channel = 0; channel < channels_; ++channel) {
+    ComplexLines& sum = sums[static_cast<std::size_t>(channel)];
+    parallel_for((width + columns_at_once - 1) / columns_at_once, options_.threads, [&](int block) {
+      const Stopwatch busy(busy_ns_);
       const Stopwatch transforming(transform_ns_);
-      inverse_fft_columns(from, 0, {0, from.columns()});
-      ++transforms_;
-    }
-    const auto width = static_cast<std::size_t>(tile.data.width * factor_ + 2 * reach_);
-    const int height = tile.data.height * factor_ + 2 * reach_;
-    RowBlock rows(plan_.transform.width);
-    for (int y = 0; y < height; y += RowBlock::most_rows) {
-      const int count = std::min(RowBlock::most_rows, height - y);
+      const LineFft fft(height);
+      ComplexLines field(1, height);
+      const int begin = block * columns_at_once;
+      for (int x = begin; x < std::min(begin + columns_at_once, width); ++x) {
+        if (x <= width / 2) {
+          fft.inverse(sum.line(x), field.line(0));
+        } else {
+          fft.forward(sum.line(x), field.line(0));
+        }
+        copy_into(field.line(0), sum.line(x), 0);
+      }
+    });
+    parallel_for((used + most_rows_at_once - 1) / most_rows_at_once, options_.threads, [&](int b) {
+      const Stopwatch busy(busy_ns_);
+      const LineFft fft(width);
+      ComplexLines spectra(most_rows_at_once, width), fields(most_rows_at_once, width);
+      const int begin = b * most_rows_at_once, count = std::min(most_rows_at_once, used - begin);
       {
         const Stopwatch transforming(transform_ns_);
-        rows.take(from, 0, y, count);
+        turn(sum, begin, count, spectra);
+        for (int i = 0; i < count; ++i) fft.inverse(spectra.line(i), fields.line(i));
       }
-      for (int r = 0; r < count; ++r) {
-        const float* values = rows.row(r).data();
-        float* sums =
-            to.view().row(channel, tile.data.y * factor_ + y + r).data() + tile.data.x * factor_;
-        for (std::size_t x = 0; x < width; ++x) sums[x] += values[x];
-      }
-    }
-  });
-}
-
-void Solver::for_batches(
-    std::size_t index, const Progress& progress,
-    const std::function<void(const Batch&, const std::function<void()>&)>& work) {
-  const Tile& tile = plan_.tiles[index];
-  std::vector<int> own;
-  for (int m = 0; m < stream_.count(); ++m) {
-    if (mine(m)) own.push_back(m);
-  }
-  const auto at_once = static_cast<std::size_t>(plan_.frames_at_once);
-  const auto members_from = [&](std::size_t first) {
-    first = std::min(first, own.size());
-    return std::span<const int>(own).subspan(first, std::min(at_once, own.size() - first));
-  };
-  const auto load = [&](std::span<const int> members) {
-    std::vector<Image> images;
-    if (!plan_.keep_frames) {
-      for (const int member : members) images.push_back(stream_.load(member, tile.data));
-    }
-    return images;
-  };
-  std::vector<Image> images = load(members_from(0)), next;
-  for (std::size_t first = 0; first < own.size(); first += at_once) {
-    progress.throw_if_stopped();
-    Batch batch{members_from(first), {}};
-    for (std::size_t i = 0; i < batch.first.size(); ++i) {
-      batch.second.push_back(plan_.keep_frames ? stream_.view(batch.first[i], tile.data)
-                                               : images[i].view());
-    }
-    work(batch, [&] { next = load(members_from(first + at_once)); });
-    images = std::exchange(next, {});
-    const std::size_t over = std::min(first + at_once, own.size());
-    progress(
-        (static_cast<double>(index) + static_cast<double>(over) / static_cast<double>(own.size())) /
-            static_cast<double>(plan_.tiles.size()),
-        "iteration " + std::to_string(done_ + 1) + ", tile " + std::to_string(index + 1) + " of " +
-            std::to_string(plan_.tiles.size()) + ", frame " + std::to_string(over) + " of " +
-            std::to_string(own.size()));
-  }
-}
-
-void Solver::keep(int member, int channel, const ResidualStatistics& statistics,
-                  const RowCounts& counts) {
-  const std::size_t at = slot(member, channel);
-  statistics_[at].add(statistics);
-  counts_[at].pixels += counts.pixels;
-  counts_[at].rejected += counts.rejected;
-  counts_[at].softened += counts.softened;
-}
-
-void Solver::solve_tile(std::size_t index, const Progress& progress) {
-  const Tile& tile = plan_.tiles[index];
-  std::vector<ColumnSpectrum> estimates, numerators, denominators;
-  for (int c = 0; c < channels_; ++c) {
-    for (auto* spectra : {&estimates, &numerators, &denominators})
-      spectra->emplace_back(1, plan_.transform);
-  }
-  parallel_for(3 * channels_, options_.threads, [&](int i) {
-    const int channel = i % channels_;
-    const auto at = static_cast<std::size_t>(channel);
-    if (i < channels_) {
-      transform_estimate(tile, channel, estimates[at]);
-    } else {
-      ColumnSpectrum& sums = (i < 2 * channels_ ? numerators : denominators)[at];
-      clear_margins(sums, {0, sums.columns()}, {0, 0});
-    }
-  });
-  for_batches(index, progress, [&](const Batch& batch, const std::function<void()>& read_next) {
-    const auto& [members, pixels] = batch;
-    std::vector<Task>& tasks = tasks_;
-    while (tasks.size() < members.size() * static_cast<std::size_t>(channels_))
-      tasks.emplace_back(0, 0, plan_.transform);
-    tasks.erase(tasks.begin() + static_cast<std::ptrdiff_t>(members.size()) * channels_,
-                tasks.end());
-    for (std::size_t t = 0; t < tasks.size(); ++t) {
-      const auto in_batch = t / static_cast<std::size_t>(channels_);
-      tasks[t].member = members[in_batch];
-      tasks[t].channel = static_cast<int>(t) % channels_;
-      tasks[t].light = pixels[in_batch];
-      tasks[t].estimate = &estimates[static_cast<std::size_t>(tasks[t].channel)];
-      tasks[t].statistics = {};
-      tasks[t].counts = {};
-    }
-    // one thread reads the next frames while the others compute
-    parallel_for(static_cast<int>(tasks.size()) + 1, options_.threads, [&](int i) {
-      if (i == 0) {
-        read_next();
-      } else {
-        predict_and_weigh(tile, tasks[static_cast<std::size_t>(i - 1)]);
+      for (int i = 0; i < count; ++i) {
+        const auto* values = reinterpret_cast<const float*>(fields.line(i).data());
+        const int y = tile.data.y * factor_ + begin + i, x0 = tile.data.x * factor_;
+        float* numerators = numerator_.view().row(channel, y).data() + x0;
+        float* denominators = denominator_.view().row(channel, y).data() + x0;
+        const auto columns = static_cast<std::size_t>(tile.data.width * factor_ + 2 * reach_);
+        for (std::size_t x = 0; x < columns; ++x) {
+          numerators[x] += values[2 * x];
+          denominators[x] += values[2 * x + 1];
+        }
       }
     });
-    add_products(tile, tasks, numerators, denominators);
-    for (const Task& task : tasks) keep(task.member, task.channel, task.statistics, task.counts);
-  });
-  add_back(tile, numerators, denominators);
-}
-
-void Solver::solve_tile_on_device(std::size_t index, const Progress& progress) {
-  const Tile& tile = plan_.tiles[index];
-  // of the canvas, the margin included
-  const Rect whole{tile.data.x * factor_, tile.data.y * factor_,
-                   tile.data.width * factor_ + 2 * reach_, tile.data.height * factor_ + 2 * reach_};
-  accelerator_->begin({&tile, plan_.transform, factor_, reach_, weighting_},
-                      estimate_.view().crop(whole));
-  for_batches(index, progress, [&](const Batch& batch, const std::function<void()>& read_next) {
-    std::vector<AcceleratedFrame> frames;
-    for (std::size_t i = 0; i < batch.first.size(); ++i) {
-      for (int c = 0; c < channels_; ++c) {
-        const int member = batch.first[i];
-        AcceleratedFrame& frame = frames.emplace_back();
-        frame.slot = slot(member, c);
-        frame.channel = c;
-        frame.light = batch.second[i].channel(c);
-        frame.kernel = &kernels_[static_cast<std::size_t>(tile.cell)][frame.slot];
-        frame.sigma = sigmas_of(tile, member, c);
-        frame.noise = noise_[frame.slot];
-      }
-    }
-    std::vector<AcceleratedSums> sums;
-    parallel_for(2, options_.threads, [&](int i) {
-      if (i == 0) {
-        read_next();
-      } else {
-        sums = accelerator_->add(frames);
-      }
-    });
-    for (std::size_t i = 0; i < frames.size(); ++i) {
-      keep(batch.first[i / static_cast<std::size_t>(channels_)], frames[i].channel,
-           sums[i].statistics, sums[i].counts);
-    }
-  });
-  accelerator_->finish(numerator_.view().crop(whole), denominator_.view().crop(whole));
-}
-
-/// One for all pixels, or with variance maps one for each.
-std::vector<float> Solver::sigmas_of(const Tile& tile, int member, int channel) const {
-  if (!options_.variance_maps) return {stream_.sigma(member, channel)};
-  std::vector<float> row(static_cast<std::size_t>(stream_.size().width)), all;
-  for (int y = 0; y < tile.data.height; ++y) {
-    stream_.fill_sigma(member, channel, tile.data.y + y, row);
-    all.insert(all.end(), row.begin() + tile.data.x, row.begin() + tile.data.x + tile.data.width);
+    transforms_ += 2;
   }
-  return all;
 }
 
 }  // namespace limpid::multiframe

@@ -14,6 +14,7 @@
 #include <limpid/multiframe.h>
 
 #include "core/fft_columns.h"
+#include "core/fft_lines.h"
 #include "multiframe/accelerator.h"
 #include "multiframe/bright_parts.h"
 #include "multiframe/frame_stream.h"
@@ -70,18 +71,27 @@ class Solver {
   void solve_tile_on_device(std::size_t index, const Progress& progress);
   [[nodiscard]] std::vector<float> sigmas_of(const Tile& tile, int member, int channel) const;
   void keep(int member, int channel, const ResidualStatistics& statistics, const RowCounts& counts);
-  /// Those of a transform that hold the tile's pixels; the others are margin.
+  /// The rows of a transform that hold the tile's pixels; the others are margin.
+  struct Lines {
+    int begin = 0, end = 0;
+    [[nodiscard]] int count() const { return end - begin; }
+  };
   [[nodiscard]] Lines data_rows(const Tile& tile) const {
     return {reach_, reach_ + tile.data.height * factor_};
   }
-  void predict_and_weigh(const Tile& tile, Task& task);
-  void predict_columns(const Tile& tile, Task& task);
-  void weigh_rows(const Tile& tile, Task& task);
+  /// Of the largest tile.
+  [[nodiscard]] int most_data_rows() const;
+  /// Whether another column of a transform than this one has the frequency -kx.
+  [[nodiscard]] bool has_mirror(int kx) const { return kx > 0 && 2 * kx < plan_.transform.width; }
+  class RowWeigher;
+  [[nodiscard]] int frames_in_flight() const;
   void transform_estimate(const Tile& tile, int channel, ColumnSpectrum& spectrum);
-  void add_products(const Tile& tile, std::span<Task> tasks, std::span<ColumnSpectrum> numerators,
-                    std::span<ColumnSpectrum> denominators);
-  void add_back(const Tile& tile, std::span<ColumnSpectrum> numerators,
-                std::span<ColumnSpectrum> denominators);
+  const ColumnSpectrum& transfer_of(const Tile& tile, Task& task);
+  void predict_and_weigh(const Tile& tile, Task& first, Task& second);
+  void predict_columns(const Tile& tile, Task& first, Task& second);
+  void weigh_rows(const Tile& tile, Task& first, Task& second);
+  void add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums);
+  void add_back(const Tile& tile, std::span<ComplexLines> sums);
   [[nodiscard]] float stack_sigma() const;
   void multiply_estimate();
   void measure_change(float level, float seen, IterationSummary& summary);

@@ -11,6 +11,7 @@
 #include <limpid/error.h>
 
 #include "core/fft_columns.h"
+#include "core/fft_lines.h"
 
 namespace limpid::multiframe {
 namespace {
@@ -129,7 +130,11 @@ WorkPlan plan_work(const WorkRequest& request) {
     const std::size_t spectrum = ColumnSpectrum::bytes(plan.transform);
     for (int batch = std::min(most, static_cast<int>(members)); batch >= 1; batch /= 2) {
       const auto b = static_cast<std::size_t>(batch);
-      const std::size_t work = spectrum * channels * (3 + 2 * b + 2) +
+      // the estimate and two sums, what is weighed (its margins are not kept), and what is made on
+      // the way
+      const std::size_t weighed =
+          ComplexLines::bytes(plan.transform.width, largest.height * request.factor);
+      const std::size_t work = spectrum * channels * (3 + 2) + weighed * channels * b +
                                4 * b * channels * sizeof(float) * largest.width * largest.height;
       const std::size_t all_transfers = spectrum * channels * members * cells;
       const std::size_t few_transfers = 2 * spectrum * channels * b;
