@@ -335,6 +335,7 @@ if has_command mfdeconv; then
   expect 5 mfdeconv lights/?.fits -o none.fits --device cuda:99
   check "a device that is not there is told of in one line" one_error_line
   expect 2 mfdeconv lights/?.fits -o none.fits --device gpu
+  for delta in 0 nan inf; do expect 2 mfdeconv lights/?.fits -o none.fits --huber-delta $delta; done
 
   # a plane in one frame, and masks of whole numbers and of fractions that tell where
   mkdir spoiled masks few
@@ -432,9 +433,9 @@ if has_command mfdeconv; then
   # a fault of the program that this one follows: scratch files left behind
   mkdir scratch away
   cp lights/[ab].fits scratch
-  ( cd scratch && TMPDIR=$PWD/../away "$limpid" mfdeconv a.fits b.fits -o deep.fits --iterations 2 -q --memory 100M )
+  ( cd scratch && TMPDIR=$PWD/../away "$limpid" mfdeconv a.fits b.fits -o deep.fits --iterations 2 -q --memory 600M )
   ( cd scratch && TMPDIR=$PWD/../away "$limpid" mfdeconv a.fits b.fits -o none.fits -q --memory 1M 2>/dev/null ) || true
-  check "nothing but the result is left" test "$(ls -A scratch away | tr '\n' ' ')" = "away: scratch: a.fits b.fits deep.fits "
+  check "nothing but the result is left" test "$(ls -A scratch away | tr '\n' ' ')" = "away:  scratch: a.fits b.fits deep.fits "
 fi
 
 check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.?*')"

@@ -41,7 +41,9 @@ void check(const MultiframeOptions& o) {
   require(o.kappa > 1, "kappa must be over 1");
   require(o.relax > 0 && o.relax <= 1, "relax must be over 0, and 1 at most");
   require(o.iterations >= 1 && o.min_iterations >= 0, "at least one iteration");
-  require(o.huber_delta != 0, "huber-delta must not be 0");
+  require(std::isfinite(o.huber_delta) && o.huber_delta != 0,
+          "huber-delta must be a number and not 0");
+  require(o.reject_sigma >= 0, "reject-sigma must not be below 0");
   require(o.super_resolution >= 1 && o.super_resolution <= 4, "super-resolution is 1, 2, 3 or 4");
   require(o.sr_sigma > 0 && o.sr_psf_iterations >= 1, "sr-sigma and sr-psf-iterations are over 0");
   require(o.psf_grid >= 1 && o.psf_grid <= 32, "psf-grid is 1 to 32");

@@ -850,7 +850,9 @@ TEST(MultiFrame, SaysWhatOptionsMakeNoSense) {
   const auto inputs = set.inputs();
   for (const auto& spoil : {+[](MultiframeOptions& o) { o.kappa = 1; },
                             +[](MultiframeOptions& o) { o.super_resolution = 5; },
-                            +[](MultiframeOptions& o) { o.huber_delta = 0; }}) {
+                            +[](MultiframeOptions& o) { o.huber_delta = 0; },
+                            +[](MultiframeOptions& o) { o.huber_delta = std::nanf(""); },
+                            +[](MultiframeOptions& o) { o.reject_sigma = std::nanf(""); }}) {
     MultiframeOptions options;
     spoil(options);
     try {

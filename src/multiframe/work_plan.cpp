@@ -1,9 +1,7 @@
 #include "multiframe/work_plan.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <string>
 #include <utility>
@@ -50,10 +48,8 @@ std::vector<float> part_of(const std::vector<float>& window, int first, int coun
   return {begin, begin + count};
 }
 
-std::string in_gigabytes(std::size_t bytes) {
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.2f GB", static_cast<double>(bytes) / 1e9);
-  return text.data();
+std::string in_megabytes(std::size_t bytes) {
+  return std::to_string(bytes / 1000000 + (bytes % 1000000 > 0 ? 1 : 0)) + " MB";
 }
 
 constexpr int most_frames_at_once = 8;
@@ -165,9 +161,9 @@ WorkPlan plan_work(const WorkRequest& request) {
     if (smallest || (least_cost < infinite && plan.transform.width <= 384)) break;
   }
   if (least_cost < infinite) return best;
-  throw Error(ErrorKind::exhausted, "the set needs " + in_gigabytes(needed) +
+  throw Error(ErrorKind::exhausted, "the set needs " + in_megabytes(needed) +
                                         " beside the program; --memory allows " +
-                                        in_gigabytes(request.budget));
+                                        in_megabytes(request.budget));
 }
 
 }  // namespace limpid::multiframe
