@@ -5,6 +5,8 @@
 #include <atomic>
 #include <map>
 
+#include <limpid/network.h>
+
 #include "synthetic.h"
 
 namespace limpid {
@@ -62,6 +64,17 @@ TEST(SharpeningToRequest, CorrectsWhatTheNetworkDeliversTooLittle) {
   const float fresh = sharpening_to_request(trials, 0.4F, restore, none, 1);
   EXPECT_EQ(fresh, sharpening_to_request(trials, 0.4F, restore, known, 2));
   EXPECT_LE(windows, 2 * count);
+}
+
+TEST(StarTrials, WindowsBeginWhereTheNetworksBlocksDo) {
+  const Image frame = synthetic::make_field(settings()).frame;
+  const StarTrials trials(frame.view(), detect_stars(frame.view()), 2);
+  ASSERT_FALSE(trials.windows().empty());
+  for (const Rect& window : trials.windows()) {
+    EXPECT_EQ(window.x % Network::granularity_px(), 0);
+    EXPECT_EQ(window.y % Network::granularity_px(), 0);
+    EXPECT_EQ(intersect(window, {0, 0, 600, 500}), window);
+  }
 }
 
 TEST(SharpeningToRequest, IsWhatWasAskedWhereNothingCanBeMeasured) {
