@@ -62,7 +62,7 @@ struct DeconvolveReport {
   BalancedLight light;      ///< of the last pass
   int stars_corrected = 0;  ///< brought into agreement with the record; of the last pass
   int halos_kept = 0;       ///< of bright stars, beyond their cores
-  int stars_put_back = 0;   ///< very bright ones that the network could not restore
+  int stars_put_back = 0;   ///< wholly or partly: the network made holes there
   std::vector<std::string> notes;
   std::optional<TrustReport> trust;
   std::optional<ReblurReport> reblurring;

@@ -12,15 +12,21 @@ namespace {
 
 constexpr float light_sigma = 10, pixel_sigma = -6, mean_sigma = -3, star_sigma = 500,
                 reach_fwhm = 12;
-/// Shallower holes, as shares of the star's brightest light, are rings that can be filled, unless
-/// the star is so bright that a network has hardly seen its like.
-constexpr float pixel_share = -0.01F, mean_share = -0.005F, brightest_filled_sigma = 5000;
+/// Shallower holes, as shares of the star's brightest light, are rings that can be filled.
+constexpr float pixel_share = -0.01F, mean_share = -0.005F;
+/// A deeper one in the core, at this share of the brightest light, or beside a star so bright that
+/// a network has hardly seen its like, says that the star was not understood at all.
+constexpr float core_share = 0.3F, brightest_mixed_sigma = 5000;
 /// The darkest of many places lies about two sigma under the sky that is put in.
 constexpr float filled_sigma = 1.5F;
 constexpr int soft_edge_px = 4;
 
 struct Place {
   int x, y;
+};
+struct Hole {
+  Place place;
+  float share;  ///< of the record that fills it
 };
 
 /// The recorded frame in units of the noise, over the darkest light nearby.
@@ -57,8 +63,8 @@ class Levels {
   }
 
   /// Pixels at which the result has holes, row by row of blocks.
-  [[nodiscard]] std::vector<Place> holes(ConstView after) const {
-    std::vector<Place> found;
+  [[nodiscard]] std::vector<Hole> holes(ConstView after) const {
+    std::vector<Hole> found;
     for (int j = 0; j < floor_.view().height(); ++j) {
       for (int i = 0; i < floor_.view().width(); ++i) {
         bool star = false;
@@ -66,7 +72,8 @@ class Levels {
         if (!star) continue;
         for (int y = j * block_; y < std::min((j + 1) * block_, frame_.height()); ++y) {
           for (int x = i * block_; x < std::min((i + 1) * block_, frame_.width()); ++x) {
-            if (hole(after, x, y)) found.push_back({x, y});
+            const float share = missing_share(after, x, y);
+            if (share > 0) found.push_back({{x, y}, share});
           }
         }
       }
@@ -104,16 +111,24 @@ class Levels {
   [[nodiscard]] bool beside_star(int c, int column, int row) const {
     return brightest_.view()(c, row, column) > floor_.view()(c, row, column) + star_sigma;
   }
-  [[nodiscard]] bool hole(ConstView after, int x, int y) const {
+  /// Of the record that must be mixed in so that the pixel is no hole; 0: it is none.
+  [[nodiscard]] float missing_share(ConstView after, int x, int y) const {
+    float share = 0;
     for (int c = 0; c < frame_.channels(); ++c) {
       const float dark = floor(c, x, y), peak = brightest_.view()(c, y / block_, x / block_) - dark;
-      if (beside_star(c, x / block_, y / block_) &&
-          over_sky(frame_, c, x, y) > dark + light_sigma &&
-          (over_sky(after, c, x, y) < dark + std::min(pixel_sigma, pixel_share * peak) ||
-           mean_over_sky(after, c, x, y) < dark + std::min(mean_sigma, mean_share * peak)))
-        return true;
+      if (!beside_star(c, x / block_, y / block_) ||
+          over_sky(frame_, c, x, y) <= dark + light_sigma)
+        continue;
+      const auto look = [&](float was, float is, float sigma, float of_peak) {
+        const float least = dark + std::min(sigma, of_peak * peak);
+        if (is >= least) return;
+        const bool ring = peak < brightest_mixed_sigma && was < dark + core_share * peak;
+        share = std::max(share, ring && was > least ? (least - is) / (was - is) : 1);
+      };
+      look(over_sky(frame_, c, x, y), over_sky(after, c, x, y), pixel_sigma, pixel_share);
+      look(mean_over_sky(frame_, c, x, y), mean_over_sky(after, c, x, y), mean_sigma, mean_share);
     }
-    return false;
+    return share;
   }
 
   [[nodiscard]] float in_sigma(int c, float value) const {
@@ -166,59 +181,91 @@ class Levels {
   Image floor_, brightest_;
 };
 
+/// How much of the record is mixed in where.
+class Mixture {
+ public:
+  Mixture(const Levels& levels, Size size, double reach_px)
+      : levels_(levels),
+        reach_px_(reach_px),
+        shares_(1, size),
+        needed_(1, size) {}
+
+  /// Returns how many stars have holes: all connected light around each gets what its worst needs.
+  int fill(const std::vector<Hole>& holes) {
+    for (const Hole& hole : holes) needed_.view()(0, hole.place.y, hole.place.x) = hole.share;
+    int stars = 0;
+    for (const auto& [seed, seed_share] : holes) {
+      if (share(seed) != 0) continue;
+      ++stars;
+      float most = share(seed) = seed_share;
+      std::vector<Place> star{seed};
+      for (std::size_t i = 0; i < star.size(); ++i) {
+        most = std::max(most, needed_.view()(0, star[i].y, star[i].x));
+        for (const auto& [dx, dy] : steps) {
+          const Place next{star[i].x + dx, star[i].y + dy};
+          if (!inside(next) || share(next) != 0 || !levels_.bright(next.x, next.y) ||
+              std::hypot(next.x - seed.x, next.y - seed.y) > reach_px_)
+            continue;
+          share(next) = seed_share;
+          star.push_back(next);
+        }
+      }
+      for (const Place place : star) share(place) = most;
+      touched_.insert(touched_.end(), star.begin(), star.end());
+    }
+    return stars;
+  }
+
+  void soften_edges() {
+    std::vector<Place> rim = touched_;
+    const auto edge = [](int step) { return 1 - static_cast<float>(step) / (soft_edge_px + 1); };
+    for (int step = 1; step <= soft_edge_px; ++step) {
+      std::vector<Place> wider;
+      for (const Place place : rim) {
+        const float of_star = share(place) / edge(step - 1);
+        for (const auto& [dx, dy] : steps) {
+          const Place next{place.x + dx, place.y + dy};
+          if (!inside(next) || share(next) != 0) continue;
+          share(next) = of_star * edge(step);
+          wider.push_back(next);
+        }
+      }
+      touched_.insert(touched_.end(), wider.begin(), wider.end());
+      rim = std::move(wider);
+    }
+  }
+
+  void apply(ConstView before, MutableView after) {
+    for (const Place place : touched_) {
+      for (int c = 0; c < before.channels(); ++c) {
+        float& value = after(c, place.y, place.x);
+        value = share(place) * before(c, place.y, place.x) + (1 - share(place)) * value;
+      }
+    }
+  }
+
+ private:
+  static constexpr std::pair<int, int> steps[] = {{1, 0}, {-1, 0}, {0, 1}, {0, -1}};
+  float& share(Place p) { return shares_.view()(0, p.y, p.x); }
+  [[nodiscard]] bool inside(Place p) const {
+    return p.x >= 0 && p.y >= 0 && p.x < shares_.width() && p.y < shares_.height();
+  }
+
+  const Levels& levels_;
+  double reach_px_;
+  Image shares_, needed_;
+  std::vector<Place> touched_;
+};
+
 /// put_back_holes() where the levels are known.
 int put_back(const Levels& levels, ConstView before, MutableView after, double fwhm_px) {
-  const std::vector<Place> seeds = levels.holes(after);
-  if (seeds.empty()) return 0;
-
-  const double reach = reach_fwhm * fwhm_px;
-  Image share(1, before.size());  // of the recorded frame in what is returned
-  const auto weight = [&](Place p) -> float& { return share.view()(0, p.y, p.x); };
-  const auto inside = [&](Place p) {
-    return p.x >= 0 && p.y >= 0 && p.x < before.width() && p.y < before.height();
-  };
-  constexpr std::pair<int, int> steps[] = {{1, 0}, {-1, 0}, {0, 1}, {0, -1}};
-  std::vector<Place> touched;
-  int places = 0;
-  for (const Place seed : seeds) {
-    if (weight(seed) != 0) continue;
-    ++places;
-    weight(seed) = 1;
-    std::vector<Place> star{seed};
-    for (std::size_t i = 0; i < star.size(); ++i) {
-      for (const auto& [dx, dy] : steps) {
-        const Place next{star[i].x + dx, star[i].y + dy};
-        if (!inside(next) || weight(next) != 0 || !levels.bright(next.x, next.y) ||
-            std::hypot(next.x - seed.x, next.y - seed.y) > reach)
-          continue;
-        weight(next) = 1;
-        star.push_back(next);
-      }
-    }
-    touched.insert(touched.end(), star.begin(), star.end());
-  }
-  std::vector<Place> rim = touched;
-  for (int step = 1; step <= soft_edge_px; ++step) {
-    std::vector<Place> wider;
-    for (const Place place : rim) {
-      for (const auto& [dx, dy] : steps) {
-        const Place next{place.x + dx, place.y + dy};
-        if (!inside(next) || weight(next) != 0) continue;
-        weight(next) = 1 - static_cast<float>(step) / (soft_edge_px + 1);
-        wider.push_back(next);
-      }
-    }
-    touched.insert(touched.end(), wider.begin(), wider.end());
-    rim = std::move(wider);
-  }
-  for (const Place place : touched) {
-    for (int c = 0; c < before.channels(); ++c) {
-      float& value = after(c, place.y, place.x);
-      const float share_before = weight(place);
-      value = share_before * before(c, place.y, place.x) + (1 - share_before) * value;
-    }
-  }
-  return places;
+  const std::vector<Hole> holes = levels.holes(after);
+  if (holes.empty()) return 0;
+  Mixture mixture(levels, before.size(), reach_fwhm * fwhm_px);
+  const int stars = mixture.fill(holes);
+  mixture.soften_edges();
+  mixture.apply(before, after);
+  return stars;
 }
 
 }  // namespace

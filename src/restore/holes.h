@@ -15,10 +15,11 @@ namespace limpid {
 void fill_rings(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
                 double fwhm_px, int threads = 0);
 
-/// What comes out there 6 sigma too dark, or 3 in the mean of nine pixels (beside stars under 5000
-/// sigma 1 and 0.5 % of their peaks, too), is a star that was not understood. All connected light
-/// 10 sigma over the darkest place and within twelve FWHM is put back as it was recorded, in all
-/// channels, over a soft edge of four pixels. Returns how many places were put back.
+/// What comes out there too dark by 6 sigma and 1 % of the peak, or in the mean of nine pixels by 3
+/// sigma and 0.5 %, is a star that was not understood. All connected light 10 sigma over the
+/// darkest place and within twelve FWHM is put back as it was recorded, in all channels, over a
+/// soft edge of four pixels. Where a star of under 5000 sigma has a ring only, none in its core, it
+/// is mixed with the record no further than needed. Returns how many places were put back or mixed.
 int put_back_holes(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
                    double fwhm_px, int threads = 0);
 

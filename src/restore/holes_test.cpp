@@ -23,7 +23,7 @@ TEST(PutBackHoles, AStarWithAHoleIsAsItWasRecorded) {
   const Image before = two_stars();
   Image after = copy(before.view());
   for (float& pixel : after.pixels()) pixel = 0.1F + 0.5F * (pixel - 0.1F);  // restored somehow
-  after.view()(1, 50, 44) = 0.05F;                                           // in one channel
+  after.view()(1, 50, 41) = 0.02F;  // in its core, in one channel
   EXPECT_EQ(put_back_holes(before.view(), after.view(), sky, 3), 1);
   for (int c = 0; c < 3; ++c) {
     for (int y = 47; y < 54; ++y) {
@@ -32,6 +32,20 @@ TEST(PutBackHoles, AStarWithAHoleIsAsItWasRecorded) {
     EXPECT_FLOAT_EQ(after.view()(c, 20, 100), 0.1F + 0.5F * (before.view()(c, 20, 100) - 0.1F))
         << "the other star stays restored";
   }
+}
+
+TEST(PutBackHoles, AStarWithARingIsMixedWithTheRecordAsFarAsNeeded) {
+  const Image before = two_stars();
+  Image after = copy(before.view());
+  for (float& pixel : after.pixels()) pixel = 0.1F + 0.5F * (pixel - 0.1F);
+  const float peak = before.view()(0, 50, 40) - 0.1F, light = before.view()(0, 50, 44) - 0.1F;
+  ASSERT_LT(light, 0.3F * peak) << "not in the core";
+  after.view()(0, 50, 44) = 0.1F - 0.03F * peak;
+  EXPECT_EQ(put_back_holes(before.view(), after.view(), sky, 3), 1);
+  // no hole is deeper than a hundredth of the peak; so much of the record is everywhere in the star
+  EXPECT_NEAR(after.view()(0, 50, 44), 0.1F - 0.01F * peak, 0.002F * peak);
+  const float share = 0.02F * peak / (light + 0.03F * peak);
+  EXPECT_NEAR(after.view()(1, 50, 40), 0.1F + (0.5F + 0.5F * share) * peak, 0.02F * peak);
 }
 
 TEST(PutBackHoles, NoiseAndNarrowStarsAreNoHoles) {
