@@ -101,6 +101,40 @@ TEST(EffectivePsf, IsNearlyNothingForMoffats) {
   EXPECT_LT(distance(field->kernel(500, 400, 0, 64).view(), before.view()), 0.01 * std::sqrt(0.02));
 }
 
+TEST(EffectivePsf, WingsAreNotDarkWhereTheFittedSkySwallowedThem) {
+  // seeing: a twentieth of the light lies in a halo four times as wide
+  constexpr Psf halo{12, 2.5F, 0, 0, 0, 0};
+  constexpr float halo_share = 0.05F;
+  Image frame(1, frame_size, 100);
+  std::mt19937 random(7);
+  std::uniform_real_distribution<float> jitter(-8, 8);
+  for (float y = 40; y < 770; y += 50) {
+    for (float x = 40; x < 970; x += 50) {
+      const synthetic::TrueStar star{x + jitter(random), y + jitter(random),
+                                     synthetic::flux_for_snr(core, 1000, 1)};
+      synthetic::add_star(frame.view(), core, {star.x, star.y, (1 - halo_share) * star.flux});
+      synthetic::add_star(frame.view(), halo, {star.x, star.y, halo_share * star.flux});
+    }
+  }
+  synthetic::add_noise(frame.view(), 1, 0, 0, 3);
+  const auto field = fit_psf_field(frame.view(), detect_stars(frame.view()));
+  ASSERT_TRUE(field);
+  const Image measured = field->kernel(500, 400, 0, 64), near = core.kernel(64),
+              far = halo.kernel(64);
+  double found = 0, right = 0;
+  for (int y = 0; y < 64; ++y) {
+    for (int x = 0; x < 64; ++x) {
+      const double away = std::hypot(x - 32, y - 32) / 3;
+      if (away < 2 || away > 3.5) continue;
+      found += static_cast<double>(measured.view()(0, y, x));
+      right += static_cast<double>((1 - halo_share) * near.view()(0, y, x) +
+                                   halo_share * far.view()(0, y, x));
+    }
+  }
+  // the stack ends at 14 px: what lies further out counts as sky
+  EXPECT_NEAR(found / right, 1, 0.35);
+}
+
 TEST(EffectivePsf, NeedsStars) {
   StarCatalogue catalogue;
   catalogue.frame = frame_size;
