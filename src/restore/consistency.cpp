@@ -5,20 +5,17 @@
 #include <cmath>
 #include <map>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include <Eigen/Dense>
-
-#include <limpid/tiles.h>
 
 #include "core/fft.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/neighbours.h"
 #include "restore/geometry.h"
-#include "restore/reblur.h"
 #include "restore/star_optics.h"
+#include "restore/star_stamp.h"
 
 namespace limpid {
 namespace {
@@ -31,152 +28,111 @@ constexpr float reach_fwhm = 3, least_reach_px = 6, smallest_fwhm = 1;
 constexpr float counting_share = 0.05F, nearer_half = 0.6F;
 /// Of a narrower star the pixels show more than the profile: where in its pixel it stands.
 constexpr float well_sampled_px = 1.8F;
-/// Of the network, as a share of a star's light per term; and of what is left after that.
-constexpr double expected_error = 0.2, expected_rest = 0.05;
-constexpr double psf_error = 0.003;        // of a pixel's light
-constexpr float rest_floor = 0.01F;        // nu where there is no noise: the PSF's error
-constexpr double least_hole = 0.003;       // of the peak: darkness under it is none
-constexpr std::size_t fewest_around = 50;  // pixels that tell level and noise
+constexpr double expected_rest = 0.05;   // of the network, after the terms: share of a star's light
+constexpr double expected_share = 0.05;  // the same per pixel, of its light
+/// Of a point: where its recorded light is seen, and how dark the result may be beside it.
+constexpr double lit_sigma = 5, dark_sigma = 2;
+constexpr double expected_coma = 0.1;  // of the measured PSF
+constexpr float rest_floor = 0.01F;    // nu where there is no noise: the PSF's error
+constexpr double least_hole = 0.003;   // of the peak: darkness under it is none
 
 /// What all stars of a frame have in common.
 struct Setting {
   const RestoredPart& known;
+  const PsfErrors& errors;
   ConstView after;
   int reach, side;
 };
 
-/// A star's surroundings: what was recorded and what was made of it.
-class Stamp {
- public:
-  Stamp(const Setting& setting, const Star& star, float window_px)
-      : side_(setting.side),
-        reach_px_(reach_fwhm * setting.known.fwhm_px) {
-    const Rect middle = square_around(star, 0);
-    const Rect square{middle.x - side_ / 2, middle.y - side_ / 2, side_, side_};
-    const Rect part = setting.known.part;
-    made_ = extract_mirrored(setting.after, {square.x - part.x, square.y - part.y, side_, side_});
-    recorded_ = extract_mirrored(setting.known.before, square);
-    for (int y = 0; y < side_; ++y) {
-      for (int x = 0; x < side_; ++x) {
-        const float dx = static_cast<float>(square.x + x) - star.x,
-                    dy = static_cast<float>(square.y + y) - star.y;
-        away_.push_back(std::sqrt(dx * dx + dy * dy));
-        window_.push_back(falling(away_.back(), window_px / 2, window_px));
-      }
-    }
-  }
-  [[nodiscard]] float weight(int x, int y) const { return window_[index(x, y)]; }
-  [[nodiscard]] float recorded(int channel, int x, int y) const {
-    return recorded_.view()(channel, y, x);
-  }
-  [[nodiscard]] float made(int channel, int x, int y) const { return made_.view()(channel, y, x); }
+/// What of a star's own terms is an error of the measured PSF, not its shape, and how surely it is
+/// a point. As long as one differs from the PSF no more than the frame's stars do, it is, but for
+/// what noise explains; the more it differs, the more it is a galaxy or a pair.
+struct PointSource {
+  float likely = 0;
+  Terms error_of_psf{};
+};
 
-  /// Recorded minus made and blurred again.
-  [[nodiscard]] Image difference(const Optics& optics, int channel) const {
-    const auto wanted = optics.wanted(), measured = optics.measured(channel);
-    Spectrum spectrum = fft(made_.view().channel(channel));
-    const auto values = spectrum.plane(0);
-    for (std::size_t i = 0; i < values.size(); ++i)
-      values[i] = blurred_back(values[i], measured[i], wanted[i]);
-    Image result = inverse_fft(std::move(spectrum));
-    for (int y = 0; y < side_; ++y) {
-      const auto row = result.view().row(0, y);
-      const auto seen = recorded_.view().row(channel, y);
-      for (std::size_t x = 0; x < row.size(); ++x) row[x] = seen[x] - row[x];
-    }
-    return result;
-  }
-
-  struct Surroundings {
-    float level = 0, darkest = 0, noise = 0;  ///< noise: of the difference
+PointSource as_point(const Explanation& e, const PsfErrors& errors, double s, bool placed) {
+  const double width_unit = s * s * e.light;  // of both second derivatives together
+  const auto trusted = [](double sigma, double noise) {
+    return sigma * sigma / (sigma * sigma + noise * noise);
   };
-  [[nodiscard]] std::optional<Surroundings> surroundings(ConstView difference, int channel) const {
-    std::vector<float> differences, levels;
-    for (int y = 2; y < side_ - 2; ++y) {
-      // every second one, as on a chessboard: they tell the noise to a hundredth
-      for (int x = 2 + y % 2; x < side_ - 2; x += 2) {
-        if (away_[index(x, y)] < reach_px_) continue;
-        differences.push_back(difference(0, y, x));
-        levels.push_back(recorded(channel, x, y));
-      }
-    }
-    if (levels.size() < fewest_around) return std::nullopt;
-    Surroundings s;
-    s.level = median_in_place(levels);
-    // what is darker lies before it now
-    s.darkest = quantile_in_place(std::span(levels).first(levels.size() / 2 + 1), 0.32);
-    s.noise = robust_spread(differences).sigma;
-    if (!(s.noise > 0)) return std::nullopt;
-    return s;
+  struct Mode {
+    double value, error, sigma;
+  };
+  const double both = std::hypot(e.own_error[3], e.own_error[5]);
+  const Mode width{(e.own[3] + e.own[5]) / 2 / width_unit, both / 2 / width_unit, errors.width},
+      along{(e.own[3] - e.own[5]) / width_unit, both / width_unit, errors.ellipticity},
+      across{e.own[4] / width_unit, e.own_error[4] / width_unit, errors.ellipticity};
+  double pulls = 0;
+  for (const Mode& m : {width, along, across})
+    pulls += m.value * m.value / (m.sigma * m.sigma + m.error * m.error) / 3;
+  PointSource point;
+  point.likely = falling(static_cast<float>(std::sqrt(pulls)), 2, 4);
+  const auto likely = static_cast<double>(point.likely);
+  const auto believed = [&](const Mode& m) {
+    return likely * trusted(m.sigma, m.error) * m.value * width_unit;
+  };
+  Terms& result = point.error_of_psf;
+  result[3] = believed(width) + believed(along) / 2;
+  result[5] = believed(width) - believed(along) / 2;
+  result[4] = believed(across);
+  // coma bends the place: both belong together
+  for (const std::size_t k : {1U, 2U, 6U, 7U}) {
+    const double unit = e.light * (k < 3 ? s : s * s * s / 3);
+    if (placed) result[k] = likely * trusted(expected_coma, e.own_error[k] / unit) * e.own[k];
   }
-
- private:
-  [[nodiscard]] std::size_t index(int x, int y) const {
-    return static_cast<std::size_t>(y * side_ + x);
-  }
-  int side_;
-  float reach_px_;
-  Image made_, recorded_;
-  std::vector<float> away_, window_;
-};
-
-/// The terms that explain a difference, a constant level beside them; and what the fit tells of
-/// the star.
-struct Explanation {
-  std::array<double, term_count> terms{};
-  double level = 0, light = 0, peak = 0;
-};
-
-Explanation explain(const Stamp& stamp, ConstView difference, ConstView basis, int channel,
-                    const Stamp::Surroundings& around, double sigma_px, int half) {
-  constexpr int unknowns = term_count + 1;
-  Eigen::Matrix<double, unknowns, unknowns> matrix;
-  Eigen::Matrix<double, unknowns, 1> right, row;
-  matrix.setZero();
-  right.setZero();
-  const int side = difference.width();
-  const auto noise = static_cast<double>(around.noise);
-  Explanation e;
-  double squares = 0;
-  for (int y = side / 2 - half; y <= side / 2 + half; ++y) {
-    for (int x = side / 2 - half; x <= side / 2 + half; ++x) {
-      const auto w = static_cast<double>(stamp.weight(x, y));
-      if (w == 0) continue;
-      const auto over = static_cast<double>(stamp.recorded(channel, x, y) - around.level);
-      const double unsure = psf_error * std::max(0.0, over);
-      const double weight = w / (noise * noise + unsure * unsure);
-      for (int k = 0; k < term_count; ++k) row[k] = static_cast<double>(basis(k, y, x));
-      row[term_count] = 1;
-      matrix.selfadjointView<Eigen::Lower>().rankUpdate(row, weight);
-      right += weight * static_cast<double>(difference(0, y, x)) * row;
-      e.light += w * row[0] * over;
-      squares += w * row[0] * row[0];
-      e.peak = std::max(e.peak, over);
-    }
-  }
-  e.light /= squares;
-  if (!(e.light > 0)) return e;
-  const double error = expected_error * e.light, s = sigma_px;
-  const std::array<double, term_count> prior{
-      1, s, s, s * s, s * s, s * s, s * s * s / 3, s * s * s / 3};
-  for (int k = 0; k < term_count; ++k) {
-    const double scale = error * prior[static_cast<std::size_t>(k)];
-    matrix(k, k) += 1 / (scale * scale);
-  }
-  const Eigen::Matrix<double, unknowns, 1> found =
-      matrix.selfadjointView<Eigen::Lower>().ldlt().solve(right);
-  for (int k = 0; k < term_count; ++k) e.terms[static_cast<std::size_t>(k)] = found[k];
-  e.level = found[term_count];
-  return e;
+  return point;
 }
 
-/// Takes the error of the light itself away, which is not settled here: that of a star which lies
-/// (dx, dy) beside the terms' centre, to second order.
-Explanation without_light(Explanation e, double dx, double dy) {
-  const double light = e.terms[0];
-  const std::array<double, 6> taylor{1, -dx, -dy, dx * dx / 2, dx * dy, dy * dy / 2};
-  for (std::size_t k = 0; k < taylor.size(); ++k) e.terms[k] -= light * taylor[k];
-  return e;
+/// What a point source shows about a star's place.
+struct Point {
+  double light = 0;
+  double likely = 0;   ///< that it is one
+  double scatter = 0;  ///< of what else is there
+};
+
+/// Puts the point, as the wanted PSF shows it (`drawn`), in place of the result (with its change)
+/// where it outshines what else is there, and where the result is darker than that allows.
+void draw_point(const Stamp& stamp, int channel, ConstView drawn, ConstView recorded_psf,
+                const Point& point, MutableView change) {
+  const int size = change.width(), half = size / 2, corner = stamp.side() / 2 - half;
+  const double noise = point.scatter * point.scatter;
+  const auto made = [&](int x, int y) {
+    return static_cast<double>(stamp.made(channel, corner + x, corner + y) + change(0, y, x));
+  };
+  const auto light = [&](int x, int y) {
+    return point.light * static_cast<double>(drawn(0, y, x));
+  };
+  const auto error = [&](int x, int y) { return expected_share * light(x, y); };
+  const auto window = [&](int x, int y) {
+    return static_cast<double>(stamp.weight(corner + x, corner + y));
+  };
+  Eigen::Matrix3d matrix = Eigen::Matrix3d::Zero();
+  Eigen::Vector3d right = Eigen::Vector3d::Zero();
+  for (int y = 0; y < size; ++y) {
+    for (int x = 0; x < size; ++x) {
+      if (window(x, y) == 0) continue;
+      const double weight = window(x, y) / (noise + error(x, y) * error(x, y));
+      const Eigen::Vector3d row(1, x - half, y - half);
+      matrix += weight * row * row.transpose();
+      right += weight * (made(x, y) - light(x, y)) * row;
+    }
+  }
+  const Eigen::Vector3d plane = matrix.ldlt().solve(right);
+  for (int y = 0; y < size; ++y) {
+    for (int x = 0; x < size; ++x) {
+      const double right_one = plane.dot(Eigen::Vector3d(1, x - half, y - half)) + light(x, y),
+                   missing = right_one - made(x, y);
+      double wrong = error(x, y) * error(x, y);
+      const bool lit = point.light * static_cast<double>(recorded_psf(0, corner + y, corner + x)) >
+                       lit_sigma * point.scatter;
+      if (lit && missing > dark_sigma * point.scatter)
+        wrong += std::pow(missing - dark_sigma * point.scatter, 2);
+      const double share = point.likely * window(x, y) * wrong / (wrong + noise);
+      change(0, y, x) += static_cast<float>(share * missing);
+    }
+  }
 }
 
 /// What is to be added around a star.
@@ -197,7 +153,7 @@ Image sharpened_rest(const Stamp& stamp, Image difference, const Optics& optics,
       float& value = difference.view()(0, y, x);
       double known = e.level;
       for (int k = 0; k < term_count && w > 0; ++k) {
-        known += e.terms[static_cast<std::size_t>(k)] * static_cast<double>(basis(k, y, x));
+        known += e.difference[static_cast<std::size_t>(k)] * static_cast<double>(basis(k, y, x));
       }
       value = w * (value - static_cast<float>(known));
       area += static_cast<double>(w * w);
@@ -213,56 +169,127 @@ Image sharpened_rest(const Stamp& stamp, Image difference, const Optics& optics,
   return inverse_fft(std::move(spectrum));
 }
 
+/// One channel of a star.
+struct Channel {
+  Image difference;
+  Stamp::Surroundings around;
+  Explanation found;
+  PointSource point;
+};
+
+/// Nothing of a channel that tells nothing.
+std::vector<std::optional<Channel>> look_at(const Setting& setting, const Star& star,
+                                            const Stamp& stamp, const Optics& optics, double dx,
+                                            double dy, int half) {
+  std::vector<std::optional<Channel>> channels;
+  const bool placed = !star.fits.empty();
+  for (int c = 0; c < setting.after.channels(); ++c) {
+    auto& channel = channels.emplace_back();
+    Image difference = stamp.difference(optics, c);
+    const auto around =
+        stamp.surroundings(difference.view(), c, reach_fwhm * setting.known.fwhm_px);
+    if (!around) continue;
+    const auto found = explain(stamp, difference.view(), optics, c, *around, dx, dy, half);
+    if (!found) continue;
+    channel.emplace(Channel{std::move(difference), *around, *found, {}});
+    if (!star.blended)
+      channel->point = as_point(*found, setting.errors, optics.measured_sigma_px(c), placed);
+  }
+  return channels;
+}
+
+/// Where the star is, from its catalogued place, px: at its core, and where no fit told the place
+/// the pixels do.
+std::array<float, 2> shift_of(const Star& star, const std::vector<std::optional<Channel>>& channels,
+                              const Optics& optics) {
+  std::array<double, 2> shift = optics.to_core();
+  double weights = 0;
+  std::array<double, 2> sum{};
+  for (const auto& channel : channels) {
+    if (!channel || !star.fits.empty()) continue;
+    const double light = channel->found.light;
+    const double weight = std::pow(light / channel->found.own_error[1], 2);
+    weights += weight;
+    for (const std::size_t i : {0U, 1U}) sum[i] -= weight * channel->found.own[i + 1] / light;
+  }
+  for (const std::size_t i : {0U, 1U}) {
+    if (weights > 0) shift[i] += sum[i] / weights;
+  }
+  return {static_cast<float>(shift[0]), static_cast<float>(shift[1])};
+}
+
+/// The difference's terms and, of what is no point, the rest, as the wanted PSF shows them.
+void add_terms(const Stamp& stamp, Channel& channel, int number, const Optics& optics,
+               const Terms& shape, bool with_rest, MutableView change) {
+  const int size = change.width(), corner = stamp.side() / 2 - size / 2;
+  const ConstView output = optics.wanted_terms();
+  Image rest;
+  if (with_rest) {
+    rest = sharpened_rest(stamp, std::move(channel.difference), optics, number, channel.found,
+                          static_cast<double>(channel.around.noise));
+  }
+  for (int y = 0; y < size; ++y) {
+    for (int x = 0; x < size; ++x) {
+      double sum = 0;
+      for (int k = 0; k < term_count; ++k)
+        sum += shape[static_cast<std::size_t>(k)] * static_cast<double>(output(k, y, x));
+      if (with_rest) {
+        sum += static_cast<double>(stamp.weight(corner + x, corner + y) *
+                                   rest.view()(0, corner + y, corner + x));
+      }
+      change(0, y, x) = static_cast<float>(sum);
+    }
+  }
+}
+
+/// Where the change would make darkness that was not there the PSF is not known well enough.
+void scale_down(const Stamp& stamp, const Channel& channel, int number, MutableView change) {
+  const int size = change.width(), corner = stamp.side() / 2 - size / 2;
+  float share = 1;
+  const auto slack = static_cast<float>(
+      std::max(3 * static_cast<double>(channel.around.noise), least_hole * channel.found.peak));
+  for (int y = 0; y < size; ++y) {
+    for (int x = 0; x < size; ++x) {
+      const float by = change(0, y, x), was = stamp.made(number, corner + x, corner + y),
+                  least = std::min(was, channel.around.darkest) - slack;
+      if (was + by < least) share = std::min(share, (was - least) / -by);
+    }
+  }
+  for (int y = 0; y < size; ++y) {
+    for (float& value : change.row(0, y)) value *= share;
+  }
+}
+
 Correction correct(const Setting& setting, const Star& star, float window_px,
                    const Optics& optics) {
-  const int reach = setting.reach, corner = setting.side / 2 - reach, size = 2 * reach + 1;
-  const Stamp stamp(setting, star, window_px);
-  Correction result{square_around(star, reach),
+  const int size = 2 * setting.reach + 1;
+  const Stamp stamp(setting.known, setting.after, star, setting.side, window_px);
+  Correction result{square_around(star, setting.reach),
                     Image(setting.after.channels(), {size, size}, 0.0F)};
-  const auto dx = static_cast<double>(star.x - std::round(star.x) - optics.dx()),
-             dy = static_cast<double>(star.y - std::round(star.y) - optics.dy());
-  const ConstView output = optics.wanted_terms();
+  const float in_pixel_x = star.x - std::round(star.x), in_pixel_y = star.y - std::round(star.y);
+  const auto dx = static_cast<double>(in_pixel_x - optics.dx()),
+             dy = static_cast<double>(in_pixel_y - optics.dy());
+  auto channels =
+      look_at(setting, star, stamp, optics, dx, dy,
+              std::min(setting.side / 2 - 1, static_cast<int>(std::ceil(window_px)) + 1));
+  const auto shift = shift_of(star, channels, optics);
+  const Image drawn = optics.drawn(in_pixel_x + shift[0], in_pixel_y + shift[1], size);
   for (int c = 0; c < setting.after.channels(); ++c) {
-    Image difference = stamp.difference(optics, c);
-    const auto around = stamp.surroundings(difference.view(), c);
-    if (!around) continue;
-    const Explanation whole =
-        explain(stamp, difference.view(), optics.measured_terms(c), c, *around, optics.sigma_px(),
-                std::min(setting.side / 2 - 1, static_cast<int>(std::ceil(window_px)) + 1));
-    if (!(whole.light > 0)) continue;
-    const Explanation shape = without_light(whole, dx, dy);
-    const auto noise = static_cast<double>(around->noise);
-    Image rest;
-    if (star.snr >= least_free_snr) {
-      rest = sharpened_rest(stamp, std::move(difference), optics, c, whole, noise);
-    }
+    auto& channel = channels[static_cast<std::size_t>(c)];
+    if (!channel) continue;
     const auto change = result.change.view().channel(c);
-    for (int y = 0; y < size; ++y) {
-      for (int x = 0; x < size; ++x) {
-        double sum = 0;
-        for (int k = 0; k < term_count; ++k) {
-          sum += shape.terms[static_cast<std::size_t>(k)] * static_cast<double>(output(k, y, x));
-        }
-        if (!rest.empty()) {
-          sum += static_cast<double>(stamp.weight(corner + x, corner + y) *
-                                     rest.view()(0, corner + y, corner + x));
-        }
-        change(0, y, x) = static_cast<float>(sum);
-      }
+    Terms shape = without_light(channel->found.difference, dx, dy);
+    for (std::size_t k = 0; k < shape.size(); ++k) shape[k] -= channel->point.error_of_psf[k];
+    // of a point the core will be drawn
+    const bool with_rest = star.snr >= least_free_snr && channel->point.likely < 1;
+    add_terms(stamp, *channel, c, optics, shape, with_rest, change);
+    scale_down(stamp, *channel, c, change);
+    if (channel->point.likely > 0) {
+      draw_point(stamp, c, drawn.view(), optics.measured_terms(c),
+                 {channel->found.light, static_cast<double>(channel->point.likely),
+                  static_cast<double>(channel->around.scatter)},
+                 change);
     }
-    // where it would make darkness that was not there the PSF is not known well enough
-    float share = 1;
-    const auto slack = static_cast<float>(std::max(3 * noise, least_hole * whole.peak));
-    for (int y = 0; y < size; ++y) {
-      for (int x = 0; x < size; ++x) {
-        const float by = change(0, y, x), was = stamp.made(c, corner + x, corner + y),
-                    least = std::min(was, around->darkest) - slack;
-        if (was + by < least) share = std::min(share, (was - least) / -by);
-      }
-    }
-    for (float& value : result.change.pixels().subspan(static_cast<std::size_t>(c * size * size),
-                                                       static_cast<std::size_t>(size * size)))
-      value *= share;
   }
   return result;
 }
@@ -278,14 +305,14 @@ float free_reach(const Star& star, const Neighbourhood& neighbourhood, float rea
 
 }  // namespace
 
-int make_consistent(const RestoredPart& known,
+int make_consistent(const RestoredPart& known, const PsfErrors& errors,
                     const std::function<TileControls(float x, float y)>& controls_at,
                     MutableView after) {
   const float widest_px = std::max(least_reach_px, reach_fwhm * known.fwhm_px);
   const int reach = static_cast<int>(std::ceil(widest_px));
   const int side = good_fft_length(
       std::max(psf_kernel_px, 2 * (reach + static_cast<int>(std::ceil(2.5F * known.fwhm_px)) + 2)));
-  const Setting setting{known, after, reach, side};
+  const Setting setting{known, errors, after, reach, side};
   const int cell_px =
       std::clamp(std::min(known.before.width(), known.before.height()) / least_cells,
                  smallest_cell_px, largest_cell_px);
@@ -312,7 +339,7 @@ int make_consistent(const RestoredPart& known,
     const auto& [place, stars] = list[static_cast<std::size_t>(i)];
     const TileControls controls = controls_at(middle(place.second), middle(place.first));
     const auto optics_at = [&](float dx, float dy) {
-      return Optics(controls, after.channels(), terms, reach, dx, dy);
+      return Optics(controls, after.channels(), terms, reach, dx, dy, errors.core_width);
     };
     std::optional<Optics> shared;
     if (wanted_psfs(controls).stellar.fwhm_px >= well_sampled_px) shared.emplace(optics_at(0, 0));

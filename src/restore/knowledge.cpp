@@ -37,6 +37,8 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& p
   } else {
     known.catalogue = detect_stars(frame, {.max_fits = most_fits, .threads = o.threads}, progress);
     known.field = fit_psf_field(frame, known.catalogue, o.threads);
+    if (known.field)
+      known.errors = measure_psf_errors(frame, known.catalogue, *known.field, o.threads);
   }
   return known;
 }

@@ -9,6 +9,8 @@
 #include <limpid/progress.h>
 #include <limpid/stars.h>
 
+#include "restore/psf_errors.h"
+
 namespace limpid {
 
 /// Stars under this width are single pixels: there is nothing to sharpen.
@@ -20,6 +22,7 @@ inline constexpr float widest_fwhm_px = 8.0F;
 struct Knowledge {
   StarCatalogue catalogue;
   std::optional<PsfField> field;
+  PsfErrors errors;                     ///< of the field
   std::optional<SpectralPsf> spectral;  ///< looked for when there is neither field nor --psf
   bool spectrum_seen = false;
   Psf assumed;

@@ -17,18 +17,16 @@
 namespace limpid {
 namespace {
 
-/// make_consistent() with what these options ask of the network, where the PSF is known well
-/// enough. Returns how many stars.
+/// make_consistent() where the PSF is known well enough. Returns how many stars.
 int agree_with_frame(const RestoredPart& restored, const Knowledge& known,
-                     const DeconvolveOptions& requested, MutableView after) {
+                     const DeconvolveOptions& o, MutableView after) {
   const ConstView frame = restored.before;
   const auto middle = [](int length) { return static_cast<float>(length) / 2; };
   if (known.field->mean_at(middle(frame.width()), middle(frame.height())).beta < least_beta)
     return 0;
   return make_consistent(
-      restored,
-      [&](float x, float y) { return controls_at(known, requested, frame.channels(), x, y); },
-      after);
+      restored, known.errors,
+      [&](float x, float y) { return controls_at(known, o, frame.channels(), x, y); }, after);
 }
 
 Image binned(ConstView frame, int factor) {
@@ -77,24 +75,13 @@ float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptio
                   const Network& network, std::shared_ptr<const Trials>& trials, Gains& gains,
                   const Progress& progress) {
   const int threads = network.on_cpu() ? std::min(thread_count(o.threads), most_tiles_at_once) : 1;
-  const float fwhm_px = typical_fwhm(known, frame.size());
   try {
     if (!trials) trials = std::make_shared<const Trials>(frame, known, threads, progress);
     const auto restore = [&](std::size_t index, float sharpen_stars) {
       TileControls controls =
           controls_of(trials->stars.windows()[index], known, o, frame.channels());
       controls.sharpen_stars = sharpen_stars;
-      Image restored =
-          restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
-      DeconvolveOptions requested = o;
-      requested.sharpen_stars = sharpen_stars;
-      agree_with_frame({.before = frame,
-                        .part = trials->stars.windows()[index],
-                        .catalogue = known.catalogue,
-                        .fwhm_px = fwhm_px,
-                        .threads = 1},
-                       known, requested, restored.view());
-      return restored;
+      return restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
     };
     return sharpening_to_request(trials->stars, o.sharpen_stars, restore, gains, threads, progress);
   } catch (const Error& error) {
@@ -191,9 +178,7 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
                               .fwhm_px = fwhm_px,
                               .threads = o.threads};
   if (stars) {
-    DeconvolveOptions requested = o;
-    requested.sharpen_stars = static_cast<float>(report.sharpen_stars_requested);
-    report.stars_corrected = agree_with_frame(restored, known, requested, result.view());
+    report.stars_corrected = agree_with_frame(restored, known, o, result.view());
     report.halos_kept = keep_halos(restored, result.view());
     fill_clipped_cores(restored, result.view());
   }
@@ -201,7 +186,7 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
                                 : put_back_holes(before, result.view(), sky, width, o.threads);
   if (report.stars_put_back > 0) {
     report.notes.push_back(std::to_string(report.stars_put_back) +
-                           " very bright star(s) stay as recorded: the network made holes there");
+                           " star(s) stay as recorded, or partly: the network made holes there");
     progress.say(report.notes.back());
   }
   if (!stars) return result;

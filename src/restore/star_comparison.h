@@ -19,13 +19,16 @@ struct WidthRatio {
 class StarComparison {
  public:
   StarComparison(const StarCatalogue& catalogue, ConstView before, int threads,
-                 const Progress& progress = {});
+                 const Progress& progress = {}, std::size_t most_stars = 150);
   ~StarComparison();
   StarComparison(const StarComparison&) = delete;
   StarComparison& operator=(const StarComparison&) = delete;
 
   [[nodiscard]] WidthRatio width_ratio(ConstView after, double fwhm_ratio_asked, int threads,
                                        const Progress& progress = {}) const;
+
+  /// Of the widths before over those of a field.
+  [[nodiscard]] WidthRatio width_over(const PsfField& field) const;
 
   struct Body;  ///< for trust.cpp
   [[nodiscard]] const Body& body() const { return *body_; }

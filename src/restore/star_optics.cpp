@@ -98,16 +98,18 @@ Spectrum term_transfers(int side) {
 }
 
 Optics::Optics(const TileControls& controls, int channels, const Spectrum& terms, int reach,
-               float dx, float dy)
+               float dx, float dy, double wider)
     : dx_(dx),
       dy_(dy),
       psf_(wanted_psfs(controls).stellar),
       transfers_(0, terms.size()) {
+  psf_.fwhm_px *= static_cast<float>(wider);
   std::vector<Image> kernels;
   kernels.push_back(moved(psf_, dx, dy).kernel(psf_kernel_px));
   for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
     kernels.push_back(moved(controls.measured[c], dx, dy)
                           .kernel(psf_kernel_px, moved(controls.residual[c], dx, dy)));
+    measured_sigma_px_.push_back(static_cast<double>(controls.measured[c].fwhm_px) / 2.355);
   }
   transfers_ = transfer(kernels, terms.size());
   draw_wanted(kernels.front().view(), reach);
@@ -118,6 +120,36 @@ Optics::Optics(const TileControls& controls, int channels, const Spectrum& terms
                              std::multiplies<>());
     measured_terms_.push_back(inverse_fft(std::move(spectrum)));
   }
+  find_core(controls);
+}
+
+/// Where a Moffat comes to lie when all pixels weigh the same: to first order -<R, G_x> / <G_x,
+/// G_x>, R the measured residual. Mean over the channels.
+void Optics::find_core(const TileControls& controls) {
+  const auto channels = static_cast<double>(measured_terms_.size());
+  for (std::size_t c = 0; c < measured_terms_.size(); ++c) {
+    const auto residual = moved(controls.residual[c], dx_, dy_);
+    if (residual.empty()) continue;
+    const ConstView terms = measured_terms_[c].view();
+    const int corner = terms.width() / 2 - psf_kernel_px / 2;
+    std::array<double, 2> with{}, own{};
+    for (int y = 0; y < psf_kernel_px; ++y) {
+      for (int x = 0; x < psf_kernel_px; ++x) {
+        for (const int k : {1, 2}) {
+          const auto slope = static_cast<double>(terms(k, corner + y, corner + x));
+          const auto at = static_cast<std::size_t>(k - 1);
+          with[at] += slope * static_cast<double>(
+                                  residual[static_cast<std::size_t>(y * psf_kernel_px + x)]);
+          own[at] += slope * slope;
+        }
+      }
+    }
+    for (const std::size_t i : {0U, 1U}) to_core_[i] -= with[i] / own[i] / channels;
+  }
+}
+
+Image Optics::drawn(float dx, float dy, int side_px) const {
+  return moved(psf_, dx, dy).kernel(side_px);
 }
 
 void Optics::draw_wanted(ConstView kernel, int reach) {

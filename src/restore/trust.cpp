@@ -25,7 +25,8 @@ MedianAndScatter describe(std::vector<double> values) {
   return {quantile(values, 0.5), (quantile(values, 0.84) - quantile(values, 0.16)) / 2};
 }
 
-/// One star, mean over its channels.
+/// One star, mean over its channels; of widths the geometric mean, as the PSF that is wanted has
+/// it.
 struct Figures {
   double x = 0, y = 0, flux = 0, fwhm_px = 0, ellipticity = 0;
 };
@@ -124,6 +125,7 @@ std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue,
   const Rect box = box_around(star, reach, frame.size());
   const Image mask = mask_others(box, star, others);
   Figures mean;
+  double log_fwhm = 0;
   const double channels = frame.channels();
   for (int c = 0; c < frame.channels(); ++c) {
     const StarFit& known = star.fits[static_cast<std::size_t>(c)];
@@ -147,9 +149,10 @@ std::optional<Figures> fit_star(ConstView frame, const StarCatalogue& catalogue,
     mean.y += (fit->value.y + box.y) / channels;
     mean.flux +=
         aperture_flux(frame.channel(c).crop(box), mask.view(), start.x, start.y, reach) / channels;
-    mean.fwhm_px += fit->value.fwhm_px / channels;
+    log_fwhm += std::log(fit->value.fwhm_px) / channels;
     mean.ellipticity += static_cast<double>(fit->psf().ellipticity()) / channels;
   }
+  mean.fwhm_px = std::exp(log_fwhm);
   return mean;
 }
 
@@ -169,7 +172,6 @@ double noise_of(ConstView frame, int threads) {
   return quantile(windows, 0.5);
 }
 
-constexpr std::size_t most_stars = 150;
 constexpr float least_snr = 30;
 
 /// Far enough to hold the stars' wings.
@@ -185,7 +187,7 @@ int reach_of(const std::vector<const Star*>& stars) {
 // ---- the stars of a frame, before and after ----------------------------------------------------
 
 struct StarComparison::Body {
-  Body(const StarCatalogue& all, ConstView frame)
+  Body(const StarCatalogue& all, ConstView frame, std::size_t most_stars)
       : catalogue(all),
         before(frame),
         stars(bright_isolated_stars(all, most_stars, least_snr)),
@@ -220,8 +222,8 @@ struct StarComparison::Body {
 };
 
 StarComparison::StarComparison(const StarCatalogue& catalogue, ConstView before, int threads,
-                               const Progress& progress)
-    : body_(std::make_unique<Body>(catalogue, before)) {
+                               const Progress& progress, std::size_t most_stars)
+    : body_(std::make_unique<Body>(catalogue, before, most_stars)) {
   parallel_for(static_cast<int>(body_->stars.size()), threads, [&](int i) {
     if (progress.stop.stop_requested()) return;
     const Star& star = *body_->stars[static_cast<std::size_t>(i)];
@@ -241,6 +243,17 @@ WidthRatio StarComparison::width_ratio(ConstView after, double fwhm_ratio_asked,
     const auto& first = body_->first[i];
     if (first && second[i] && first->flux > 0)
       ratios.push_back(second[i]->fwhm_px / first->fwhm_px);
+  }
+  const auto count = static_cast<int>(ratios.size());
+  return {count, describe(std::move(ratios)).median};
+}
+
+WidthRatio StarComparison::width_over(const PsfField& field) const {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < body_->stars.size(); ++i) {
+    const Star& star = *body_->stars[i];
+    if (const auto& first = body_->first[i])
+      ratios.push_back(first->fwhm_px / static_cast<double>(field.mean_at(star.x, star.y).fwhm_px));
   }
   const auto count = static_cast<int>(ratios.size());
   return {count, describe(std::move(ratios)).median};
