@@ -96,9 +96,9 @@ void Session::work(const std::stop_token& over) {
     try {
       perform(task);
     } catch (const Error& error) {
-      failure = std::current_exception();
+      text = told(error.what());
+      failure = std::make_exception_ptr(Error(error.kind(), text));
       wanted = error.kind() == ErrorKind::interrupted;
-      text = error.what();
     } catch (const std::bad_alloc&) {
       failure = std::make_exception_ptr(Error(ErrorKind::exhausted, "out of memory"));
       text = "out of memory";

@@ -180,8 +180,8 @@ Json Session::open(const std::string& name) {
     refuse_during_run();
   };
   refuse();
-  const auto glance = glance_at(name);
-  const auto opened = glance ? nullptr : load(name);
+  const auto glance = telling([&] { return glance_at(name); });
+  const auto opened = glance ? nullptr : telling([&] { return load(name); });
   refuse();
   show(opened, glance);
   if (!glance) return state();

@@ -104,6 +104,10 @@ std::string Session::save_sky(const OpenFrame& open, const Sky& sky, const std::
 }
 
 Json Session::save(const Json& request) {
+  return telling([&] { return write(request); });
+}
+
+Json Session::write(const Json& request) {
   const auto open = frame();
   std::shared_ptr<const Outcome> outcome;
   std::shared_ptr<const Sky> sky;

@@ -16,6 +16,7 @@
 
 #include <limpid/background.h>
 #include <limpid/deconvolve.h>
+#include <limpid/error.h>
 #include <limpid/io.h>
 #include <limpid/network.h>
 #include <limpid/picture.h>
@@ -144,6 +145,7 @@ class Session {
                                     const Json& options) const;
   std::vector<std::string> words_of_request(const Json& request) const;
   /// Model or control points; the command line that writes the same.
+  Json write(const Json& request);
   std::string save_sky(const OpenFrame& open, const Sky& sky, const std::string& what,
                        const std::filesystem::path& path, bool overwrite);
 
@@ -165,6 +167,15 @@ class Session {
 
   /// Without the path of the folder, which the page need not know.
   [[nodiscard]] std::string told(std::string text) const;
+  /// What the body gives, or its error told so.
+  template <typename Body>
+  auto telling(const Body& body) const {
+    try {
+      return body();
+    } catch (const Error& error) {
+      throw Error(error.kind(), told(error.what()));
+    }
+  }
 
   // with the mutex held
   void drop_waiting(const char* why);

@@ -185,8 +185,11 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
                                 : put_back_holes(before, result.view(), sky, width, o.threads);
   if (report.stars_put_back > 0) {
-    report.notes.push_back(std::to_string(report.stars_put_back) +
-                           " star(s) stay as recorded, or partly: the network made holes there");
+    report.notes.push_back(
+        report.stars_put_back == 1
+            ? "a star stays as recorded, or partly: the network made a hole there"
+            : std::to_string(report.stars_put_back) +
+                  " stars stay as recorded, or partly: the network made holes there");
     progress.say(report.notes.back());
   }
   if (!stars) return result;

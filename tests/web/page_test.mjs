@@ -42,7 +42,8 @@ step('open');
 
 await page.click('#welcome .row:has-text("broken.fits")');
 await page.waitForSelector('.message.error');
-checks.that('a bad file is told of in one line', /broken\.fits/.test(await page.locator('.message.error').first().innerText()));
+const complaint = await page.locator('.message.error').first().innerText();
+checks.that('a bad file is told of in one line, without the way to the folder', /^broken\.fits: /.test(complaint), complaint);
 await page.click('.message.error button');
 const opening = Date.now();
 await previewed(page, () => page.click('#welcome .row:has-text("night.fits")'));

@@ -44,7 +44,7 @@ export const title = (key: string) => (key.charAt(0).toUpperCase() + key.slice(1
 
 export function say(words: string, kind: 'note' | 'error' = 'note', ...more: HTMLElement[]): HTMLElement {
   const list = byId('messages'), text = inPageWords(words);
-  for (const old of list.children) if (old.textContent === text) old.remove();
+  for (const old of [...list.children]) if (old.firstElementChild?.textContent === text) old.remove();
   const message = h('div', { class: `message ${kind}`, ...(kind === 'error' ? { role: 'alert' } : {}) },
                     h('span', {}, text), ...more);
   message.append(h('button', { type: 'button', 'aria-label': 'Dismiss', click: () => message.remove() }, '×'));

@@ -10,6 +10,8 @@ const sliders = ['sharpen-stars', 'sharpen-nonstellar', 'adjust-halos'];
 const switches = ['correct-only', 'correct-first', 'nonstellar-then-stellar', 'luminance-only', 'no-stars'];
 const choices = ['device', 'precision'];
 const previewLimit = 1024;
+/// Where the exact preview takes no longer, a rough one before it would only hold it up.
+const quickSeconds = 0.7;
 
 export class SharpenPanel {
   readonly element = h('section', { id: 'panel-sharpen', role: 'tabpanel', 'aria-labelledby': 'tab-sharpen' });
@@ -24,6 +26,7 @@ export class SharpenPanel {
   private asked = '';
   private moved = false;
   private unknown = true;  // the stars of the frame are
+  private exactSeconds = Infinity;  // that the last exact preview took
   private retries = 0;
   private ask = settled(90, () => void this.renew());
 
@@ -154,7 +157,7 @@ export class SharpenPanel {
     const key = frame.id + JSON.stringify(request);
     if (key === this.asked) return;
     this.asked = key;
-    const quick = this.moved || this.unknown ? middle(region) : null;
+    const quick = this.unknown || (this.moved && this.exactSeconds > quickSeconds) ? middle(region) : null;
     this.moved = false;
     this.element.classList.add('rendering');
     try {
@@ -170,6 +173,7 @@ export class SharpenPanel {
       if (!this.preview) this.tell('measuring…');
       const answer = await post<PreviewAnswer>('/api/preview', request);
       this.unknown = false;
+      this.exactSeconds = answer.seconds;
       this.retries = 0;
       if (this.asked !== key) return;
       this.tell(words(answer));

@@ -156,7 +156,7 @@ export class StarsPanel {
     this.plot = new uPlot({
       width: plotWidth(this.element), height: 190, padding: plotPadding, legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false }, y: { distr: 3, range: [1e-4, 1.2] } },
-      axes: axes('px from the centre', (v) => (v >= 0.09 ? String(v) : v.toExponential(0))),
+      axes: axes('px from the centre', String),
       series: [{}, ...lines.map((_, i) => ({ stroke: strokes[i] ?? '#ccc', width: 1.5, points: { show: false }, spanGaps: true }))],
     }, [radii, ...lines] as uPlot.AlignedData, element);
   }
