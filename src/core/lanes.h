@@ -1,4 +1,5 @@
-// Four doubles worked on together, with the functions that the compiler does not vectorise.
+// Eight floats or four doubles worked on together, with the functions that the compiler does not
+// vectorise.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +7,9 @@
 #include <numbers>
 
 namespace limpid {
+
+inline constexpr int float_lane_count = 8;
+using FloatLanes = float __attribute__((vector_size(float_lane_count * sizeof(float))));
 
 inline constexpr std::size_t lane_count = 4;
 using Lanes = double __attribute__((vector_size(lane_count * sizeof(double))));

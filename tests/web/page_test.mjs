@@ -170,13 +170,15 @@ await page.click('#apply');
 await page.waitForSelector('#progress');
 const fractions = new Set();
 await page.reload();
-await page.waitForSelector('#progress');
+// quick machines are done before the page is there again
+await page.waitForSelector('#progress, #discard');
+const over = await page.locator('#discard').count() > 0;
 await until('progress to move', async () => {
   const value = await page.locator('#progress').getAttribute('value', { timeout: 500 }).catch(() => null);
   if (value !== null) fractions.add(value);
   return fractions.size > 2 || (await page.locator('#discard').count()) > 0;
 });
-checks.that('progress is told after a reload', fractions.size > 1, [...fractions].join(' '));
+checks.that('progress is told after a reload', over || fractions.size > 1, [...fractions].join(' '));
 await page.waitForSelector('#discard');
 await pause(600);
 checks.that('the result is shown', difference(soft, await seen(page, right)) > 0.4);
