@@ -40,7 +40,7 @@ TEST(Guides, TurnAStarIntoTheWantedOne) {
   const auto star = torch::from_blob(const_cast<float*>(from.pixels().data()), {64, 64}).clone();
   const auto ideal = torch::from_blob(const_cast<float*>(to.pixels().data()), {64, 64}).clone();
   tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(star.expand({3, 64, 64}));
-  const auto best = guide_planes(tile, controls)[2][0].narrow(0, 32, 64).narrow(1, 32, 64);
+  const auto best = guide_planes(tile, controls)[nonstellar_guide_count][0].narrow(0, 32, 64).narrow(1, 32, 64);
   // a linear estimate, not the answer: it must take away more than half of what is wrong
   EXPECT_LT((best - ideal).abs().max().item<float>(),
             0.5F * (star - ideal).abs().max().item<float>());
@@ -61,6 +61,10 @@ TEST(Guides, AreTheSameFromBothLibraries) {
       controls.measured.fill(controls.measured[0]);
       controls.nonstellar.fill(controls.nonstellar[0]);
       controls.residual.fill(controls.residual[1]);
+      // far wings, for the non-stellar planes alone
+      controls.nonstellar_residual.fill(controls.residual[1]);
+      controls.nonstellar_residual[0][32 * psf_kernel_px + 50] = 0.03F;
+      controls.nonstellar_residual.fill(controls.nonstellar_residual[0]);
     }
     const auto slow = guide_planes(tile, controls);
     const Image fast =
@@ -87,10 +91,29 @@ TEST(Guides, ResidualMakesTheKernelWhole) {
   auto tile = torch::zeros({3, 128, 128});
   tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(
       torch::from_blob(const_cast<float*>(kernel.pixels().data()), {64, 64}).expand({3, 64, 64}));
-  const auto lump = [&] { return guide_planes(tile, controls)[2][0][64][67].item<float>(); };
+  const auto lump = [&] { return guide_planes(tile, controls)[nonstellar_guide_count][0][64][67].item<float>(); };
   const float blind = lump();
   controls.residual.fill(residual);
   EXPECT_LT(std::abs(lump()), 0.3F * std::abs(blind));
+}
+
+TEST(Guides, FarWingsAreTheNonstellarPlanesAffairAlone) {
+  torch::manual_seed(3);
+  const auto tile = torch::randn({3, 128, 128}) * 5;
+  TileControls controls = controls_of(3, 0.1F, 0.25F);
+  const auto without = guide_planes(tile, controls);
+  std::vector<float> wings(psf_kernel_px * psf_kernel_px, 1e-5F);
+  controls.nonstellar_residual.fill(wings);
+  EXPECT_FALSE(controls.shared_psf());
+  const auto with = guide_planes(tile, controls);
+  for (int k = 0; k < guide_count; ++k)
+    EXPECT_EQ(torch::equal(with[k], without[k]), k >= nonstellar_guide_count) << k;
+  // told as the residual they are nothing else
+  TileControls both = controls_of(3, 0.1F, 0.25F);
+  both.residual.fill(wings);
+  const auto shared = guide_planes(tile, both);
+  for (int k = 0; k < nonstellar_guide_count; ++k)
+    EXPECT_TRUE(torch::allclose(with[k], shared[k], 1e-4, 1e-4)) << k;
 }
 
 TEST(Wanted, FollowsTheControls) {
