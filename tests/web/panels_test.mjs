@@ -274,7 +274,9 @@ checks.that('an existing file is not replaced', /exists/.test(await page.locator
 
 await page.fill('#mf-name', 'lights/never.fits');
 await set(page, 'mf-iterations', 100);
-await page.selectOption('#mf-super-resolution', '4');  // or it is over before the page is there again
+// or it is over before the page is there again
+await set(page, 'mf-min-iterations', 50);
+await page.selectOption('#mf-super-resolution', '4');
 await page.click('#mf-apply');
 await page.waitForSelector('#mf-cancel');
 await page.reload();
