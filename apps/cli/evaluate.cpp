@@ -61,6 +61,7 @@ ordered_json to_json(const Evaluation& evaluation) {
     json["nonstellar"].push_back({{"class", r.label},
                                   {"network_db", to_json(r.network)},
                                   {"previous_db", to_json(r.previous)},
+                                  {"network_measured_psf_db", to_json(r.measured_psf)},
                                   {"guide_low_db", to_json(r.guide_low)},
                                   {"guide_high_db", to_json(r.guide_high)},
                                   {"richardson_lucy_db", to_json(r.richardson_lucy)},

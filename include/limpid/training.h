@@ -260,6 +260,9 @@ struct StarRow {
 struct NebulaRow {
   std::string label;
   Estimate network, previous, guide_low, guide_high, richardson_lucy, variation_lucy, wiener_bound;
+  /// The network told the PSF that limpid measures in 300 stars of the same telescope, instead of
+  /// the true one with simulated errors. NaN where not every scene has one.
+  Estimate measured_psf;
   Estimate over_lucy;  ///< network less the better of both kinds of Richardson-Lucy
   int richardson_lucy_steps = 0, variation_lucy_steps = 0, scenes = 0;
   double variation = 0;  ///< weight of the total variation

@@ -40,7 +40,8 @@ TEST(Guides, TurnAStarIntoTheWantedOne) {
   const auto star = torch::from_blob(const_cast<float*>(from.pixels().data()), {64, 64}).clone();
   const auto ideal = torch::from_blob(const_cast<float*>(to.pixels().data()), {64, 64}).clone();
   tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(star.expand({3, 64, 64}));
-  const auto best = guide_planes(tile, controls)[nonstellar_guide_count][0].narrow(0, 32, 64).narrow(1, 32, 64);
+  const auto best =
+      guide_planes(tile, controls)[nonstellar_guide_count][0].narrow(0, 32, 64).narrow(1, 32, 64);
   // a linear estimate, not the answer: it must take away more than half of what is wrong
   EXPECT_LT((best - ideal).abs().max().item<float>(),
             0.5F * (star - ideal).abs().max().item<float>());
@@ -91,7 +92,9 @@ TEST(Guides, ResidualMakesTheKernelWhole) {
   auto tile = torch::zeros({3, 128, 128});
   tile.narrow(1, 32, 64).narrow(2, 32, 64).copy_(
       torch::from_blob(const_cast<float*>(kernel.pixels().data()), {64, 64}).expand({3, 64, 64}));
-  const auto lump = [&] { return guide_planes(tile, controls)[nonstellar_guide_count][0][64][67].item<float>(); };
+  const auto lump = [&] {
+    return guide_planes(tile, controls)[nonstellar_guide_count][0][64][67].item<float>();
+  };
   const float blind = lump();
   controls.residual.fill(residual);
   EXPECT_LT(std::abs(lump()), 0.3F * std::abs(blind));

@@ -70,6 +70,43 @@ class Judge {
         ConstView(field.data_ptr<float>(), 3, {size, size}, size, size * size), scene.controls);
     return result.empty() ? torch::Tensor() : inner(to_tensor(result.view()), side).contiguous();
   }
+  /// What the network says of a scene when it is told the PSF that limpid measures in a field of
+  /// stars recorded with the same telescope; undefined where none is found, or where the telescope
+  /// cannot be drawn again.
+  torch::Tensor with_measured_psf(const Answer& a, std::uint64_t index,
+                                  const SceneOptions& options) {
+    constexpr int field_px = 512, field_stars = 300;
+    if (options.recording == Recording::galaxy || options.recording == Recording::stretched ||
+        options.residual_known == false)
+      return {};
+    SceneOptions starry = options;
+    starry.side_px = field_px;
+    starry.stars = field_stars;
+    starry.nebula = false;
+    starry.nebula_peak.reset();
+    starry.star_peak_min = 3;
+    starry.star_peak_max = 20000;
+    const auto light = simulator_.body().draw(index, starry).input.contiguous();
+    const int side_px = static_cast<int>(light.size(1));
+    const ConstView view(light.data_ptr<float>(), 3, {side_px, side_px}, side_px,
+                         side_px * side_px);
+    const auto field = fit_psf_field(view, detect_stars(view, {.max_fits = 300}));
+    if (!field) return {};
+    SceneTensors scene = a.scene;
+    TileControls& controls = scene.controls;
+    const float middle = static_cast<float>(side_px) / 2;
+    for (std::size_t c = 0; c < 3; ++c) {
+      const int channel = controls.mono ? 0 : static_cast<int>(c);
+      controls.measured[c] = field->at(middle, middle, channel);
+      if (controls.mono) controls.measured[c].dx = controls.measured[c].dy = 0;
+      controls.residual[c] =
+          field->residual(middle, middle, channel, psf_kernel_px, controls.mono);
+      controls.nonstellar_residual[c] =
+          field->residual_with_wings(middle, middle, channel, psf_kernel_px, controls.mono);
+    }
+    scene.controls.nonstellar = scene.controls.measured;
+    return answer_of(model_, device_, type_, scene, guide_planes(scene.input, scene.controls));
+  }
   Answer answer(std::uint64_t index, const SceneOptions& options) {
     Answer a;
     a.scene = simulator_.body().draw(index, options);
@@ -195,16 +232,20 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   r.label = row.label;
   r.scenes = scenes;
   const bool starless = row.scene.stars == 0;
-  std::vector<double> network, previous, low, high, wiener;
+  std::vector<double> network, measured, previous, low, high, wiener;
   std::map<std::pair<double, int>, std::vector<double>> lucy;
   for (int i = 0; i < scenes; ++i) {
-    const auto a =
-        judge.answer(first_scene("nebula " + row.label) + static_cast<std::uint64_t>(i), row.scene);
+    const auto index = first_scene("nebula " + row.label) + static_cast<std::uint64_t>(i);
+    const auto a = judge.answer(index, row.scene);
     const auto gain = [&](const torch::Tensor& x) { return decibels(a.input, x, a.target); };
     network.push_back(gain(a.network));
     previous.push_back(a.previous.defined() ? gain(a.previous) : NAN);
     low.push_back(gain(inner(a.guides[0], side)));
     high.push_back(gain(inner(a.guides[1], side)));
+    if (const auto as_measured =
+            starless ? judge.with_measured_psf(a, index, row.scene) : torch::Tensor();
+        as_measured.defined())
+      measured.push_back(gain(as_measured));
     if (!starless) continue;  // the others make no difference between stars and the rest
     wiener.push_back(gain(inner(wiener_bound(a.scene), side)));
     for (const double variation : {0.0, lucy_variations[0], lucy_variations[1]}) {
@@ -219,7 +260,8 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   r.guide_low = mean_of(low);
   r.guide_high = mean_of(high);
   constexpr Estimate none{NAN, NAN, NAN};
-  r.wiener_bound = r.richardson_lucy = r.variation_lucy = r.over_lucy = none;
+  r.wiener_bound = r.richardson_lucy = r.variation_lucy = r.over_lucy = r.measured_psf = none;
+  if (static_cast<int>(measured.size()) == scenes) r.measured_psf = mean_of(measured);
   if (!starless) return r;
   const Lucy plain = best_of(lucy, false), varied = best_of(lucy, true);
   r.wiener_bound = mean_of(wiener);

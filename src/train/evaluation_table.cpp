@@ -47,12 +47,14 @@ std::string nebula_table(const std::vector<NebulaRow>& rows) {
   std::string text =
       "\nNon-stellar gain over the input in dB, against f*g' + n (N = 0.9, held-out objects; "
       "Richardson-Lucy and its total-variation form at the best of 5, 10, 20, 40 steps):\n\n"
-      "| class | network | previous | guide 0.7 | guide 8 | Richardson-Lucy | with total variation "
+      "| class | network | PSF measured in 300 stars | previous | guide 0.7 | guide 8 | "
+      "Richardson-Lucy | with total variation "
       "| network over the better | best linear filter | share of it |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
   for (const NebulaRow& r : rows) {
-    text += "| " + r.label + " | " + figure(r.network, 2) + " | " + figure(r.previous, 2) + " | " +
-            figure(r.guide_low, 2) + " | " + figure(r.guide_high, 2) + " | ";
+    text += "| " + r.label + " | " + figure(r.network, 2) + " | " + figure(r.measured_psf, 2) +
+            " | " + figure(r.previous, 2) + " | " + figure(r.guide_low, 2) + " | " +
+            figure(r.guide_high, 2) + " | ";
     if (std::isfinite(r.wiener_bound.value)) {
       text += figure(r.richardson_lucy, 2) + line(" (%d)", r.richardson_lucy_steps) + " | " +
               figure(r.variation_lucy, 2) + line(" (%d, %g)", r.variation_lucy_steps, r.variation) +
