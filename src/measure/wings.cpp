@@ -103,14 +103,13 @@ class Surroundings {
   bool clipped_ = false;
 };
 
-/// Middle of a ring's pixels by two rounds of clipping at 2.5 robust sigmas, and its variance.
+/// Middle of a ring's pixels, those beyond 2.5 robust sigmas left out, and its variance.
 /// Nebulae have structure as large as rings: neighbours agree, so that twenty pixels count as one.
-std::pair<double, double> middle_of(std::vector<float>& values) {
+std::pair<double, double> middle_of(const std::vector<float>& values) {
   if (values.size() < 4) return {0, INFINITY};
-  const double centre = median(values);
-  std::vector<float> misses;
-  for (const float value : values) misses.push_back(std::abs(value - static_cast<float>(centre)));
-  const double scatter = 1.4826 * static_cast<double>(median(misses));
+  const Spread spread = robust_spread(values);
+  const double centre = static_cast<double>(spread.median),
+               scatter = static_cast<double>(spread.sigma);
   double sum = 0, squares = 0;
   int count = 0;
   for (const float value : values) {
