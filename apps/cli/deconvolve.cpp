@@ -116,6 +116,7 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
       {"light_given",
        {{"stars", r.light.stars}, {"median", r.light.median}, {"scatter", r.light.scatter}}},
       {"stars_corrected", r.stars_corrected},
+      {"clipped_stars_shrunk", r.clipped_stars_shrunk},
       {"halos_kept", r.halos_kept},
       {"stars_put_back", r.stars_put_back},
       {"seconds", r.seconds},

@@ -73,15 +73,20 @@ ordered_json to_json(const Evaluation& evaluation) {
                                   {"best_linear_db", to_json(r.wiener_bound)},
                                   {"scenes", r.scenes}});
   }
-  json["clipped"] = ordered_json::array();
-  for (const ClippedRow& r : evaluation.clipped) {
-    json["clipped"].push_back({{"class", r.label},
-                               {"gain_db", to_json(r.gain_db)},
-                               {"light_error", to_json(r.light_error)},
-                               {"ring", to_json(r.ring_depth)},
-                               {"peak_over_wanted", to_json(r.peak_ratio)},
-                               {"stars", r.stars}});
-  }
+  const auto clipped = [](const std::vector<ClippedRow>& rows) {
+    auto list = ordered_json::array();
+    for (const ClippedRow& r : rows) {
+      list.push_back({{"class", r.label},
+                      {"gain_db", to_json(r.gain_db)},
+                      {"light_error", to_json(r.light_error)},
+                      {"ring", to_json(r.ring_depth)},
+                      {"peak_over_wanted", to_json(r.peak_ratio)},
+                      {"stars", r.stars}});
+    }
+    return list;
+  };
+  json["clipped"] = clipped(evaluation.clipped);
+  json["program_clipped"] = clipped(evaluation.program_clipped);
   json["noise_change_sigma"] = to_json(evaluation.noise_change_sigma);
   json["invented"] = {{"stars", evaluation.invented},
                       {"megapixels", evaluation.starless_megapixels},

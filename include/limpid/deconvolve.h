@@ -61,6 +61,7 @@ struct DeconvolveReport {
   std::size_t pixels_without_data = 0;
   BalancedLight light;      ///< of the last pass
   int stars_corrected = 0;  ///< brought into agreement with the record; of the last pass
+  int clipped_stars_shrunk = 0;
   int halos_kept = 0;       ///< of bright stars, beyond their cores
   int stars_put_back = 0;   ///< wholly or partly: the network made holes there
   std::vector<std::string> notes;

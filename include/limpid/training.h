@@ -278,7 +278,8 @@ struct Evaluation {
   std::vector<StarRow> stars;          ///< the network alone
   std::vector<StarRow> program_stars;  ///< EvaluateOptions::restore, where it was given
   std::vector<NebulaRow> nebulae;
-  std::vector<ClippedRow> clipped;
+  std::vector<ClippedRow> clipped;          ///< the network alone
+  std::vector<ClippedRow> program_clipped;  ///< EvaluateOptions::restore, where it was given
   Estimate noise_change_sigma;  ///< rms change of pure noise
   /// Stars found at 5 sigma in results of starless scenes that the wanted picture has not.
   Estimate invented_per_4_megapixels;

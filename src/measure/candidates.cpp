@@ -56,7 +56,9 @@ int natural_pixels(const StarTemplate& shape, float tolerance) {
 }
 
 /// The flat top around a peak, if it has one: its level, and the pixels near that level of the
-/// highest of those that have four equals around them. It must fall below half within three FWHM.
+/// highest of those that have four equals around them. It must fall below half within three FWHM,
+/// or further out, but then steeply, as no core of a galaxy does: the brightest stars are clipped
+/// over many FWHM.
 Plateau flat_top(ConstView channel, const Peak& peak, SkyLevel sky, const StarTemplate& shape) {
   const int reach = std::max(2, static_cast<int>(std::lround(shape.fwhm_px)));
   const int far = static_cast<int>(std::ceil(3 * shape.fwhm_px)) + reach;
@@ -78,17 +80,29 @@ Plateau flat_top(ConstView channel, const Peak& peak, SkyLevel sky, const StarTe
   constexpr float least_snr = 25;
   if (!(height > least_snr * sky.sigma)) return {0, 0};
   const float tolerance = std::max(0.02F, 2 * sky.sigma / height);
-  int flat = 0;
-  float lowest = top;
-  const Rect wide = around(far);
-  for (int y = wide.y; y < wide.y + wide.height; ++y) {
-    for (int x = wide.x; x < wide.x + wide.width; ++x) {
-      if (std::abs(channel(0, y, x) - top) <= tolerance * height) ++flat;
-      lowest = std::min(lowest, channel(0, y, x));
+  int flat = 0, bright = 0;
+  bool falls = false;
+  const auto look = [&](Rect box) {
+    flat = bright = 0;
+    falls = false;
+    for (int y = box.y; y < box.y + box.height; ++y) {
+      for (int x = box.x; x < box.x + box.width; ++x) {
+        const float value = channel(0, y, x);
+        if (std::abs(value - top) <= tolerance * height) ++flat;
+        if (value - sky.sky < 0.5F * height)
+          falls = true;
+        else
+          ++bright;
+      }
     }
-  }
-  const bool clipped = flat > 3 * natural_pixels(shape, tolerance) / 2 + 4 &&
-                       lowest - sky.sky < 0.5F * height;
+  };
+  look(around(far));
+  const bool wide = !falls;
+  constexpr int farthest_px = 60;
+  for (int radius = 2 * far; !falls && radius < 2 * farthest_px; radius *= 2)
+    look(around(std::min(radius, farthest_px)));
+  const bool clipped =
+      flat > 3 * natural_pixels(shape, tolerance) / 2 + 4 && falls && (!wide || bright < 2 * flat);
   return {top, clipped ? flat : 0};
 }
 

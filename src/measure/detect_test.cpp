@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <random>
 
@@ -188,6 +189,41 @@ TEST(DetectStars, FindsTheLevelAtWhichCoresAreClipped) {
   const auto psf_field = fit_psf_field(catalogue);
   ASSERT_TRUE(psf_field);
   EXPECT_NEAR(psf_field->at(350, 350, 0).fwhm_px, 3, 0.03);
+}
+
+/// Forty stars, and whatever else `add` puts in the middle.
+Image frame_with(const std::function<float(float x, float y)>& add) {
+  Image frame(1, {300, 300}, 0.1F);
+  const Psf psf{3, 3, 0, 0, 0, 0};
+  for (int i = 0; i < 40; ++i) {
+    synthetic::add_star(frame.view(), psf,
+                        {20.2F + 37 * static_cast<float>(i % 8), 20.7F + 62 * static_cast<float>(i / 8),
+                         synthetic::flux_for_snr(psf, 60 + 5 * static_cast<float>(i), 0.001F)});
+  }
+  for (int y = 0; y < 300; ++y) {
+    for (int x = 0; x < 300; ++x) {
+      float& pixel = frame.view()(0, y, x);
+      pixel = std::min(1.0F, pixel + add(static_cast<float>(x) - 150, static_cast<float>(y) - 115));
+    }
+  }
+  synthetic::add_noise(frame.view(), 0.001F, 0, 0, 4);
+  return frame;
+}
+
+TEST(DetectStars, OneStarClippedOverManyFwhmTellsTheSaturation) {
+  const Image frame = frame_with([](float x, float y) {
+    return 4000 * std::pow(1 + (x * x + y * y) * 4 * 0.26F / 9, -3.0F);
+  });
+  const auto catalogue = detect_stars(frame.view());
+  ASSERT_TRUE(catalogue.saturation) << "its core is 17 px across in stars of 3 px";
+  EXPECT_NEAR(*catalogue.saturation, 0.97F, 0.02F);
+  EXPECT_TRUE(std::ranges::any_of(catalogue.stars, &Star::saturated));
+}
+
+TEST(DetectStars, TheWideCoreOfAGalaxyIsNotClipped) {
+  const Image frame = frame_with(
+      [](float x, float y) { return 0.8F * std::exp(-(x * x + y * y) / (2 * 25 * 25)); });
+  EXPECT_FALSE(detect_stars(frame.view()).saturation);
 }
 
 TEST(DetectStars, FlagsBlendedStars) {

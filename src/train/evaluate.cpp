@@ -99,8 +99,7 @@ class Judge {
       const int channel = controls.mono ? 0 : static_cast<int>(c);
       controls.measured[c] = field->at(middle, middle, channel);
       if (controls.mono) controls.measured[c].dx = controls.measured[c].dy = 0;
-      controls.residual[c] =
-          field->residual(middle, middle, channel, psf_kernel_px, controls.mono);
+      controls.residual[c] = field->residual(middle, middle, channel, psf_kernel_px, controls.mono);
       controls.nonstellar_residual[c] =
           field->residual_with_wings(middle, middle, channel, psf_kernel_px, controls.mono);
     }
@@ -278,44 +277,70 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   return r;
 }
 
-std::vector<ClippedRow> judge_clipped(Judge& judge, const EvaluationRow& row, int scenes) {
-  constexpr std::array<double, 4> edges{1, 3, 30, 300};
-  std::array<std::vector<std::vector<ClippedFigures>>, 3> figures;
-  for (auto& bin : figures) bin.resize(static_cast<std::size_t>(scenes));
+/// Figures by how far the stars are over full scale, and by scene.
+class ClippedTable {
+ public:
+  explicit ClippedTable(int scenes) {
+    for (auto& bin : figures_) bin.resize(static_cast<std::size_t>(scenes));
+  }
+  void add(const ClippedFigures& f, int scene) {
+    for (std::size_t bin = 0; bin < figures_.size(); ++bin) {
+      if (f.times_full_scale >= edges[bin] && f.times_full_scale < edges[bin + 1])
+        figures_[bin][static_cast<std::size_t>(scene)].push_back(f);
+    }
+  }
+  [[nodiscard]] std::vector<ClippedRow> rows() const {
+    std::vector<ClippedRow> rows;
+    for (std::size_t bin = 0; bin < figures_.size(); ++bin) {
+      ClippedRow r;
+      r.label = labelled("%.0f to %.0f times full scale", edges[bin], edges[bin + 1]);
+      const auto column = [&](double ClippedFigures::*field) {
+        std::vector<std::vector<double>> values(figures_[bin].size());
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          for (const ClippedFigures& f : figures_[bin][i]) values[i].push_back(f.*field);
+        }
+        return median_of(values);
+      };
+      r.gain_db = column(&ClippedFigures::gain_db);
+      r.light_error = column(&ClippedFigures::light_error);
+      r.ring_depth = column(&ClippedFigures::ring);
+      r.peak_ratio = column(&ClippedFigures::peak_ratio);
+      for (const auto& scene : figures_[bin]) r.stars += static_cast<int>(scene.size());
+      rows.push_back(r);
+    }
+    return rows;
+  }
+  [[nodiscard]] bool empty() const {
+    return std::ranges::all_of(figures_, [](const auto& bin) {
+      return std::ranges::all_of(bin, [](const auto& scene) { return scene.empty(); });
+    });
+  }
+
+ private:
+  static constexpr std::array<double, 4> edges{1, 3, 30, 300};
+  std::array<std::vector<std::vector<ClippedFigures>>, 3> figures_;
+};
+
+void judge_clipped(Judge& judge, const EvaluationRow& row, int scenes, Evaluation& result) {
+  ClippedTable network(scenes), program(scenes);
   for (int i = 0; i < scenes; ++i) {
     const auto a = judge.answer(first_scene(row.label) + static_cast<std::uint64_t>(i), row.scene);
+    const auto used = judge.program(a.scene);
     double psf_peak = 0;
     for (const auto& kernel : a.scene.kernels)
       psf_peak = std::max(psf_peak, kernel.amax().item<double>());
-    const StarPictures pictures = pictures_of(a);
-    for (const SimulatedStar& star : a.scene.stars) {
-      const ClippedFigures f =
-          judge_clipped_star(pictures, star, psf_peak, a.scene.saturation_level);
-      for (std::size_t bin = 0; bin < 3; ++bin) {
-        if (f.times_full_scale >= edges[bin] && f.times_full_scale < edges[bin + 1])
-          figures[bin][static_cast<std::size_t>(i)].push_back(f);
-      }
-    }
-  }
-  std::vector<ClippedRow> rows;
-  for (std::size_t bin = 0; bin < 3; ++bin) {
-    ClippedRow r;
-    r.label = labelled("%.0f to %.0f times full scale", edges[bin], edges[bin + 1]);
-    const auto column = [&](double ClippedFigures::*field) {
-      std::vector<std::vector<double>> values(figures[bin].size());
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        for (const ClippedFigures& f : figures[bin][i]) values[i].push_back(f.*field);
-      }
-      return median_of(values);
+    StarPictures pictures = pictures_of(a);
+    const auto judge_all = [&](ClippedTable& table) {
+      for (const SimulatedStar& star : a.scene.stars)
+        table.add(judge_clipped_star(pictures, star, psf_peak, a.scene.saturation_level), i);
     };
-    r.gain_db = column(&ClippedFigures::gain_db);
-    r.light_error = column(&ClippedFigures::light_error);
-    r.ring_depth = column(&ClippedFigures::ring);
-    r.peak_ratio = column(&ClippedFigures::peak_ratio);
-    for (const auto& scene : figures[bin]) r.stars += static_cast<int>(scene.size());
-    rows.push_back(r);
+    judge_all(network);
+    if (!used.defined()) continue;
+    pictures.after = used;
+    judge_all(program);
   }
-  return rows;
+  result.clipped = network.rows();
+  if (!program.empty()) result.program_clipped = program.rows();
 }
 
 }  // namespace
@@ -361,7 +386,7 @@ Evaluation evaluate(const EvaluateOptions& options, const Progress& progress) {
   }
   for (const EvaluationRow& row : clipped_rows) {
     begin(row);
-    result.clipped = judge_clipped(judge, row, options.scenes);
+    judge_clipped(judge, row, options.scenes, result);
   }
   std::vector<double> changes;
   for (const EvaluationRow& row : noise_rows) {

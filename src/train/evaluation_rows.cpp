@@ -160,6 +160,8 @@ EvaluationRow clipped_row() {
   EvaluationRow row{"clipped", of(Recording::clipped)};
   row.scene.sharpen_stars = 0.25;
   row.scene.isolated_stars = true;
+  row.scene.star_peak_min = 50;  // of those that are not clipped
+  row.scene.star_peak_max = 400;
   row.scene.nebula = false;
   complete(row);
   return row;

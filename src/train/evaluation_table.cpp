@@ -67,12 +67,12 @@ std::string nebula_table(const std::vector<NebulaRow>& rows) {
   return text;
 }
 
-std::string clipped_table(const std::vector<ClippedRow>& rows) {
-  std::string text =
-      "\nClipped stars (S 0.25), the light within four FWHM against the wanted picture; ring: "
-      "deepest mean below it, % of full scale; medians:\n\n"
-      "| star's peak | gain, dB | light, % | ring, % | peak / wanted | stars |\n"
-      "| --- | --- | --- | --- | --- | --- |\n";
+std::string clipped_table(const std::string& title, const std::vector<ClippedRow>& rows) {
+  std::string text = "\n" + title +
+                     " (S 0.25), the light within four FWHM against the wanted picture; ring: "
+                     "deepest mean below it, % of full scale; medians:\n\n"
+                     "| star's peak | gain, dB | light, % | ring, % | peak / wanted | stars |\n"
+                     "| --- | --- | --- | --- | --- | --- |\n";
   for (const ClippedRow& r : rows) {
     text += "| " + r.label + " | " + figure(r.gain_db, 2) + " | " + figure(r.light_error, 2, 100) +
             " | " + figure(r.ring_depth, 2, 100) + " | " + figure(r.peak_ratio, 2) +
@@ -93,7 +93,9 @@ std::string Evaluation::table() const {
   if (!stars.empty())
     text += star_table("The network alone, told the PSF with a measurement's errors", stars);
   if (!nebulae.empty()) text += nebula_table(nebulae);
-  if (!clipped.empty()) text += clipped_table(clipped);
+  if (!program_clipped.empty())
+    text += clipped_table("Clipped stars as `limpid deconvolve` makes them", program_clipped);
+  if (!clipped.empty()) text += clipped_table("Clipped stars, the network alone", clipped);
   if (std::isfinite(noise_change_sigma.value))
     text += "\nPure noise changed by " + figure(noise_change_sigma, 3) + " sigma rms.\n";
   if (starless_megapixels > 0) {

@@ -11,7 +11,7 @@ namespace {
 /// Share of the scenes that are drizzled, clipped and so on, in the order of the enumeration; the
 /// others are plain. With 0.067 of each, networks gave up coma for clipped stars and clusters.
 constexpr std::array<double, recording_count - 1> special_shares{0.06, 0.05, 0.04,
-                                                                 0.05, 0.08, 0.05};
+                                                                 0.05, 0.09, 0.07};
 
 torch::Tensor blurred(const torch::Tensor& noise, double share) {
   const double a = share * (1 - share);

@@ -179,7 +179,7 @@ std::array<Psf, 3> measured_like(Random& random, const std::array<Psf, 3>& truth
 /// and noise, inside a window that ends where stars drown in the sky.
 void add_measured_residual(Random& random, SceneTensors& scene,
                            const std::optional<bool>& is_known) {
-  const bool drawn = random.chance(0.75), known = is_known.value_or(drawn);
+  const bool drawn = random.chance(0.85), known = is_known.value_or(drawn);
   const double share = random.uniform(0.75, 1), noise = random.log_uniform(0.0003, 0.01);
   const double window_px =
       std::min(0.45 * psf_side_px,
@@ -512,8 +512,12 @@ SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& aske
     scene.saturation_level =
         draw_full_scale(seed, index, random.log_uniform(500, 5000), nebula_peak);
     const auto bright = draw_list(clipped_stars(options, scene.saturation_level, field, random));
-    if (options.isolated_stars) stars.clear();
-    stars.insert(stars.end(), bright.begin(), bright.end());
+    if (options.isolated_stars) {  // most are left to tell the PSF
+      for (std::size_t i = 0; i < std::min(stars.size(), bright.size()); i += 5)
+        stars[i] = bright[i];
+    } else {
+      stars.insert(stars.end(), bright.begin(), bright.end());
+    }
   }
   if (mono)
     for (SceneStar& star : stars) star.flux.fill(star.flux[1]);
