@@ -107,8 +107,8 @@ void add_cards(Metadata& metadata, const MultiframeArguments& o, const Multifram
   add("MF_COLOR", o.color, "colour mode", true);
   add("MF_RHO", o.loss, "loss function", true);
   add("MF_HDEL", real(shortest(s.huber_delta)), "Huber delta, below 0: in sigmas");
-  add("MF_MASK", logical(s.star_masks), "clipped cores masked");
-  add("MF_VAR", logical(s.variance_maps), "variance maps used");
+  add("MF_MASK", logical(o.star_masks), "clipped cores masked");
+  add("MF_VAR", logical(o.variance_maps), "variance maps used");
   add("MF_SR", std::to_string(s.super_resolution), "super-resolution factor");
   if (s.super_resolution > 1) {
     add("MF_SRSIG", real(shortest(s.sr_sigma)), "[px] Gaussian of the fine grid");
