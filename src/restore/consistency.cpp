@@ -12,6 +12,7 @@
 #include "core/fft.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
+#include "measure/moffat.h"
 #include "measure/neighbours.h"
 #include "restore/geometry.h"
 #include "restore/star_optics.h"
@@ -32,9 +33,10 @@ constexpr double expected_rest = 0.05;   // of the network, after the terms: sha
 constexpr double expected_share = 0.05;  // the same per pixel, of its light
 /// Of a point: where its recorded light is seen, and how dark the result may be beside it.
 constexpr double lit_sigma = 5, dark_sigma = 2;
-constexpr double expected_coma = 0.1;  // of the measured PSF
-constexpr float rest_floor = 0.01F;    // nu where there is no noise: the PSF's error
-constexpr double least_hole = 0.003;   // of the peak: darkness under it is none
+constexpr double expected_core_px = 0.1;  // error of what the field says of it
+constexpr double expected_coma = 0.1;     // of the measured PSF
+constexpr float rest_floor = 0.01F;       // nu where there is no noise: the PSF's error
+constexpr double least_hole = 0.003;      // of the peak: darkness under it is none
 
 /// What all stars of a frame have in common.
 struct Setting {
@@ -198,11 +200,50 @@ std::vector<std::optional<Channel>> look_at(const Setting& setting, const Star& 
   return channels;
 }
 
+/// From its catalogued place to the one that a Moffat finds when all pixels weigh the same, px: at
+/// its core. One sigma of the mean over the channels comes last. Nothing where no channel is
+/// fitted.
+std::optional<std::array<double, 3>> core_of(const Setting& setting, const Star& star,
+                                             float window_px) {
+  const ConstView frame = setting.known.before;
+  const auto reach = static_cast<int>(std::ceil(window_px));
+  const Rect box = intersect(square_around(star, reach), {0, 0, frame.width(), frame.height()});
+  double x = 0, y = 0, variance = 0, weights = 0;
+  for (int c = 0; c < frame.channels(); ++c) {
+    MoffatOptions options;
+    options.sky_sigma =
+        static_cast<double>(setting.known.catalogue.sky[static_cast<std::size_t>(c)].sigma);
+    if (!(options.sky_sigma > 0)) return std::nullopt;
+    MoffatStart start;
+    start.x = static_cast<double>(star.x) - box.x;
+    start.y = static_cast<double>(star.y) - box.y;
+    start.fwhm_px = static_cast<double>(star.fwhm_px > 0 ? star.fwhm_px : setting.known.fwhm_px);
+    const auto fit = fit_moffat(frame.channel(c).crop(box), start, options);
+    if (!fit || !(fit->error.x > 0)) continue;
+    // channels count alike, as in the catalogue, but for what noise makes of them
+    const double weight = 1 / (fit->error.x * fit->error.x + expected_core_px * expected_core_px);
+    x += weight * (fit->value.x - start.x);
+    y += weight * (fit->value.y - start.y);
+    variance += std::pow(weight * fit->error.x, 2);
+    weights += weight;
+  }
+  if (weights == 0) return std::nullopt;
+  return std::array{x / weights, y / weights, std::sqrt(variance) / weights};
+}
+
 /// Where the star is, from its catalogued place, px: at its core, and where no fit told the place
 /// the pixels do.
-std::array<float, 2> shift_of(const Star& star, const std::vector<std::optional<Channel>>& channels,
+std::array<float, 2> shift_of(const Setting& setting, const Star& star, float window_px,
+                              const std::vector<std::optional<Channel>>& channels,
                               const Optics& optics) {
   std::array<double, 2> shift = optics.to_core();
+  if (!star.fits.empty() && !star.blended) {
+    if (const auto own = core_of(setting, star, window_px)) {
+      const double error = (*own)[2], trust = expected_core_px * expected_core_px /
+                                              (expected_core_px * expected_core_px + error * error);
+      for (const std::size_t i : {0U, 1U}) shift[i] += trust * ((*own)[i] - shift[i]);
+    }
+  }
   double weights = 0;
   std::array<double, 2> sum{};
   for (const auto& channel : channels) {
@@ -272,7 +313,7 @@ Correction correct(const Setting& setting, const Star& star, float window_px,
   auto channels =
       look_at(setting, star, stamp, optics, dx, dy,
               std::min(setting.side / 2 - 1, static_cast<int>(std::ceil(window_px)) + 1));
-  const auto shift = shift_of(star, channels, optics);
+  const auto shift = shift_of(setting, star, window_px, channels, optics);
   const Image drawn = optics.drawn(in_pixel_x + shift[0], in_pixel_y + shift[1], size);
   for (int c = 0; c < setting.after.channels(); ++c) {
     auto& channel = channels[static_cast<std::size_t>(c)];
