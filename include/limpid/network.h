@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,8 @@ struct TileControls {
   bool mono = false;  ///< the three channels are copies of one
   /// Whether the non-stellar guide planes undo the same PSF as the stellar ones.
   [[nodiscard]] bool shared_psf() const;
+  /// What the non-stellar guide planes undo beyond `nonstellar`.
+  [[nodiscard]] std::span<const float> undone_residual(std::size_t channel) const;
   /// What the non-stellar guide planes undo, (1, psf_kernel_px, psf_kernel_px).
   [[nodiscard]] Image nonstellar_kernel(std::size_t channel) const;
 };
@@ -67,6 +70,23 @@ struct WantedPsfs {
 /// (1 - N), never under `smallest_fwhm_px`.
 WantedPsfs wanted_psfs(const TileControls& controls);
 inline constexpr float smallest_fwhm_px = 1.0F;
+
+/// The linear estimates that Network::run() made of one tile, kept for when it is run again with
+/// the same pixels: those on which a changed control does not bear need not be made anew. On the
+/// CPU; elsewhere nothing is kept. One call at a time.
+class TileMemory {
+ public:
+  /// `settings`: of how many the estimates are kept; 36 bytes a pixel each for stars and the rest.
+  explicit TileMemory(std::size_t settings);
+  TileMemory(TileMemory&&) noexcept;
+  TileMemory& operator=(TileMemory&&) noexcept;
+  ~TileMemory();
+
+ private:
+  friend class Network;
+  struct Body;
+  std::unique_ptr<Body> body_;
+};
 
 /// Weights and where they run. Movable; hides LibTorch behind a private pointer.
 class Network {
@@ -90,10 +110,11 @@ class Network {
   /// `tile`: shape (3, h, w), in units of the sky noise over the sky, margin included, no NaN.
   /// `saturated`: (1, h - 2 margin, w - 2 margin), 1 where any channel is clipped. Returns the
   /// inner part, (3, h - 2 margin, w - 2 margin). Several threads may call it at once, each with
-  /// `threads` of its own on the CPU (0: all cores; their number may change the last bits). Throws
-  /// Error(exhausted) when the device's memory is out.
+  /// `threads` of its own on the CPU (0: all cores; their number may change the last bits).
+  /// `memory`: of this tile; the result is the same without. Throws Error(exhausted) when the
+  /// device's memory is out.
   [[nodiscard]] Image run(ConstView tile, ConstView saturated, const TileControls& controls,
-                          int threads = 0) const;
+                          int threads = 0, TileMemory* memory = nullptr) const;
 
  private:
   struct Body;

@@ -27,6 +27,7 @@ struct Psf {
   /// Shape (1, side, side), sums to 1, centred on pixel (side/2, side/2) plus (dx, dy).
   /// `residual`: rows of the same size added to the profile, in shares of the flux; or nothing.
   [[nodiscard]] Image kernel(int side_px, std::span<const float> residual = {}) const;
+  bool operator==(const Psf&) const = default;
 };
 
 /// A fit of one star in one channel, with one-sigma errors.

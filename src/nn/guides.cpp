@@ -17,24 +17,23 @@ torch::Tensor transfer(Image kernel, std::int64_t height, std::int64_t width,
   return torch::fft::rfft2(field.roll({-psf_kernel_px / 2, -psf_kernel_px / 2}, {0, 1}));
 }
 
-bool same(const Psf& a, const Psf& b) {
-  return a.fwhm_px == b.fwhm_px && a.beta == b.beta && a.e1 == b.e1 && a.e2 == b.e2 &&
-         a.dx == b.dx && a.dy == b.dy;
-}
-
 }  // namespace
 
 bool TileControls::shared_psf() const {
   for (std::size_t c = 0; c < 3; ++c) {
-    if (!same(measured[c], nonstellar[c]) || !nonstellar_residual[c].empty()) return false;
+    if (measured[c] != nonstellar[c] || !nonstellar_residual[c].empty()) return false;
   }
   return true;
 }
 
-Image TileControls::nonstellar_kernel(std::size_t channel) const {
+std::span<const float> TileControls::undone_residual(std::size_t channel) const {
   const auto& own = nonstellar_residual[channel];
-  const bool measured_too = own.empty() && same(measured[channel], nonstellar[channel]);
-  return nonstellar[channel].kernel(psf_kernel_px, measured_too ? residual[channel] : own);
+  const bool measured_too = own.empty() && measured[channel] == nonstellar[channel];
+  return measured_too ? residual[channel] : own;
+}
+
+Image TileControls::nonstellar_kernel(std::size_t channel) const {
+  return nonstellar[channel].kernel(psf_kernel_px, undone_residual(channel));
 }
 
 WantedPsfs wanted_psfs(const TileControls& controls) {

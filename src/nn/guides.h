@@ -20,10 +20,6 @@ inline constexpr double lambda_floor = 3e-4;
 /// `tile`: float (3, h, w), treated as periodic. Returns (guide_count, 3, h, w).
 torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& controls);
 
-/// The same with FFTW, on the CPU: (guide_count * 3, h, w); for mono controls (guide_count, h, w),
-/// the channels being equal. Not in the trainer-only build.
-Image guide_planes(ConstView tile, const TileControls& controls, int threads);
-
 /// The controls as the network sees them, about zero mean and unit size.
 inline constexpr int control_count = 16;
 std::array<float, control_count> control_vector(const TileControls& controls);

@@ -1,9 +1,7 @@
-// The guide planes on the CPU, by FFTW, which is faster there than LibTorch's transforms.
 #include "nn/guides_fftw.h"
 
+#include <algorithm>
 #include <cmath>
-
-#include "core/fft_columns.h"
 
 namespace limpid {
 namespace {
@@ -42,46 +40,66 @@ std::vector<float> steep_lambda(float lambda, int kx, Size size) {
   return values;
 }
 
-}  // namespace
-
-Image guide_planes_in(ConstView tile, Rect part, const TileControls& controls, int threads) {
-  const Size size = tile.size();
+GuideRecipe recipe_of(const TileControls& controls, bool stellar) {
   const WantedPsfs wanted = wanted_psfs(controls);
-  const bool shared = controls.shared_psf();
-  const int colours = controls.mono ? 1 : 3;
-  std::vector<Image> kernels;
-  const auto add = [&](Image kernel) {
-    kernels.push_back(std::move(kernel));
-    return static_cast<int>(kernels.size()) - 1;
-  };
-  const int nonstellar = add(wanted.nonstellar.kernel(psf_kernel_px)),
-            stellar = add(wanted.stellar.kernel(psf_kernel_px));
-  std::array<int, 3> measured{}, undone{};
-  for (std::size_t c = 0; c < static_cast<std::size_t>(colours); ++c) {
-    measured[c] = add(controls.measured[c].kernel(psf_kernel_px, controls.residual[c]));
-    undone[c] = shared ? measured[c] : add(controls.nonstellar_kernel(c));
+  GuideRecipe recipe{.stellar = stellar,
+                     .mono = controls.mono,
+                     .wanted = stellar ? wanted.stellar : wanted.nonstellar,
+                     .undone = stellar ? controls.measured : controls.nonstellar,
+                     .residual = controls.residual};
+  for (std::size_t c = 0; c < 3 && !stellar; ++c) {
+    const auto own = controls.undone_residual(c);
+    recipe.residual[c].assign(own.begin(), own.end());
   }
-  const ColumnSpectrum transfers = column_transfer(kernels, size, threads);
-  const ColumnSpectrum spectra =
-      column_fft(tile.channels() == colours ? tile : tile.channel(0), threads);
-
-  const auto fill = [&](int plane, int kx, Values out) {
-    const auto k = static_cast<std::size_t>(plane / colours),
-               c = static_cast<std::size_t>(plane % colours);
-    const bool is_stellar = k >= nonstellar_guide_count;
-    const auto lambda = static_cast<float>(guide_lambda[k]);
-    filter(spectra.column(static_cast<int>(c), kx),
-           transfers.column(is_stellar ? measured[c] : undone[c], kx),
-           transfers.column(is_stellar ? stellar : nonstellar, kx),
-           is_stellar ? std::vector<float>(static_cast<std::size_t>(size.height), lambda)
-                      : steep_lambda(lambda, kx, size),
-           out);
-  };
-  return image_from_columns(guide_count * colours, size, part, fill, threads);
+  return recipe;
 }
 
-Image guide_planes(ConstView tile, const TileControls& controls, int threads) {
-  return guide_planes_in(tile, {0, 0, tile.width(), tile.height()}, controls, threads);
+Image planes_of(const ColumnSpectrum& spectra, Rect part, const GuideRecipe& recipe, int threads) {
+  const Size size = spectra.size();
+  const int colours = recipe.mono ? 1 : 3;
+  std::vector<Image> kernels;
+  for (std::size_t c = 0; c < static_cast<std::size_t>(colours); ++c)
+    kernels.push_back(recipe.undone[c].kernel(psf_kernel_px, recipe.residual[c]));
+  kernels.push_back(recipe.wanted.kernel(psf_kernel_px));
+  const ColumnSpectrum transfers = column_transfer(kernels, size, threads);
+  const int first = recipe.stellar ? nonstellar_guide_count : 0,
+            count = recipe.stellar ? guide_count - nonstellar_guide_count : nonstellar_guide_count;
+  const auto fill = [&](int plane, int kx, Values out) {
+    const int c = plane % colours;
+    const auto lambda =
+        static_cast<float>(guide_lambda[static_cast<std::size_t>(first + plane / colours)]);
+    filter(spectra.column(c, kx), transfers.column(c, kx), transfers.column(colours, kx),
+           recipe.stellar ? std::vector<float>(static_cast<std::size_t>(size.height), lambda)
+                          : steep_lambda(lambda, kx, size),
+           out);
+  };
+  return image_from_columns(count * colours, size, part, fill, threads);
+}
+
+std::shared_ptr<const Image> remembered(GuideMemory& memory, Rect part, GuideRecipe recipe,
+                                        int threads) {
+  auto& list = recipe.stellar ? memory.stellar : memory.nonstellar;
+  const auto known = std::ranges::find(list, recipe, &GuideMemory::Made::recipe);
+  if (known != list.end()) {
+    std::rotate(list.begin(), known, known + 1);
+  } else {
+    auto planes = std::make_shared<const Image>(planes_of(*memory.spectra, part, recipe, threads));
+    if (list.size() >= memory.most) list.pop_back();
+    list.push_front({std::move(recipe), std::move(planes)});
+  }
+  return list.front().planes;
+}
+
+}  // namespace
+
+Guides guides_in(ConstView tile, Rect part, const TileControls& controls, int threads,
+                 GuideMemory* memory) {
+  GuideMemory own;
+  if (memory == nullptr) memory = &own;
+  if (!memory->spectra)
+    memory->spectra = column_fft(controls.mono ? tile.channel(0) : tile, threads);
+  return {remembered(*memory, part, recipe_of(controls, false), threads),
+          remembered(*memory, part, recipe_of(controls, true), threads)};
 }
 
 }  // namespace limpid

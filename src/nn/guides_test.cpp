@@ -1,6 +1,11 @@
 #include "nn/guides.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include <gtest/gtest.h>
+
+#include "nn/guides_fftw.h"
 
 namespace limpid {
 namespace {
@@ -68,16 +73,56 @@ TEST(Guides, AreTheSameFromBothLibraries) {
       controls.nonstellar_residual.fill(controls.nonstellar_residual[0]);
     }
     const auto slow = guide_planes(tile, controls);
-    const Image fast =
-        guide_planes(ConstView(tile.data_ptr<float>(), 3, {120, 96}, 120, 120 * 96), controls, 2);
+    const Guides fast = guides_in(ConstView(tile.data_ptr<float>(), 3, {120, 96}, 120, 120 * 96),
+                                  {0, 0, 120, 96}, controls, 2);
     for (int k = 0; k < guide_count; ++k) {
       for (int c = 0; c < 3; ++c) {
-        const ConstView plane = fast.view().channel(mono ? k : 3 * k + c);
+        const bool stellar = k >= nonstellar_guide_count;
+        const int number = stellar ? k - nonstellar_guide_count : k;
+        const ConstView plane = (stellar ? fast.stellar : fast.nonstellar)
+                                    ->view()
+                                    .channel(mono ? number : 3 * number + c);
         const auto other = torch::from_blob(const_cast<float*>(plane.row(0, 0).data()), {96, 120});
         EXPECT_TRUE(torch::allclose(slow[k][c], other, 1e-3, 1e-3)) << k << ' ' << c << ' ' << mono;
       }
     }
   }
+}
+
+TEST(Guides, WhatIsRememberedOfATileIsWhatWouldBeMade) {
+  torch::manual_seed(4);
+  const auto tile = (torch::randn({3, 96, 120}) * 5).contiguous();
+  const ConstView view(tile.data_ptr<float>(), 3, {120, 96}, 120, 120 * 96);
+  const Rect part{32, 32, 56, 32};
+  const auto same = [](const Image& a, const Image& b) {
+    return std::ranges::equal(a.pixels(), b.pixels());
+  };
+  GuideMemory memory;
+  memory.most = 2;
+  TileControls c = controls_of(3, 0.2F, 0.3F);
+  // there and back again, and more settings than are kept
+  const auto change = [&c](int step) {
+    c.sharpen_stars = 0.1F * static_cast<float>(step % 3 + 1);
+    c.sharpen_nonstellar = step < 4 ? 0.9F : 0.3F;
+    c.adjust_halos = step < 6 ? 0.0F : 0.2F;
+    if (step == 7) c.nonstellar[1].fwhm_px = 2.5F;
+    if (step == 8) c.measured[1].e1 = 0.1F;
+    if (step == 9) c.residual[1].assign(psf_kernel_px * psf_kernel_px, 1e-5F);
+    if (step == 10) c.nonstellar_residual[0].assign(psf_kernel_px * psf_kernel_px, 1e-5F);
+  };
+  for (int step = 0; step < 11; ++step) {
+    change(step);
+    const Guides fresh = guides_in(view, part, c, 1), kept = guides_in(view, part, c, 1, &memory);
+    EXPECT_TRUE(same(*fresh.stellar, *kept.stellar)) << step;
+    EXPECT_TRUE(same(*fresh.nonstellar, *kept.nonstellar)) << step;
+    EXPECT_LE(memory.stellar.size(), 2U);
+  }
+  // and it is remembered: a star control leaves the other planes alone
+  const auto before = guides_in(view, part, c, 1, &memory);
+  c.sharpen_stars = 0.6F;
+  const auto after = guides_in(view, part, c, 1, &memory);
+  EXPECT_EQ(before.nonstellar, after.nonstellar);
+  EXPECT_NE(before.stellar, after.stellar);
 }
 
 TEST(Guides, ResidualMakesTheKernelWhole) {

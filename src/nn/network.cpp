@@ -54,21 +54,25 @@ struct Network::Body {
 #ifdef LIMPID_HAS_FFTW
   /// `light`: (3, height, width) with its margins.
   [[nodiscard]] Image run_on_cpu(const torch::Tensor& light, ConstView saturated,
-                                 const TileControls& controls, const torch::Tensor& wanted) const {
+                                 const TileControls& controls, const torch::Tensor& wanted,
+                                 GuideMemory* memory) const {
     const auto height = light.size(1), width = light.size(2);
     const ConstView tile(light.data_ptr<float>(), 3,
                          {static_cast<int>(width), static_cast<int>(height)}, width,
                          height * width);
     const Rect inner{context_px, context_px, tile.width() - 2 * context_px,
                      tile.height() - 2 * context_px};
-    const Image guides = guide_planes_in(tile, inner, controls, at::get_num_threads());
+    const Guides guides = guides_in(tile, inner, controls, at::get_num_threads(), memory);
     std::vector<Plane> planes;
     const auto add = [&](ConstView view, int channel, int margin) {
       planes.push_back({view.row(channel, margin).data() + margin, view.row_stride()});
     };
     for (int c = 0; c < 3; ++c) add(tile, c, context_px);
-    for (int k = 0; k < guide_count; ++k) {
-      for (int c = 0; c < 3; ++c) add(guides.view(), controls.mono ? k : 3 * k + c, 0);
+    for (const auto& some : {guides.nonstellar, guides.stellar}) {
+      const int count = some->channels() / (controls.mono ? 1 : 3);
+      for (int k = 0; k < count; ++k) {
+        for (int c = 0; c < 3; ++c) add(some->view(), controls.mono ? k : 3 * k + c, 0);
+      }
     }
     add(saturated, 0, 0);
     return to_image(
@@ -76,6 +80,21 @@ struct Network::Body {
   }
 #endif
 };
+
+struct TileMemory::Body {
+#ifdef LIMPID_HAS_FFTW
+  GuideMemory guides;
+#endif
+};
+
+TileMemory::TileMemory([[maybe_unused]] std::size_t settings) : body_(std::make_unique<Body>()) {
+#ifdef LIMPID_HAS_FFTW
+  body_->guides.most = settings;
+#endif
+}
+TileMemory::TileMemory(TileMemory&&) noexcept = default;
+TileMemory& TileMemory::operator=(TileMemory&&) noexcept = default;
+TileMemory::~TileMemory() = default;
 
 Network::Network(std::unique_ptr<Body> body) : body_(std::move(body)) {}
 Network::Network(Network&&) noexcept = default;
@@ -111,8 +130,8 @@ bool Network::on_cpu() const { return body_->device.is_cpu(); }
 int Network::margin_px() { return context_px; }
 int Network::granularity_px() { return 2 * block_px; }
 
-Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls,
-                   int threads) const {
+Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls, int threads,
+                   [[maybe_unused]] TileMemory* memory) const {
   const torch::NoGradGuard no_grad;
   at::set_num_threads(thread_count(threads));
   const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
@@ -130,7 +149,10 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
     const auto wanted =
         torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
 #ifdef LIMPID_HAS_FFTW
-    if (body_->device.is_cpu()) return body_->run_on_cpu(light, saturated, controls, wanted);
+    if (body_->device.is_cpu()) {
+      return body_->run_on_cpu(light, saturated, controls, wanted,
+                               memory != nullptr ? &memory->body_->guides : nullptr);
+    }
 #endif
     light = light.to(body_->device);
     const auto guides = guide_planes(light, controls);
