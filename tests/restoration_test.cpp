@@ -65,8 +65,10 @@ TEST(Restoration, WhatADeconvolverKeepsDoesNotChangeItsAnswers) {
   SimulatedNight night = simulate_night({.size = {300, 280}, .seed = 8, .stars = 400});
   night.recorded.view()(1, 50, 60) = std::numeric_limits<float>::quiet_NaN();
   const Network network = Network::load(LIMPID_TEST_MODEL, {Device::Kind::cpu, 0});
-  DeconvolveOptions more, colourless, first, twice, given;
+  DeconvolveOptions more, haloed, softer, colourless, first, twice, given;
   more.sharpen_stars = 0.6F;
+  haloed.adjust_halos = 0.2F;
+  softer.sharpen_nonstellar = 0.4F;
   colourless.luminance_only = true;
   first.correct_first = true;
   twice = first;
@@ -74,7 +76,8 @@ TEST(Restoration, WhatADeconvolverKeepsDoesNotChangeItsAnswers) {
   given.psf_fwhm_px = 5;
   Deconvolver deconvolver(night.recorded.view());
   // there and back again, so that what one option left behind would show in the next
-  for (DeconvolveOptions options : {more, first, twice, colourless, given, first, more}) {
+  for (DeconvolveOptions options :
+       {more, haloed, softer, haloed, first, twice, colourless, given, softer, first, more}) {
     options.region = Rect{40, 30, 160, 140};
     options.check = false;
     const Deconvolved kept = deconvolver.run(network, options);

@@ -54,23 +54,23 @@ std::vector<float> window(int index, int count, int length, int tile_px, int ali
 
 }  // namespace
 
-TileGrid::TileGrid(Size frame, int tile_px, int overlap_px, int align_px)
+TileGrid::TileGrid(Size frame, Size tile, Size overlap, int align_px)
     : frame_(frame),
-      tile_px_(tile_px),
-      overlap_px_(overlap_px),
+      tile_(tile),
       align_px_(align_px),
-      columns_(tiles_along(frame.width, tile_px, overlap_px)),
-      rows_(tiles_along(frame.height, tile_px, overlap_px)) {
+      columns_(tiles_along(frame.width, tile.width, overlap.width)),
+      rows_(tiles_along(frame.height, tile.height, overlap.height)) {
   assert(frame.width > 0 && frame.height > 0);
-  assert(overlap_px >= 0 && overlap_px <= tile_px / 2);
-  assert(align_px >= 1 && tile_px % align_px == 0);
+  assert(overlap.width >= 0 && overlap.width <= tile.width / 2);
+  assert(overlap.height >= 0 && overlap.height <= tile.height / 2);
+  assert(align_px >= 1 && tile.width % align_px == 0 && tile.height % align_px == 0);
 }
 
 Rect TileGrid::tile(int index) const {
   assert(index >= 0 && index < count());
-  return {tile_start(index % columns_, columns_, frame_.width, tile_px_, align_px_),
-          tile_start(index / columns_, rows_, frame_.height, tile_px_, align_px_), tile_px_,
-          tile_px_};
+  return {tile_start(index % columns_, columns_, frame_.width, tile_.width, align_px_),
+          tile_start(index / columns_, rows_, frame_.height, tile_.height, align_px_), tile_.width,
+          tile_.height};
 }
 
 Image TileGrid::extract(ConstView frame, int index) const {
@@ -87,10 +87,9 @@ void TileBlender::add(int index, ConstView tile) {
   const Rect rect = grid_.tile(index);
   const Rect part = intersect(rect, {0, 0, sum_.width(), sum_.height()});
   const int columns = grid_.columns();
-  const auto across =
-      window(index % columns, columns, sum_.width(), grid_.tile_px(), grid_.align_px());
+  const auto across = window(index % columns, columns, sum_.width(), rect.width, grid_.align_px());
   const auto down =
-      window(index / columns, grid_.rows(), sum_.height(), grid_.tile_px(), grid_.align_px());
+      window(index / columns, grid_.rows(), sum_.height(), rect.height, grid_.align_px());
   // Where the window is zero nothing may be added, not even zero times NaN.
   const auto positive = [](float weight) { return weight > 0; };
   const auto begin = across.begin() + (part.x - rect.x);

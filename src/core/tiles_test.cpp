@@ -42,6 +42,17 @@ TEST(TileGrid, BlendOfUntouchedTilesIsTheFrame) {
   }
 }
 
+TEST(TileGrid, TilesNeedNotBeSquare) {
+  const Image frame = noise(1, {300, 211});
+  const TileGrid grid(frame.size(), {112, 72}, {20, 16}, 8);
+  EXPECT_EQ(grid.columns(), 4);  // (300 - 20) / (112 - 20), and (211 - 16) / (72 - 16)
+  EXPECT_EQ(grid.rows(), 4);
+  EXPECT_EQ(grid.tile(5).size(), (Size{112, 72}));
+  const Image out = blend_untouched(frame, grid);
+  for (std::size_t i = 0; i < frame.pixels().size(); ++i)
+    ASSERT_NEAR(out.pixels()[i], frame.pixels()[i], 1e-6F * std::abs(frame.pixels()[i]) + 1e-7F);
+}
+
 TEST(TileGrid, NeighboursShareAtLeastTheOverlapAndReachBothEdges) {
   for (int width = 65; width < 400; width += 7) {
     const TileGrid grid({width, 64}, 64, 20);

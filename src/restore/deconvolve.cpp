@@ -85,8 +85,8 @@ struct Stage {
   std::string made_by;  ///< the passes before it, and all that they depend on
   Image image;          ///< empty: the frame itself
   Knowledge known;
-  std::shared_ptr<const Trials> trials;  ///< made when the first is needed
-  std::map<std::string, Gains> gains;    ///< that they found, by fingerprint
+  std::unique_ptr<Trials> trials;      ///< made when the first is needed
+  std::map<std::string, Gains> gains;  ///< that they found, by fingerprint
 };
 
 /// Everything that the result of a pass depends on, but the frame.

@@ -9,6 +9,7 @@
 #include <limpid/progress.h>
 #include <limpid/stars.h>
 
+#include "restore/normalise.h"
 #include "restore/psf_errors.h"
 
 namespace limpid {
@@ -21,6 +22,7 @@ inline constexpr float widest_fwhm_px = 8.0F;
 /// What the frame tells about itself, and what is assumed where it tells nothing.
 struct Knowledge {
   StarCatalogue catalogue;
+  std::optional<Normalisation> normalisation;  ///< there once measured
   std::optional<PsfField> field;
   PsfErrors errors;                     ///< of the field
   std::optional<SpectralPsf> spectral;  ///< looked for when there is neither field nor --psf

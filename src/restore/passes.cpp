@@ -73,16 +73,17 @@ Image add_enlarged(ConstView frame, ConstView after, ConstView before, int facto
 }  // namespace
 
 float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptions& o,
-                  const Network& network, std::shared_ptr<const Trials>& trials, Gains& gains,
+                  const Network& network, std::unique_ptr<Trials>& trials, Gains& gains,
                   const Progress& progress) {
   const int threads = network.on_cpu() ? std::min(thread_count(o.threads), most_tiles_at_once) : 1;
   try {
-    if (!trials) trials = std::make_shared<const Trials>(frame, known, threads, progress);
+    if (!trials) trials = std::make_unique<Trials>(frame, known, threads, progress);
     const auto restore = [&](std::size_t index, float sharpen_stars) {
       TileControls controls =
           controls_of(trials->stars.windows()[index], known, o, frame.channels());
       controls.sharpen_stars = sharpen_stars;
-      return restore_tile(trials->pixels[index], controls, trials->normalisation, network, 1);
+      return restore_tile(trials->pixels[index], controls, *known.normalisation, network, 1,
+                          &trials->memories[index]);
     };
     return sharpening_to_request(trials->stars, o.sharpen_stars, restore, gains, threads, progress);
   } catch (const Error& error) {
@@ -129,6 +130,7 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
     const Image small = binned(frame, factor);
     Knowledge coarse = known;
     coarse.catalogue.sky = measure_sky(small.view());
+    coarse.normalisation.emplace(coarse.catalogue.sky, small.view());
     if (known.field) coarse.field = known.field->binned(factor);
     coarse.assumed.fwhm_px /= static_cast<float>(factor);
     DeconvolveOptions coarse_options = o;

@@ -10,24 +10,30 @@
 
 namespace limpid {
 
-/// What the windows in which sharpening is tried are made of; the same for all options.
+/// What the windows in which sharpening is tried are made of; the same for all options. `memories`:
+/// of each window.
 struct Trials {
   Trials(ConstView frame, const Knowledge& known, int threads, const Progress& progress)
-      : stars(frame, known.catalogue, threads, progress),
-        normalisation(known.catalogue.sky, frame) {
-    for (const Rect& window : stars.windows())
-      pixels.push_back(tile_pixels(frame, normalisation, window, known));
+      : stars(frame, known.catalogue, threads, progress) {
+    for (const Rect& window : stars.windows()) {
+      pixels.push_back(tile_pixels(frame, window, known));
+      memories.emplace_back(most_remembered);
+    }
   }
 
   StarTrials stars;
-  Normalisation normalisation;
   std::vector<TilePixels> pixels;
+  std::vector<TileMemory> memories;
+
+ private:
+  /// Two or three requests are tried in turn as the controls move.
+  static constexpr std::size_t most_remembered = 3;
 };
 
 /// The sharpening that gives stars the width asked for. Where memory is short it is not looked for.
 /// `trials` are made when there are none; `gains` are those of these options but for S.
 float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptions& o,
-                  const Network& network, std::shared_ptr<const Trials>& trials, Gains& gains,
+                  const Network& network, std::unique_ptr<Trials>& trials, Gains& gains,
                   const Progress& progress);
 
 /// One pass: bin when stars are very wide, tile. Returns the region. `request` tells the sharpening

@@ -34,23 +34,33 @@ Image clipped_cores(ConstView tile, const std::optional<float>& saturation) {
   return mask;
 }
 
-TileGrid grid_over(Size part, int tile_px, float overlap, int step) {
-  return {part, tile_px, static_cast<int>(overlap * static_cast<float>(tile_px)), step};
+TileGrid grid_over(Size part, Size tile, float overlap, int step) {
+  const auto shared = [overlap](int length) {
+    return static_cast<int>(overlap * static_cast<float>(length));
+  };
+  return {part, tile, {shared(tile.width), shared(tile.height)}, step};
 }
 
-/// A part of the frame may need little more than one tile, or four: the smallest tiles that are no
-/// more of them, with sides whose transforms are quick.
-int smallest_fitting_tile(Size part, int tile_px, float overlap, int step) {
-  // four at least where it is large, for the cores
-  const int count = std::max(std::min(part.width, part.height) > 2 * smallest_tile_px ? 4 : 1,
-                             grid_over(part, tile_px, overlap, step).count());
+/// Along one axis a part of the frame may need little more than one tile, or two: the shortest that
+/// are no more of them, but `fewest`, of lengths whose transforms are quick.
+int shortest_fitting_tile(int length, int tile_px, int fewest, float overlap, int step) {
+  const auto count = [&](int px) {
+    return grid_over({length, length}, {px, px}, overlap, step).columns();
+  };
+  const int most = std::max(fewest, count(tile_px));
   int best = tile_px;
-  for (int px = tile_px - step; px >= smallest_tile_px; px -= step) {
-    if (grid_over(part, px, overlap, step).count() > count) break;
+  for (int px = tile_px - step; px >= smallest_tile_px && count(px) <= most; px -= step) {
     const int side = px + 2 * Network::margin_px();
     if (good_fft_length(side) == side) best = px;
   }
   return best;
+}
+
+Size smallest_fitting_tile(Size part, int tile_px, float overlap, int step) {
+  // four at least where it is large, for the cores
+  const int fewest = std::min(part.width, part.height) > 2 * smallest_tile_px ? 2 : 1;
+  return {shortest_fitting_tile(part.width, tile_px, fewest, overlap, step),
+          shortest_fitting_tile(part.height, tile_px, fewest, overlap, step)};
 }
 
 /// One pass of the network over `wanted` of a frame without gaps. The network works on blocks of
@@ -59,15 +69,15 @@ int smallest_fitting_tile(Size part, int tile_px, float overlap, int step) {
 Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const DeconvolveOptions& o,
                 const Network& network, int tile_px, DeconvolveReport& report,
                 const Progress& progress) {
-  const Normalisation normalisation(known.catalogue.sky, frame);
   const int step = Network::granularity_px();
   const int left = wanted.x / step * step, top = wanted.y / step * step;
   const Rect region{left, top, wanted.x + wanted.width - left, wanted.y + wanted.height - top};
   const int longest = std::max(region.width, region.height);
   tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
-  if (wanted != Rect{0, 0, frame.width(), frame.height()})
-    tile_px = smallest_fitting_tile(region.size(), tile_px, o.overlap, step);
-  const TileGrid grid = grid_over(region.size(), tile_px, o.overlap, step);
+  const Size tile_size = wanted == Rect{0, 0, frame.width(), frame.height()}
+                             ? Size{tile_px, tile_px}
+                             : smallest_fitting_tile(region.size(), tile_px, o.overlap, step);
+  const TileGrid grid = grid_over(region.size(), tile_size, o.overlap, step);
   TileBlender blender(grid, frame.channels());
   // A tile has too many small steps to keep many cores busy: several tiles at a time, each on one.
   // So the bytes are the same for any number of threads, too: convolutions that are computed as
@@ -85,9 +95,9 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
     tile.x += region.x;
     tile.y += region.y;
     const double start = seconds();
-    Image answer = restore_tile(tile_pixels(frame, normalisation, tile, known),
-                                controls_of(tile, known, o, frame.channels()), normalisation,
-                                network, network.on_cpu() ? 1 : threads);
+    Image answer =
+        restore_tile(tile_pixels(frame, tile, known), controls_of(tile, known, o, frame.channels()),
+                     *known.normalisation, network, network.on_cpu() ? 1 : threads);
     const double taken = seconds() - start;
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
@@ -100,7 +110,7 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
   });
   report.network_seconds += seconds_in_network;
   report.tiles += grid.count();
-  report.tile_px = tile_px;
+  report.tile_px = std::max(tile_size.width, tile_size.height);
   Image all = std::move(blender).finish();
   return region == wanted ? std::move(all)
                           : copy(all.view().crop(
@@ -109,11 +119,10 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
 
 }  // namespace
 
-TilePixels tile_pixels(ConstView frame, const Normalisation& normalisation, Rect tile,
-                       const Knowledge& known) {
+TilePixels tile_pixels(ConstView frame, Rect tile, const Knowledge& known) {
   const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
   const Rect inner{Network::margin_px(), Network::margin_px(), tile.width, tile.height};
-  return {normalisation.apply(around.view()),
+  return {known.normalisation->apply(around.view()),
           clipped_cores(around.view().crop(inner), known.catalogue.saturation)};
 }
 
@@ -125,8 +134,10 @@ TileControls controls_of(Rect tile, const Knowledge& known, const DeconvolveOpti
 }
 
 Image restore_tile(const TilePixels& pixels, const TileControls& controls,
-                   const Normalisation& normalisation, const Network& network, int threads) {
-  const Image answer = network.run(pixels.around.view(), pixels.clipped.view(), controls, threads);
+                   const Normalisation& normalisation, const Network& network, int threads,
+                   TileMemory* memory) {
+  const Image answer =
+      network.run(pixels.around.view(), pixels.clipped.view(), controls, threads, memory);
   return normalisation.undo(answer.view());
 }
 

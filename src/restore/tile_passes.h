@@ -9,7 +9,6 @@
 #include <limpid/progress.h>
 
 #include "restore/knowledge.h"
-#include "restore/normalise.h"
 
 namespace limpid {
 
@@ -21,13 +20,13 @@ struct TilePixels {
   Image clipped;  ///< 1 at saturated cores
 };
 
-TilePixels tile_pixels(ConstView frame, const Normalisation& normalisation, Rect tile,
-                       const Knowledge& known);
+TilePixels tile_pixels(ConstView frame, Rect tile, const Knowledge& known);
 /// What the network is told of a tile: what holds in its middle.
 TileControls controls_of(Rect tile, const Knowledge& known, const DeconvolveOptions& o,
                          int channels);
 Image restore_tile(const TilePixels& pixels, const TileControls& controls,
-                   const Normalisation& normalisation, const Network& network, int threads);
+                   const Normalisation& normalisation, const Network& network, int threads,
+                   TileMemory* memory = nullptr);
 
 /// One pass of the network over `region` of a frame without gaps; with smaller tiles when memory
 /// runs out, then on the other device. Throws Error(exhausted) when neither helps.
