@@ -155,9 +155,8 @@ void Session::perform_preview(Task& task, const Progress& progress) {
           static_cast<float>(done.report.sharpen_stars_requested) / options.sharpen_stars;
   }
 
-  auto preview = std::make_shared<Preview>();
-  preview->region = task.region;
-  preview->image = std::move(done.image);
+  auto preview = std::make_shared<Preview>(task.region, std::move(done.image),
+                                           open.frame.metadata.bottom_up, threads_);
   const Rect shown = open.turned(task.region);
   const std::scoped_lock lock(mutex_);
   preview->id = new_id("preview");
@@ -167,8 +166,10 @@ void Session::perform_preview(Task& task, const Progress& progress) {
   if (previews_.size() > most_previews) previews_.pop_back();
   task.answer = {{"layer", preview->id},
                  {"region", {shown.x, shown.y, shown.width, shown.height}},
+                 {"levels", preview->pyramid.levels()},
                  {"rough", rough},
                  {"seconds", seconds_since(start)},
+                 {"network_seconds", done.report.network_seconds},
                  {"model", done.report.model},
                  {"device", done.report.device},
                  {"fwhm_px", done.report.fwhm_px},

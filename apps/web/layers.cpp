@@ -63,8 +63,7 @@ std::vector<std::byte> Session::picture(const std::string& layer, int level, Rec
     const ConstView part = part_of(level_of(*outcome->trust_pyramid));
     return encode_png(show_differences(part, trust_full_scale).view());
   }
-  if (preview && level == 0)
-    return png(part_of(upright(preview->image.view(), open->frame.metadata.bottom_up)));
+  if (preview) return png(part_of(level_of(preview->pyramid)));
   if (sky) {
     const ConstView frame = level_of(open->pyramid);
     const Rect part = within(frame, rect);

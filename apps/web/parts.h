@@ -106,9 +106,12 @@ struct Session::Outcome {
 };
 
 struct Session::Preview {
+  Preview(Rect own_region, Image own, bool bottom_up, int threads);
+
   std::string id;
   Rect region;  ///< along stored rows
   Image image;
+  Pyramid pyramid;      ///< upright; seen from afar it is as smooth as the frame around it
   std::string made_by;  ///< the frame, and all else that its pixels depend on; empty: a rough one
   Json answer;          ///< what the page was told of it
 };

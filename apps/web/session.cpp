@@ -100,6 +100,11 @@ Session::Outcome::Outcome(std::string own_command, Frame own, Image own_trust_ma
     trust_pyramid.emplace(upright(trust_map.view(), frame.metadata.bottom_up), 256, threads);
 }
 
+Session::Preview::Preview(Rect own_region, Image own, bool bottom_up, int threads)
+    : region(own_region),
+      image(std::move(own)),
+      pyramid(upright(image.view(), bottom_up), 64, threads) {}
+
 // ---- life --------------------------------------------------------------------------------------
 
 Session::Session(Folder folder, int threads)

@@ -14,6 +14,7 @@ mkdirSync(pictures, { recursive: true });
 const frame = join(folder, 'night.fits');
 limpid(program, ['simulate', '--width', '1320', '--height', '880', '--star-count', '3600', '-o', frame]);
 writeFileSync(join(folder, 'broken.fits'), readFileSync(frame).subarray(0, 100000));
+mkdirSync(join(folder, 'empty'));
 
 const server = await serve(program, folder);
 const browser = await Browser.start(pageBuild, chromium, server.url, pictures, checks);
@@ -40,6 +41,9 @@ let page = await visit();
 
 step('open');
 
+await page.click('#welcome .row:has-text("empty/")');
+await until('an empty folder says so', async () => /No FITS/.test(await page.innerText('#welcome')), 10);
+await page.click('#welcome .row:has-text("empty")');
 await page.click('#welcome .row:has-text("broken.fits")');
 await page.waitForSelector('.message.error');
 const complaint = await page.locator('.message.error').first().innerText();
@@ -108,9 +112,18 @@ for (let i = 0; i < 400 * 360; i += 487) {
 checks.that('the preview has the pixels of limpid deconvolve --region', same === asked && asked > 800, `${same} of ${asked}`);
 // but for stars that are put back as recorded
 checks.that('which are not those of the frame', changed > 0.9 * asked, `${changed} of ${asked}`);
-const picture = async (layer, x, y) => decode(page, await (await fetchAgain(new URL(
-  `/api/picture.png?layer=${layer}&level=0&x=${x}&y=${y}&w=200&h=200`, server.url))).arrayBuffer());
-checks.that('nor is their picture', difference(await picture(again.layer, 0, 0), await picture((await api('/api/state')).frame.id, own[0], own[1])) > 0.4);
+const picture = async (layer, level, x, y, side) => decode(page, await (await fetchAgain(new URL(
+  `/api/picture.png?layer=${layer}&level=${level}&x=${x}&y=${y}&w=${side}&h=${side}`, server.url))).arrayBuffer());
+const whole = (await api('/api/state')).frame.id, sharper = await picture(again.layer, 0, 0, 0, 320);
+checks.that('nor is their picture', difference(sharper, await picture(whole, 0, own[0], own[1], 320)) > 0.4);
+{
+  // every fourth pixel of every fourth row has the noise of single pixels, means of 4 x 4 have a quarter
+  const fourth = (_, i) => Math.floor(i / 3) % 4 === 0 && Math.floor(i / 960) % 4 === 0;
+  const frameAfar = await picture(whole, 2, own[0] / 4, own[1] / 4, 80);
+  const afar = difference(await picture(again.layer, 2, 0, 0, 80), frameAfar);
+  const single = difference({ data: sharper.data.filter(fourth) }, frameAfar);
+  checks.that('seen from afar it is as smooth as the frame', afar < single / 2, `${afar} ${single}`);
+}
 
 // ---- divider and hold ----
 

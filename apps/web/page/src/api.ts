@@ -33,7 +33,7 @@ export interface Listing {
   folder: string; folders: string[]; files: { name: string; bytes: number; changed: number }[];
 }
 export interface PreviewAnswer {
-  layer: string; region: [number, number, number, number]; rough: boolean; seconds: number; model: string;
+  layer: string; levels: number; region: [number, number, number, number]; rough: boolean; seconds: number; network_seconds: number; model: string;
   device: string; fwhm_px: number; fwhm_asked_px: number; notes: string[];
 }
 export interface PixelAnswer {

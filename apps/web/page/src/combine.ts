@@ -17,7 +17,7 @@ export class CombinePanel {
   private details = h('div', { class: 'details' });
   private name = h('input', { type: 'text', id: 'mf-name', autocomplete: 'off', spellcheck: 'false' });
   private overwrite = h('input', { type: 'checkbox', id: 'mf-overwrite' });
-  private job = new JobBar('mf-', () => (ui.combine.frames.length > 1 ? `Combine ${ui.combine.frames.length} frames` : 'Combine'),
+  private job = new JobBar('mf-', () => (ui.combine.frames.length > 1 ? `Combine ${ui.combine.frames.length} frames` : 'Choose two frames or more'),
                            () => ui.combine.frames.length > 1, () => void this.run(), () => null);
   private command = new CommandBox('mf-', () => (ui.combine.frames.length > 1 ? this.request() : null));
   private listing: Listing | null = null;
@@ -116,7 +116,7 @@ export class CombinePanel {
       box.checked = kept.includes(name);
       rows.push(h('label', { class: 'row' }, box, h('span', {}, file.name), h('span', { class: 'muted' }, bytes(file.bytes))));
     }
-    if (rows.length === 0) rows.push(h('p', { class: 'muted' }, 'No frames here.'));
+    if (this.listing.folders.length + this.listing.files.length === 0) rows.push(h('p', { class: 'muted' }, 'No frames here.'));
     this.list.replaceChildren(...rows);
     ui.combine.frames = kept;
     this.changed();

@@ -62,7 +62,7 @@ export class Files {
         h('span', {}, file.name),
         h('span', { class: 'muted' }, bytes(file.bytes))));
     }
-    if (rows.length === 0) rows.push(h('p', { class: 'muted' }, 'No FITS, XISF, TIFF, PNG or JPEG files here.'));
+    if (listing.folders.length + listing.files.length === 0) rows.push(h('p', { class: 'muted' }, 'No FITS, XISF, TIFF, PNG or JPEG files here.'));
     list.replaceChildren(...rows);
     (list.firstElementChild as HTMLElement).focus();
   }

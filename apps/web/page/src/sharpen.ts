@@ -10,8 +10,8 @@ const sliders = ['sharpen-stars', 'sharpen-nonstellar', 'adjust-halos'];
 const switches = ['correct-only', 'correct-first', 'nonstellar-then-stellar', 'luminance-only', 'no-stars'];
 const choices = ['device', 'precision'];
 const previewLimit = 1024;
-/// Where the exact preview takes no longer, a rough one before it would only hold it up.
-const quickSeconds = 0.7;
+/// Where the exact preview takes no longer it is there within a second, and a rough one would only hold it up.
+const quickSeconds = 0.9;
 
 export class SharpenPanel {
   readonly element = h('section', { id: 'panel-sharpen', role: 'tabpanel', 'aria-labelledby': 'tab-sharpen' });
@@ -22,11 +22,11 @@ export class SharpenPanel {
   private command = new CommandBox('', () => this.state?.frame && {
     options: ui.depth === 'as-input' ? ui.options : { ...ui.options, depth: ui.depth }, name: this.outputName() });
   private state: State | null = null;
-  private preview: { layer: string; region: Region } | null = null;
+  private preview: { layer: string; levels: number; region: Region } | null = null;
   private asked = '';
   private moved = false;
   private unknown = true;  // the stars of the frame are
-  private exactSeconds = Infinity;  // that the last exact preview took
+  private exactSeconds = Infinity;  // that the next exact preview is expected to take
   private retries = 0;
   private ask = settled(90, () => void this.renew());
 
@@ -172,8 +172,9 @@ export class SharpenPanel {
       }
       if (!this.preview) this.tell('measuring…');
       const answer = await post<PreviewAnswer>('/api/preview', request);
+      // of the first most is for the stars of the frame; without that it is the network's part and half as much again
+      this.exactSeconds = this.unknown ? 1.5 * answer.network_seconds : answer.seconds;
       this.unknown = false;
-      this.exactSeconds = answer.seconds;
       this.retries = 0;
       if (this.asked !== key) return;
       this.tell(words(answer));
@@ -201,13 +202,13 @@ export class SharpenPanel {
   private async place(answer: PreviewAnswer, key: string): Promise<void> {
     if (this.asked !== key) return;
     const [x, y, width, height] = answer.region;
-    this.preview = { layer: answer.layer, region: { x, y, width, height } };
+    this.preview = { layer: answer.layer, levels: answer.levels, region: { x, y, width, height } };
     await this.redraw();
   }
 
   /// After a change of the stretch, too.
   async redraw(): Promise<void> {
-    if (this.preview && ui.work === 'sharpen') await this.viewer.show('preview', this.preview.layer, this.preview.region, 1, ui.look, true, 1);
+    if (this.preview && ui.work === 'sharpen') await this.viewer.show('preview', this.preview.layer, this.preview.region, this.preview.levels, ui.look, true, 1);
   }
 
   // ---- the whole frame ----

@@ -121,8 +121,7 @@ export class Viewer {
     const layer: Layer = { source: key, item: null, region, opacity, clipped };
     this.layers.set(name, layer);
     this.pending.get(name)?.();
-    const whole = levels > 1 || name !== 'preview';
-    const side = whole ? tile : 1024;
+    const side = name === 'preview' && Math.max(region.width, region.height) <= 1024 ? 1024 : tile;
     const item = await new Promise<OpenSeadragon.TiledImage | null>((resolve) => {
       this.osd.addTiledImage({
         tileSource: {
