@@ -138,26 +138,37 @@ std::optional<StarRings> rings_of(ConstView frame, int channel, const Star& star
   if (x0 < reach_px || y0 < reach_px || x0 + reach_px >= frame.width() ||
       y0 + reach_px >= frame.height())
     return std::nullopt;
+  constexpr int across = 2 * reach_px + 1;
+  const auto place = [](Eigen::Index i) {
+    return std::pair(static_cast<int>(i) % across - reach_px,
+                     static_cast<int>(i) / across - reach_px);
+  };
+  const auto offsets = [&](const auto& of) {
+    return Eigen::ArrayXd::NullaryExpr(across * across, of);
+  };
+  const Eigen::ArrayXd dx =
+      offsets([&](Eigen::Index i) { return x0 + place(i).first - static_cast<double>(fit.x); });
+  const Eigen::ArrayXd dy =
+      offsets([&](Eigen::Index i) { return y0 + place(i).second - static_cast<double>(fit.y); });
+  const Eigen::ArrayXd profiles = profile.pixels(dx, dy);
   std::array<std::vector<float>, ring_count + 1> values;
-  for (int y = -reach_px; y <= reach_px; ++y) {
-    for (int x = -reach_px; x <= reach_px; ++x) {
-      const double px = x0 + x - static_cast<double>(fit.x),
-                   py = y0 + y - static_cast<double>(fit.y), radius = std::hypot(px, py);
-      if (radius >= reach_px) continue;
-      const double value = frame(channel, y0 + y, x0 + x);
-      if (!std::isfinite(value) || value == 0) continue;
-      const double own = profile.pixel(px, py);
-      const auto others = surroundings.light(
-          x0 + x, y0 + y, std::max(0.15 * static_cast<double>(fit.flux) * own, 0.3 * sigma));
-      if (!others) continue;
-      const double known =
-          own + (beyond.empty()
-                     ? 0.0
-                     : static_cast<double>(
-                           beyond[static_cast<std::size_t>((y + side / 2) * side + x + side / 2)]));
-      values[ring_of(radius)].push_back(
-          static_cast<float>((value - *others) / static_cast<double>(fit.flux) - known));
-    }
+  for (Eigen::Index i = 0; i < profiles.size(); ++i) {
+    const auto [x, y] = place(i);
+    const double radius = std::hypot(dx[i], dy[i]);
+    if (radius >= reach_px) continue;
+    const double value = frame(channel, y0 + y, x0 + x);
+    if (!std::isfinite(value) || value == 0) continue;
+    const double own = profiles[i];
+    const auto others = surroundings.light(
+        x0 + x, y0 + y, std::max(0.15 * static_cast<double>(fit.flux) * own, 0.3 * sigma));
+    if (!others) continue;
+    const double known =
+        own + (beyond.empty()
+                   ? 0.0
+                   : static_cast<double>(
+                         beyond[static_cast<std::size_t>((y + side / 2) * side + x + side / 2)]));
+    values[ring_of(radius)].push_back(
+        static_cast<float>((value - *others) / static_cast<double>(fit.flux) - known));
   }
   if (values[ring_count].size() < 200) return std::nullopt;
   const auto [sky, sky_variance] = middle_of(values[ring_count]);

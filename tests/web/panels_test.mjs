@@ -207,7 +207,7 @@ step('apply and save');
 
 await page.locator('label:has(#sky-dither)').click();
 await page.click('#sky-apply');
-await page.waitForSelector('#sky-result');
+await page.waitForSelector('#sky-result:has-text("Applied ·")');  // that of before says that it has other settings
 checks.that('the result is of these settings', (await page.innerText('#sky-result')).startsWith('Applied ·'), await page.innerText('#sky-result'));
 await page.reload();
 await page.waitForSelector('#sky-result');
