@@ -75,10 +75,12 @@ TEST(Restoration, WhatADeconvolverKeepsDoesNotChangeItsAnswers) {
   twice.sharpen_nonstellar = 0.2F;
   given.psf_fwhm_px = 5;
   Deconvolver deconvolver(night.recorded.view());
+  int runs = 0;
   // there and back again, so that what one option left behind would show in the next
   for (DeconvolveOptions options :
        {more, haloed, softer, haloed, first, twice, colourless, given, softer, first, more}) {
-    options.region = Rect{40, 30, 160, 140};
+    // tiles are remembered from the second time on, until another part is looked at
+    options.region = ++runs < 8 ? Rect{40, 30, 160, 140} : Rect{60, 30, 160, 140};
     options.check = false;
     const Deconvolved kept = deconvolver.run(network, options);
     const Deconvolved fresh = deconvolve(night.recorded.view(), network, options);

@@ -87,6 +87,7 @@ struct Stage {
   Knowledge known;
   std::unique_ptr<Trials> trials;      ///< made when the first is needed
   std::map<std::string, Gains> gains;  ///< that they found, by fingerprint
+  PartMemory tiles;                    ///< of the part that was looked at last
 };
 
 /// Everything that the result of a pass depends on, but the frame.
@@ -176,7 +177,7 @@ Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network&
       return mended(start, region, stages.front().known, options, report, progress,
                     [&](Rect larger) {
                       return pass(current, larger, list[i], network, report, stage.known, request,
-                                  part.part(0.15, 1), fallback);
+                                  stage.tiles, part.part(0.15, 1), fallback);
                     });
     }
     made_by += pass_print;
@@ -184,7 +185,7 @@ Image Deconvolver::Body::run_passes(ConstView start, Rect region, const Network&
     const Rect whole{0, 0, frame.width(), frame.height()};
     enter(i + 1, made_by, [&] {
       return measured(pass(current, whole, list[i], network, report, stage.known, request,
-                           part.part(0.15, 1), fallback),
+                           stage.tiles, part.part(0.15, 1), fallback),
                       i + 1, progress.part(share * static_cast<double>(i + 1), 1));
     });
   }

@@ -94,8 +94,8 @@ float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptio
 
 Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network,
            DeconvolveReport& report, const Knowledge& known,
-           const std::function<float(const Progress&)>& request, const Progress& progress,
-           const std::function<Network()>& fallback) {
+           const std::function<float(const Progress&)>& request, PartMemory& memory,
+           const Progress& progress, const std::function<Network()>& fallback) {
   const float typical = typical_fwhm(known, frame.size());
   if (known.field && typical < narrowest_fwhm_px) {
     std::array<char, 200> text{};
@@ -120,7 +120,7 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
                                     ? *o.request_stars
                                     : request(progress.part(0, 0.06));
     report.sharpen_stars_requested = requested.sharpen_stars;
-    result = run_with_fallback(frame, region, known, requested, network, report,
+    result = run_with_fallback(frame, region, known, requested, network, report, memory,
                                progress.part(0.06, 1), fallback);
   } else {
     report.binned_by = factor;
@@ -135,9 +135,10 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
     coarse.assumed.fwhm_px /= static_cast<float>(factor);
     DeconvolveOptions coarse_options = o;
     if (o.psf_fwhm_px) coarse_options.psf_fwhm_px = *o.psf_fwhm_px / static_cast<float>(factor);
+    PartMemory none;
     const Image sharp =
         run_with_fallback(small.view(), {0, 0, small.width(), small.height()}, coarse,
-                          coarse_options, network, report, progress, fallback);
+                          coarse_options, network, report, none, progress, fallback);
     result = copy(add_enlarged(frame, sharp.view(), small.view(), factor).view().crop(region));
   }
   return result;

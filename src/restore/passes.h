@@ -37,11 +37,11 @@ float request_for(ConstView frame, const Knowledge& known, const DeconvolveOptio
                   const Progress& progress);
 
 /// One pass: bin when stars are very wide, tile. Returns the region. `request` tells the sharpening
-/// that gives stars the width asked for.
+/// that gives stars the width asked for; `memory` is of this frame.
 Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Network& network,
            DeconvolveReport& report, const Knowledge& known,
-           const std::function<float(const Progress&)>& request, const Progress& progress,
-           const std::function<Network()>& fallback);
+           const std::function<float(const Progress&)>& request, PartMemory& memory,
+           const Progress& progress, const std::function<Network()>& fallback);
 
 /// The passes that the options ask for, each fed with the result of the one before.
 std::vector<DeconvolveOptions> passes(const DeconvolveOptions& o);

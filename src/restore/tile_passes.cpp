@@ -67,17 +67,28 @@ Size smallest_fitting_tile(Size part, int tile_px, float overlap, int step) {
 /// pixels: every tile begins at a whole block of the frame, or the same pixel would come out
 /// differently from one tile, and from a preview, to the next.
 Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const DeconvolveOptions& o,
-                const Network& network, int tile_px, DeconvolveReport& report,
+                const Network& network, int tile_px, DeconvolveReport& report, PartMemory& memory,
                 const Progress& progress) {
   const int step = Network::granularity_px();
   const int left = wanted.x / step * step, top = wanted.y / step * step;
   const Rect region{left, top, wanted.x + wanted.width - left, wanted.y + wanted.height - top};
   const int longest = std::max(region.width, region.height);
   tile_px = std::min(tile_px, (longest + step - 1) / step * step) / step * step;
-  const Size tile_size = wanted == Rect{0, 0, frame.width(), frame.height()}
-                             ? Size{tile_px, tile_px}
-                             : smallest_fitting_tile(region.size(), tile_px, o.overlap, step);
+  const bool whole = wanted == Rect{0, 0, frame.width(), frame.height()};
+  const Size tile_size = whole ? Size{tile_px, tile_px}
+                               : smallest_fitting_tile(region.size(), tile_px, o.overlap, step);
   const TileGrid grid = grid_over(region.size(), tile_size, o.overlap, step);
+  const auto place = [&](int i) {
+    const Rect tile = grid.tile(i);
+    return Rect{tile.x + region.x, tile.y + region.y, tile.width, tile.height};
+  };
+  // rough previews come between exact ones, of a smaller part
+  const bool remembers = !whole && !o.request_stars;
+  if (remembers) {
+    std::vector<Rect> tiles;
+    for (int i = 0; i < grid.count(); ++i) tiles.push_back(place(i));
+    memory.expect(std::move(tiles));
+  }
   TileBlender blender(grid, frame.channels());
   // A tile has too many small steps to keep many cores busy: several tiles at a time, each on one.
   // So the bytes are the same for any number of threads, too: convolutions that are computed as
@@ -91,13 +102,12 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
   double seconds_in_network = 0;
   parallel_for(grid.count(), workers, [&](int i) {
     progress.throw_if_stopped();
-    Rect tile = grid.tile(i);
-    tile.x += region.x;
-    tile.y += region.y;
+    const Rect tile = place(i);
     const double start = seconds();
     Image answer =
         restore_tile(tile_pixels(frame, tile, known), controls_of(tile, known, o, frame.channels()),
-                     *known.normalisation, network, network.on_cpu() ? 1 : threads);
+                     *known.normalisation, network, network.on_cpu() ? 1 : threads,
+                     remembers ? memory.of(i) : nullptr);
     const double taken = seconds() - start;
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
@@ -118,6 +128,15 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
 }
 
 }  // namespace
+
+void PartMemory::expect(std::vector<Rect> tiles) {
+  if (tiles != tiles_) {
+    memories_.clear();
+    tiles_ = std::move(tiles);
+  } else if (memories_.empty()) {
+    for (std::size_t i = 0; i < tiles_.size(); ++i) memories_.emplace_back(1);
+  }
+}
 
 TilePixels tile_pixels(ConstView frame, Rect tile, const Knowledge& known) {
   const Image around = extract_mirrored(frame, grown(tile, Network::margin_px()));
@@ -143,12 +162,12 @@ Image restore_tile(const TilePixels& pixels, const TileControls& controls,
 
 Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
                         const DeconvolveOptions& o, const Network& network,
-                        DeconvolveReport& report, const Progress& progress,
+                        DeconvolveReport& report, PartMemory& memory, const Progress& progress,
                         const std::function<Network()>& fallback) {
   std::optional<Network> spare;
   for (int tile_px = o.tile_px;;) {
     try {
-      return run_tiles(frame, region, known, o, spare ? *spare : network, tile_px, report,
+      return run_tiles(frame, region, known, o, spare ? *spare : network, tile_px, report, memory,
                        progress);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::exhausted) throw;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include <limpid/deconvolve.h>
 #include <limpid/image.h>
@@ -20,6 +21,21 @@ struct TilePixels {
   Image clipped;  ///< 1 at saturated cores
 };
 
+/// Of the tiles of a part that is restored again and again, as previews are.
+class PartMemory {
+ public:
+  /// Of tile `index` of these; of others nothing stays. Not where the part is seen for the first
+  /// time: most are never seen again, and the memory is 84 bytes a pixel.
+  void expect(std::vector<Rect> tiles);
+  [[nodiscard]] TileMemory* of(int index) {
+    return memories_.empty() ? nullptr : &memories_[static_cast<std::size_t>(index)];
+  }
+
+ private:
+  std::vector<Rect> tiles_;
+  std::vector<TileMemory> memories_;
+};
+
 TilePixels tile_pixels(ConstView frame, Rect tile, const Knowledge& known);
 /// What the network is told of a tile: what holds in its middle.
 TileControls controls_of(Rect tile, const Knowledge& known, const DeconvolveOptions& o,
@@ -29,10 +45,11 @@ Image restore_tile(const TilePixels& pixels, const TileControls& controls,
                    TileMemory* memory = nullptr);
 
 /// One pass of the network over `region` of a frame without gaps; with smaller tiles when memory
-/// runs out, then on the other device. Throws Error(exhausted) when neither helps.
+/// runs out, then on the other device. `memory`: of this frame. Throws Error(exhausted) when
+/// neither helps.
 Image run_with_fallback(ConstView frame, Rect region, const Knowledge& known,
                         const DeconvolveOptions& o, const Network& network,
-                        DeconvolveReport& report, const Progress& progress,
+                        DeconvolveReport& report, PartMemory& memory, const Progress& progress,
                         const std::function<Network()>& fallback);
 
 /// Of a clock that never goes back.
