@@ -313,6 +313,13 @@ await browser.fitsPhone(page);
 checks.that('the picture has its room', (await page.locator('#viewer').boundingBox()).height > 300);
 await pause(600);
 await shoot(page, 'phone');
+const scrolled = () => page.evaluate(() => document.getElementById('panels').scrollTop);
+await page.evaluate(() => document.getElementById('panels').scrollTo(0, 150));
+const down = await scrolled();
+await page.click('#tab-frames');
+checks.that('a panel begins at its top', down > 50 && await scrolled() === 0, `${down} ${await scrolled()}`);
+await page.click('#tab-sharpen');
+checks.that('and stays where it was left', await scrolled() === down);
 
 // ---- who cannot see it, or has no mouse ----
 

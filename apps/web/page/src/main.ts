@@ -35,8 +35,9 @@ const look = new LookPanel(() => void showLayers());
 const files = new Files(update);
 
 function buildTabs(): void {
-  const tabs = byId('tabs');
+  const tabs = byId('tabs'), scroller = byId('panels'), scrolled = new Map<string, number>();
   const choose = (name: string, focus: boolean) => {
+    scrolled.set(ui.tab, scroller.scrollTop);
     ui.tab = name;
     if (name === 'sharpen' || name === 'background') work(name);
     remember();
@@ -48,6 +49,7 @@ function buildTabs(): void {
       panel.element.hidden = !on;
       panel.show?.(on);
     }
+    scroller.scrollTop = scrolled.get(name) ?? 0;
   };
   for (const [id, title, panel] of panels) {
     tabs.append(h('button', { type: 'button', role: 'tab', id: `tab-${id}`, 'aria-controls': `panel-${id}`, click: () => choose(id, false) }, title));
