@@ -43,6 +43,7 @@ ordered_json to_json(const std::vector<StarRow>& rows) {
                     {"ellipticity_before", to_json(r.ellipticity_before)},
                     {"ellipticity_after", to_json(r.ellipticity_after)},
                     {"flux_error", to_json(r.flux_error)},
+                    {"flux_to_wanted", to_json(r.flux_to_wanted)},
                     {"centroid_before_px", to_json(r.centroid_before_px)},
                     {"centroid_px", to_json(r.centroid_after_px)},
                     {"ring", to_json(r.ring_depth)},

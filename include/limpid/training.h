@@ -198,7 +198,7 @@ struct TrainOptions {
   /// Over 0: scenes count by the logarithm of their loss plus this, as decibels do, so that those
   /// with the largest errors, clipped cores that nobody can know, do not drown the others.
   double scene_floor = 0;
-  int reuse = 2;                  ///< times each scene is shown, newly turned and recoloured
+  int reuse = 2;  ///< times each scene is shown, newly turned and recoloured
   int psf_bank = 512;
   std::uint64_t seed = 1;
   int loader_threads = 1, threads = 0;
@@ -252,8 +252,8 @@ struct StarRow {
   std::string label;
   double asked_fwhm_ratio = 0;
   Estimate fwhm_ratio_error;  ///< achieved / asked - 1
-  Estimate ellipticity_before, ellipticity_after, flux_error, centroid_before_px, centroid_after_px,
-      ring_depth, colour_shift_px, previous_fwhm_ratio_error;
+  Estimate ellipticity_before, ellipticity_after, flux_error, flux_to_wanted, centroid_before_px,
+      centroid_after_px, ring_depth, colour_shift_px, previous_fwhm_ratio_error;
   int stars = 0;
 };
 /// Gain over the input, dB, against the wanted picture; NaN where a method does not apply.
@@ -280,7 +280,7 @@ struct Evaluation {
   std::vector<NebulaRow> nebulae;
   std::vector<ClippedRow> clipped;          ///< the network alone
   std::vector<ClippedRow> program_clipped;  ///< EvaluateOptions::restore, where it was given
-  Estimate noise_change_sigma;  ///< rms change of pure noise
+  Estimate noise_change_sigma;              ///< rms change of pure noise
   /// Stars found at 5 sigma in results of starless scenes that the wanted picture has not.
   Estimate invented_per_4_megapixels;
   int invented = 0;

@@ -157,6 +157,7 @@ StarRow star_row(const std::string& label, double asked,
   r.ellipticity_before = column(&StarFigures::ellipticity_before);
   r.ellipticity_after = column(&StarFigures::ellipticity_after);
   r.flux_error = column(&StarFigures::flux_error);
+  r.flux_to_wanted = column(&StarFigures::flux_to_wanted);
   r.centroid_before_px = column(&StarFigures::centroid_before);
   r.centroid_after_px = column(&StarFigures::centroid_after);
   r.ring_depth = column(&StarFigures::ring);

@@ -73,6 +73,7 @@ TEST(StarFigures, OfTheWantedPictureItselfAreRight) {
     // what the narrower profile draws in of the wings beyond 3.5 FWHM
     EXPECT_GT(f->flux_error, 0);
     EXPECT_LT(f->flux_error, 0.04);
+    EXPECT_EQ(f->flux_to_wanted, 0);
     // a thousandfold peak S/N: a thousandth of the width, and the noise is up to 20 times the sky's
     EXPECT_NEAR(f->fwhm_error, 0, 0.03);
     EXPECT_LT(f->centroid_after, 0.05);

@@ -30,15 +30,16 @@ std::string star_table(const char* title, const std::vector<StarRow>& rows) {
       " (isolated stars, unsaturated, S/N of the peak 60 to 3000 where nothing else is said; "
       "medians):\n\n"
       "| class | FWHM asked / input | achieved / asked | ellipticity before | after | flux, % | "
+      "to wanted, % | "
       "centroid before, px | after | ring, % | colour shift px | stars |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
   for (const StarRow& r : rows) {
     text += line("| %s | %.2f | ", r.label.c_str(), r.asked_fwhm_ratio) +
             figure(r.fwhm_ratio_error, 3, 1, 1) + " | " + figure(r.ellipticity_before, 3) + " | " +
             figure(r.ellipticity_after, 3) + " | " + figure(r.flux_error, 2, 100) + " | " +
-            figure(r.centroid_before_px, 3) + " | " + figure(r.centroid_after_px, 3) + " | " +
-            figure(r.ring_depth, 2, 100) + " | " + figure(r.colour_shift_px, 3) +
-            line(" | %d |\n", r.stars);
+            figure(r.flux_to_wanted, 2, 100) + " | " + figure(r.centroid_before_px, 3) + " | " +
+            figure(r.centroid_after_px, 3) + " | " + figure(r.ring_depth, 2, 100) + " | " +
+            figure(r.colour_shift_px, 3) + line(" | %d |\n", r.stars);
   }
   return text;
 }

@@ -35,11 +35,12 @@ std::optional<std::array<MoffatFit, 3>> fit(const torch::Tensor& picture, const 
   return fits;
 }
 
-/// Light gained within 3.5 FWHM of the input, as a share of the star's: in the difference of the
-/// pictures, which share their noise. The flux of a fitted Moffat is an extrapolation, and changes
-/// with the width: an untouched star of twice the width asked for has 6 % less in it. The wanted
-/// picture itself gains up to 4 % here, what it draws in of the wings further out.
-double light_error(const StarPictures& p, const SimulatedStar& star) {
+/// Light gained over `before` within 3.5 FWHM of the input, as a share of the star's: in the
+/// difference of the pictures, which share their noise. The flux of a fitted Moffat is an
+/// extrapolation, and changes with the width: an untouched star of twice the width asked for has
+/// 6 % less in it. The wanted picture itself gains up to 4 % over the input, what it draws in of
+/// the wings further out.
+double light_error(const StarPictures& p, const torch::Tensor& before, const SimulatedStar& star) {
   const double reach = 3.5 * p.fwhm_before;
   const int size = static_cast<int>(p.after.size(1));
   const auto first = [&](float at) {
@@ -56,8 +57,7 @@ double light_error(const StarPictures& p, const SimulatedStar& star) {
         if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) > reach)
           continue;
         const std::int64_t at = (static_cast<std::int64_t>(c) * size + y) * size + x;
-        gained +=
-            static_cast<double>(p.after.data_ptr<float>()[at] - p.before.data_ptr<float>()[at]);
+        gained += static_cast<double>(p.after.data_ptr<float>()[at] - before.data_ptr<float>()[at]);
       }
     }
     error += gained / static_cast<double>(star.flux[static_cast<std::size_t>(c)]) / 3;
@@ -110,7 +110,8 @@ std::optional<StarFigures> judge_star(const StarPictures& p, const SimulatedStar
     f.ellipticity_before += static_cast<double>((*before)[c].psf().ellipticity()) / 3;
     f.ellipticity_after += static_cast<double>((*after)[c].psf().ellipticity()) / 3;
   }
-  f.flux_error = light_error(p, star);
+  f.flux_error = light_error(p, p.before, star);
+  f.flux_to_wanted = light_error(p, p.wanted, star);
   const double wanted = p.width_from_wanted ? width(*right) : p.fwhm_wanted;
   f.fwhm_error = width(*after) / wanted - 1;
   f.centroid_before = miss(*before);

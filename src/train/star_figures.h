@@ -10,7 +10,8 @@ namespace limpid {
 /// Mean over the three channels. NaN where it could not be told.
 struct StarFigures {
   double fwhm_error = 0, ellipticity_before = 0, ellipticity_after = 0, flux_error = 0,
-         centroid_before = 0, centroid_after = 0, ring = 0, colour = 0, previous_error = 0;
+         flux_to_wanted = 0, centroid_before = 0, centroid_after = 0, ring = 0, colour = 0,
+         previous_error = 0;
 };
 struct StarPictures {
   torch::Tensor before, after, wanted;  ///< (3, side, side)
