@@ -117,6 +117,7 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
        {{"stars", r.light.stars}, {"median", r.light.median}, {"scatter", r.light.scatter}}},
       {"stars_corrected", r.stars_corrected},
       {"clipped_stars_shrunk", r.clipped_stars_shrunk},
+      {"clipped_areas_kept", r.clipped_areas_kept},
       {"halos_kept", r.halos_kept},
       {"stars_put_back", r.stars_put_back},
       {"seconds", r.seconds},

@@ -126,7 +126,7 @@ void add_evaluate(CLI::App& app, const Common& common) {
   Command command(app, common, "evaluate",
                   "Judges weights on simulated scenes of known truth; prints a table with 95 % "
                   "intervals (bootstrap over scenes).",
-                  "limpid evaluate models/limpid-1.safetensors --corpus corpus.safetensors");
+                  "limpid evaluate models/limpid-2.safetensors --corpus corpus.safetensors");
   command.argument("weights", options->weights, "a safetensors file of 'limpid train'")
       .option("--corpus", options->corpus,
               "its held-out objects become the nebulae; without it they are procedural")

@@ -212,8 +212,8 @@ void add_train(CLI::App& app, const Common& common) {
   auto options = std::make_shared<Options>();
   Command command(app, common, "train",
                   "Trains a network on simulated frames; under mpirun on several hosts together.",
-                  "limpid train models/limpid-1.toml --corpus corpus.safetensors -o "
-                  "limpid-1.safetensors --resume");
+                  "limpid train models/limpid-2.toml --corpus corpus.safetensors -o "
+                  "mine.safetensors --resume");
   command
       .argument("config", options->config,
                 "TOML file that names everything; models/ has those of the shipped weights")

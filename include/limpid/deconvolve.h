@@ -62,6 +62,7 @@ struct DeconvolveReport {
   BalancedLight light;      ///< of the last pass
   int stars_corrected = 0;  ///< brought into agreement with the record; of the last pass
   int clipped_stars_shrunk = 0;
+  double clipped_areas_kept = 0;  ///< share of the frame that stays as it is for that
   int halos_kept = 0;       ///< of bright stars, beyond their cores
   int stars_put_back = 0;   ///< wholly or partly: the network made holes there
   std::vector<std::string> notes;

@@ -40,7 +40,8 @@ float foreign(const Star& star, const Star& other, float fwhm_px, int x, int y) 
 
 /// What a star's pixels become, and how far.
 struct Shrunk {
-  Rect box;
+  Rect box, core;
+  float understood = 1;
   Image light;
   Image share, share_if_darker;  ///< the latter where the network's result is darker
 };
@@ -74,12 +75,17 @@ Shrunk draw(const RestoredPart& known, const ClippedPlace& place,
   const Star& star = place.star;
   const int channels = known.before.channels();
   const Image none(channels, place.box.size(), 0.0F);
-  Shrunk result{place.box, none.clone(), none.clone(), none.clone()};
+  Shrunk result{place.box,
+                square_around(star, static_cast<int>(std::ceil(place.core_px)) + 1),
+                1,
+                none.clone(),
+                none.clone(),
+                none.clone()};
   const float level = clipped_share * *known.catalogue.saturation;
   const auto counting = counting_neighbours(place, found, others);
   std::vector<std::vector<double>> excesses;
   double middle_x = 0, middle_y = 0;
-  float understood = 1;
+  float& understood = result.understood;
   for (std::size_t c = 0; c < found.size(); ++c) {
     excesses.push_back(excess_by_radius(known, place, found[c], static_cast<int>(c)));
     middle_x += found[c].x / static_cast<double>(channels);
@@ -168,10 +174,10 @@ Shrunk draw(const RestoredPart& known, const ClippedPlace& place,
 
 }  // namespace
 
-int shrink_clipped_stars(const RestoredPart& known,
-                         const std::function<TileControls(float x, float y)>& controls_at,
-                         MutableView after) {
-  if (!known.catalogue.saturation) return 0;
+std::vector<Rect> shrink_clipped_stars(
+    const RestoredPart& known, const std::function<TileControls(float x, float y)>& controls_at,
+    MutableView after) {
+  if (!known.catalogue.saturation) return {};
   std::vector<const Star*> stars;
   const int widest = largest_clipped_core_px + static_cast<int>(std::ceil(6 * known.fwhm_px));
   for (const Star& star : known.catalogue.stars) {
@@ -179,7 +185,7 @@ int shrink_clipped_stars(const RestoredPart& known,
         intersect(square_around(star, widest), known.part).size().pixels() > 0)
       stars.push_back(&star);
   }
-  if (stars.empty()) return 0;
+  if (stars.empty()) return {};
   const Neighbourhood neighbourhood(known.catalogue, widest);
   std::vector<std::optional<Shrunk>> shrunk(stars.size());
   parallel_for(static_cast<int>(stars.size()), known.threads, [&](int i) {
@@ -196,10 +202,10 @@ int shrink_clipped_stars(const RestoredPart& known,
     shrunk[static_cast<std::size_t>(i)] = draw(
         known, *place, found, drawing, neighbourhood.around(*stars[static_cast<std::size_t>(i)]));
   });
-  int count = 0;
+  std::vector<Rect> cores;
   for (const auto& one : shrunk) {
     if (!one) continue;
-    ++count;
+    if (one->understood >= 0.5F) cores.push_back(one->core);
     for (int c = 0; c < after.channels(); ++c) {
       for_pixels(intersect(one->box, known.part), [&](int x, int y) {
         float& value = after(c, y - known.part.y, x - known.part.x);
@@ -209,7 +215,7 @@ int shrink_clipped_stars(const RestoredPart& known,
       });
     }
   }
-  return count;
+  return cores;
 }
 
 }  // namespace limpid

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include <limpid/network.h>
 
@@ -16,9 +17,9 @@ namespace limpid {
 /// times the gain of a star's peak. The network's result stays where the star stands out of its
 /// surroundings by less than three times their scatter, beyond 2.5 FWHM from the core, and at
 /// neighbours. `controls_at`: what was measured and is wanted at a place. `after` has the size of
-/// the part. Returns how many stars.
-int shrink_clipped_stars(const RestoredPart& known,
-                         const std::function<TileControls(float x, float y)>& controls_at,
-                         MutableView after);
+/// the part. Returns where the stars are: a square about the core of each.
+std::vector<Rect> shrink_clipped_stars(
+    const RestoredPart& known, const std::function<TileControls(float x, float y)>& controls_at,
+    MutableView after);
 
 }  // namespace limpid

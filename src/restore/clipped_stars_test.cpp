@@ -50,9 +50,10 @@ struct Scene {
   }
   int shrink(Rect part = {0, 0, size.width, size.height}, int threads = 2) {
     after = copy(after.view().crop(part));
-    return shrink_clipped_stars(
-        {before.view(), part, catalogue, fwhm, threads}, [&](float, float) { return controls; },
-        after.view());
+    return static_cast<int>(shrink_clipped_stars(
+                                {before.view(), part, catalogue, fwhm, threads},
+                                [&](float, float) { return controls; }, after.view())
+                                .size());
   }
 };
 

@@ -8,6 +8,7 @@
 #include <limpid/error.h>
 
 #include "core/parallel.h"
+#include "restore/clipped_areas.h"
 #include "restore/clipped_stars.h"
 #include "restore/consistency.h"
 #include "restore/geometry.h"
@@ -183,9 +184,11 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
                               .threads = o.threads};
   if (stars) {
     report.stars_corrected = agree_with_frame(restored, known, o, result.view());
-    report.clipped_stars_shrunk = shrink_clipped_stars(
+    const auto shrunk = shrink_clipped_stars(
         restored, [&](float x, float y) { return controls_at(known, o, frame.channels(), x, y); },
         result.view());
+    report.clipped_stars_shrunk = static_cast<int>(shrunk.size());
+    report.clipped_areas_kept = keep_clipped_areas(restored, shrunk, result.view());
     report.halos_kept = keep_halos(restored, result.view());
     fill_clipped_cores(restored, result.view());
   }

@@ -278,6 +278,9 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   return r;
 }
 
+/// A scene holds few clipped stars: so many scenes instead of one.
+constexpr int clipped_scenes = 4;
+
 /// Figures by how far the stars are over full scale, and by scene.
 class ClippedTable {
  public:
@@ -387,7 +390,7 @@ Evaluation evaluate(const EvaluateOptions& options, const Progress& progress) {
   }
   for (const EvaluationRow& row : clipped_rows) {
     begin(row);
-    judge_clipped(judge, row, options.scenes, result);
+    judge_clipped(judge, row, clipped_scenes * options.scenes, result);
   }
   std::vector<double> changes;
   for (const EvaluationRow& row : noise_rows) {
