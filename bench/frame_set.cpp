@@ -87,30 +87,6 @@ int stack(int argc, char** argv) {
   return 0;
 }
 
-/// Light within 12 px over the true light, both over a ring, from the difference to the truth: a
-/// ring's median would fall with every filament that is sharper than the truth's.
-double light_against_truth(ConstView image, ConstView truth, double x, double y, double flux,
-                           int factor) {
-  double inside = 0, ring = 0;
-  int inside_count = 0, ring_count = 0;
-  const int reach = 22 * factor;
-  for (int v = static_cast<int>(y) - reach; v <= y + reach; ++v) {
-    for (int u = static_cast<int>(x) - reach; u <= x + reach; ++u) {
-      if (u < 0 || v < 0 || u >= image.width() || v >= image.height()) continue;
-      const double away = std::hypot(u - x, v - y) / factor;
-      const double difference = static_cast<double>(image(0, v, u)) - truth(0, v, u);
-      if (away <= 12) {
-        inside += difference;
-        ++inside_count;
-      } else if (away > 17 && away <= 22) {
-        ring += difference;
-        ++ring_count;
-      }
-    }
-  }
-  return 1 + (inside - ring / ring_count * inside_count) / flux;
-}
-
 double middle(std::vector<double> values) {
   if (values.empty()) return 0;
   const auto half = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -187,7 +163,8 @@ int judge(int argc, char** argv) {
       dx.push_back((found->fits[0].x - x) / f);
       dy.push_back((found->fits[0].y - y) / f);
       if (star.flux > 2000)
-        light.push_back(light_against_truth(image.view(), truth.view(), x, y, star.flux, factor));
+        light.push_back(
+            synthetic::light_against_truth(image.view(), truth.view(), x, y, star.flux, factor));
     }
     std::printf("| %s | %.2f | %.2f | %.2f | %.4f | %.3f | %.2f | %.2f |\n",
                 fs::path(argv[i]).stem().c_str(),

@@ -2,27 +2,12 @@
 // weights, SHARE (0 to 1) of it B's, with B's description. Means along a run often judge better
 // than either end (Izmailov et al. 2018, arXiv:1803.05407).
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <map>
-#include <sstream>
 #include <string>
-#include <vector>
 
 #include "nn/model_file.h"
-
-namespace {
-
-/// Of "96,128".
-std::vector<int> numbers(const std::string& text) {
-  std::vector<int> list;
-  std::istringstream from(text);
-  for (std::string one; std::getline(from, one, ',');) list.push_back(std::stoi(one));
-  return list;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   using namespace limpid;
@@ -49,7 +34,7 @@ int main(int argc, char** argv) {
     ModelDescription about;
     about.name = b.info.name;
     about.architecture = b.info.architecture;
-    about.shape = {numbers(b.info.metadata.at("widths")), numbers(b.info.metadata.at("blocks"))};
+    about.shape = shape_of(b.info);
     about.steps = b.info.steps;
     about.patches = b.info.patches;
     about.config = b.info.metadata.at("config");

@@ -184,4 +184,31 @@ inline FrameSet make_frame_set(const FrameSetSettings& s) {
   return set;
 }
 
+/// Light within 12 px of (x, y) over the true light `flux`, both over a ring, from the difference
+/// to the truth (or to another image); pixels of a frame, of which the image has `factor` times as
+/// many. No step depends on the order of the pixels, so that a nebula drawn sharper than the
+/// truth's 2 px counts for nothing. (The median of a ring falls when filaments become sharper: by
+/// that measure stars before a nebula came out 2 % too bright which are right within 0.2 %.)
+inline double light_against_truth(ConstView image, ConstView truth, double x, double y, double flux,
+                                  int factor = 1) {
+  double inside = 0, ring = 0;
+  int inside_count = 0, ring_count = 0;
+  const int reach = 22 * factor, x0 = static_cast<int>(std::lround(x)),
+            y0 = static_cast<int>(std::lround(y));
+  for (int v = std::max(0, y0 - reach); v <= std::min(image.height() - 1, y0 + reach); ++v) {
+    for (int u = std::max(0, x0 - reach); u <= std::min(image.width() - 1, x0 + reach); ++u) {
+      const double away = std::hypot(u - x, v - y) / factor;
+      const double difference = static_cast<double>(image(0, v, u)) - truth(0, v, u);
+      if (away <= 12) {
+        inside += difference;
+        ++inside_count;
+      } else if (away > 17 && away <= 22) {
+        ring += difference;
+        ++ring_count;
+      }
+    }
+  }
+  return 1 + (inside - ring / ring_count * inside_count) / flux;
+}
+
 }  // namespace limpid::synthetic

@@ -89,10 +89,8 @@ Plateau flat_top(ConstView channel, const Peak& peak, SkyLevel sky, const StarTe
       for (int x = box.x; x < box.x + box.width; ++x) {
         const float value = channel(0, y, x);
         if (std::abs(value - top) <= tolerance * height) ++flat;
-        if (value - sky.sky < 0.5F * height)
-          falls = true;
-        else
-          ++bright;
+        falls = falls || value - sky.sky < 0.5F * height;
+        if (value - sky.sky >= 0.5F * height) ++bright;
       }
     }
   };

@@ -40,29 +40,10 @@ inline double aperture(ConstView image, float x, float y, float radius, int chan
   return sum - inside * static_cast<double>(median(ring));
 }
 
-/// Light of a star within 12 px over its true light, both over a ring, from the difference to the
-/// truth (or to another image): no step depends on the order of the pixels, so that a nebula drawn
-/// sharper than the truth's 2 px counts for nothing. (The median of a ring falls when filaments
-/// become sharper: by that measure stars before a nebula came out 2 % too bright which are right
-/// within 0.2 %.)
 inline double light_against_truth(ConstView image, ConstView truth, const TrueStar& star) {
-  double inside = 0, ring = 0;
-  int inside_count = 0, ring_count = 0;
-  const int x0 = static_cast<int>(std::lround(star.x)), y0 = static_cast<int>(std::lround(star.y));
-  for (int y = std::max(0, y0 - 22); y <= std::min(image.height() - 1, y0 + 22); ++y) {
-    for (int x = std::max(0, x0 - 22); x <= std::min(image.width() - 1, x0 + 22); ++x) {
-      const float away = std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
-      const double difference = static_cast<double>(image(0, y, x)) - truth(0, y, x);
-      if (away <= 12) {
-        inside += difference;
-        ++inside_count;
-      } else if (away > 17 && away <= 22) {
-        ring += difference;
-        ++ring_count;
-      }
-    }
-  }
-  return 1 + (inside - ring / ring_count * inside_count) / star.flux;
+  return synthetic::light_against_truth(image, truth, static_cast<double>(star.x),
+                                        static_cast<double>(star.y),
+                                        static_cast<double>(star.flux));
 }
 
 struct StarFigures {

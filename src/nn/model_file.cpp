@@ -90,14 +90,16 @@ NetworkInfo model_info(const std::filesystem::path& path,
   return info;
 }
 
+ArchitectureOptions shape_of(const NetworkInfo& info) {
+  return {split(text(info.metadata, "widths")), split(text(info.metadata, "blocks"))};
+}
+
 Model load_model(const std::filesystem::path& path) {
   TensorFile file = read_safetensors(path);
   add_missing_plane(file.tensors);
   Model model;
   model.info = model_info(path, file.metadata);
-  const ArchitectureOptions shape{split(text(file.metadata, "widths")),
-                                  split(text(file.metadata, "blocks"))};
-  model.network = build_architecture(model.info.architecture, shape);
+  model.network = build_architecture(model.info.architecture, shape_of(model.info));
   load_parameters(*model.network, file.tensors, "", path);
   model.network->eval();
   for (const auto& parameter : model.network->parameters())

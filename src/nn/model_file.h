@@ -29,6 +29,9 @@ Model load_model(const std::filesystem::path& path);
 NetworkInfo model_info(const std::filesystem::path& path,
                        const std::map<std::string, std::string>& metadata);
 
+/// Channels and blocks, as the file says.
+ArchitectureOptions shape_of(const NetworkInfo& info);
+
 /// Sets every parameter from the tensor `prefix + name`. Throws Error(bad_model) when one is
 /// missing or of another shape.
 void load_parameters(Architecture& network, const std::map<std::string, torch::Tensor>& tensors,

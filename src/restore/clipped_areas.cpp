@@ -30,10 +30,7 @@ std::vector<int> distances(const RestoredPart& known, Rect box, int half, int mo
     int row = 0;
     for (std::size_t x = 0; x < width; ++x) {
       const int u = box.x + static_cast<int>(x), v = box.y + static_cast<int>(y);
-      bool clipped = false;
-      for (int c = 0; c < known.before.channels(); ++c)
-        clipped = clipped || known.before(c, v, u) >= level;
-      row += clipped ? 1 : 0;
+      row += any_reaches(known.before, level, u, v) ? 1 : 0;
       sum_at(x + 1, y + 1) = sum_at(x + 1, y) + row;
     }
   }

@@ -22,8 +22,8 @@ constexpr double seen_sigma = 3;
 constexpr float linear_share = 0.9F;
 constexpr std::size_t fewest_edge_pixels = 8, fewest_sky_pixels = 30;
 constexpr double farthest_px = 1;  // from the middle of the core
-constexpr float least_round_share =
-    0.8F;  // of a core: bars, and discs with bleeding columns, are no stars
+/// Of a core: bars, and discs with bleeding columns, are no stars.
+constexpr float least_round_share = 0.8F;
 constexpr double least_residual_share = -0.5, most_residual_share = 1;  // of the Moffat's light
 
 MoffatProfile profile_of(const Psf& psf) {
@@ -183,12 +183,7 @@ std::optional<ClippedPlace> find_clipped_core(const RestoredPart& known, const S
   const ConstView before = known.before;
   const float level = clipped_share * *known.catalogue.saturation;
   const Rect frame{0, 0, before.width(), before.height()};
-  const auto clipped = [&](int x, int y) {
-    for (int c = 0; c < before.channels(); ++c) {
-      if (before(c, y, x) >= level) return true;
-    }
-    return false;
-  };
+  const auto clipped = [&](int x, int y) { return any_reaches(before, level, x, y); };
   const Rect middle = intersect(square_around(star, 2), frame);
   std::vector<std::pair<int, int>> found;
   for_pixels(middle, [&](int x, int y) {

@@ -14,14 +14,6 @@
 
 namespace limpid {
 
-/// Calls work(x, y) for the pixels of a rectangle.
-template <typename Work>
-void for_pixels(Rect box, Work work) {
-  for (int y = box.y; y < box.y + box.height; ++y) {
-    for (int x = box.x; x < box.x + box.width; ++x) work(x, y);
-  }
-}
-
 inline constexpr int largest_clipped_core_px = 100;
 
 /// The pixels about a clipped star: a square of the frame, cut at its edges.

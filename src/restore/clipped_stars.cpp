@@ -69,6 +69,39 @@ std::vector<const Star*> counting_neighbours(const ClippedPlace& place,
   return counting;
 }
 
+/// A star's light over the expected one, ring by ring.
+class Rings {
+ public:
+  Rings(const RestoredPart& known, const ClippedPlace& place,
+        const std::vector<ClippedFit>& found) {
+    for (std::size_t c = 0; c < found.size(); ++c)
+      excesses_.push_back(excess_by_radius(known, place, found[c], static_cast<int>(c)));
+    means_.assign(excesses_.front().size(), 1.0);
+    for (std::size_t r = 0; r < means_.size(); ++r) {
+      for (const auto& curve : excesses_)
+        means_[r] *= std::pow(curve[r], 1 / static_cast<double>(found.size()));
+    }
+  }
+  [[nodiscard]] std::size_t at(float away) const {
+    return std::min(static_cast<std::size_t>(std::lround(away)), means_.size() - 1);
+  }
+  /// Geometric mean of the channels.
+  [[nodiscard]] double mean(std::size_t ring) const { return means_[ring]; }
+  /// What is halo and no PSF, over the PSF's; an excess of some tens of per cent is its error.
+  [[nodiscard]] double halo(std::size_t ring) const {
+    const double more = std::max(0.0, means_[ring] - 1);
+    return more * more / (more + doubtful_excess);
+  }
+  /// What makes a channel as bright as in a star that is as white as beside its core.
+  [[nodiscard]] double white(std::size_t channel, std::size_t ring) const {
+    return std::clamp(means_[ring] / excesses_[channel][ring], 1 / most_colour, most_colour);
+  }
+
+ private:
+  std::vector<std::vector<double>> excesses_;
+  std::vector<double> means_;
+};
+
 Shrunk draw(const RestoredPart& known, const ClippedPlace& place,
             const std::vector<ClippedFit>& found, const ClippedDrawing& drawing,
             const std::vector<const Star*>& others) {
@@ -83,30 +116,16 @@ Shrunk draw(const RestoredPart& known, const ClippedPlace& place,
                 none.clone()};
   const float level = clipped_share * *known.catalogue.saturation;
   const auto counting = counting_neighbours(place, found, others);
-  std::vector<std::vector<double>> excesses;
+  const Rings rings(known, place, found);
+  const auto ring_of = [&](int x, int y) { return rings.at(distance(star, x, y)); };
   double middle_x = 0, middle_y = 0;
   float& understood = result.understood;
-  for (std::size_t c = 0; c < found.size(); ++c) {
-    excesses.push_back(excess_by_radius(known, place, found[c], static_cast<int>(c)));
-    middle_x += found[c].x / static_cast<double>(channels);
-    middle_y += found[c].y / static_cast<double>(channels);
+  for (const ClippedFit& fit : found) {
+    middle_x += fit.x / static_cast<double>(channels);
+    middle_y += fit.y / static_cast<double>(channels);
     understood = std::min(
-        understood, falling(static_cast<float>(found[c].scatter), doubtful_scatter, wrong_scatter));
+        understood, falling(static_cast<float>(fit.scatter), doubtful_scatter, wrong_scatter));
   }
-  std::vector<double> mean_excess(excesses.front().size(), 1.0);
-  for (std::size_t r = 0; r < mean_excess.size(); ++r) {
-    for (const auto& curve : excesses)
-      mean_excess[r] *= std::pow(curve[r], 1 / static_cast<double>(channels));
-  }
-  const auto ring_at = [&](float away) {
-    return std::min(static_cast<std::size_t>(std::lround(away)), mean_excess.size() - 1);
-  };
-  const auto ring_of = [&](int x, int y) { return ring_at(distance(star, x, y)); };
-  // what is halo and no PSF stays; an excess of some tens of per cent is the PSF's error
-  const auto halo_of = [&](std::size_t ring) {
-    const double more = std::max(0.0, mean_excess[ring] - 1);
-    return more * more / (more + doubtful_excess);
-  };
   const auto noise_of = [&](std::size_t channel) {
     return std::max(static_cast<double>(known.catalogue.sky[channel].sigma),
                     found[channel].sky.scatter);
@@ -114,7 +133,7 @@ Shrunk draw(const RestoredPart& known, const ClippedPlace& place,
   const auto starlight = [&](std::size_t channel, int x, int y) {
     return found[channel].flux *
            found[channel].measured[static_cast<Eigen::Index>(place.index(x, y))] *
-           std::max(1.0, mean_excess[ring_of(x, y)]);
+           std::max(1.0, rings.mean(ring_of(x, y)));
   };
   const auto recorded = [&](std::size_t channel, int x, int y) {
     return static_cast<double>(known.before(static_cast<int>(channel), y, x)) -
@@ -124,7 +143,7 @@ Shrunk draw(const RestoredPart& known, const ClippedPlace& place,
     return known.before(static_cast<int>(channel), y, x) >= level;
   };
   const double beside =
-      halo_of(ring_at(place.core_px + (halo_result_fwhm + halo_end_fwhm) / 2 * known.fwhm_px));
+      rings.halo(rings.at(place.core_px + (halo_result_fwhm + halo_end_fwhm) / 2 * known.fwhm_px));
   const auto shining = static_cast<float>(beside / (1 + beside));
   const float from = known.fwhm_px * std::lerp(result_fwhm, halo_result_fwhm, shining),
               to = known.fwhm_px * std::lerp(end_fwhm, halo_end_fwhm, shining);
@@ -148,16 +167,15 @@ Shrunk draw(const RestoredPart& known, const ClippedPlace& place,
     if (mine <= 0) return;
     const auto i = static_cast<Eigen::Index>(place.index(x, y));
     const std::size_t ring = ring_of(x, y);
-    const double halo = halo_of(ring);
+    const double halo = rings.halo(ring);
     const int u = x - place.box.x, v = y - place.box.y;
     for (std::size_t c = 0; c < found.size(); ++c) {
       const ClippedFit& here = found[c];
       const double base = here.sky.at(star, x, y), own = starlight(c, x, y),
-                   // as white as the star is beside its core
-          white = std::clamp(mean_excess[ring] / excesses[c][ring], 1 / most_colour, most_colour),
                    narrower = (std::min(gain, wanted[i] / here.measured[i]) + halo) / (1 + halo),
-                   light = is_clipped(c, x, y) ? here.flux * wanted[i]
-                                               : recorded(c, x, y) * white * narrower;
+                   light = is_clipped(c, x, y)
+                               ? here.flux * wanted[i]
+                               : recorded(c, x, y) * rings.white(c, ring) * narrower;
       const auto share = [&](double sigma) {
         return mine *
                static_cast<float>(own * own / (own * own + std::pow(sigma * noise_of(c), 2)));

@@ -13,6 +13,14 @@ inline Rect grown(Rect r, int by) {
   return {r.x - by, r.y - by, r.width + 2 * by, r.height + 2 * by};
 }
 
+/// Calls work(x, y) for the pixels of a rectangle.
+template <typename Work>
+void for_pixels(Rect box, Work work) {
+  for (int y = box.y; y < box.y + box.height; ++y) {
+    for (int x = box.x; x < box.x + box.width; ++x) work(x, y);
+  }
+}
+
 /// Of 2 reach + 1 px, about the pixel in which the star stands.
 inline Rect square_around(const Star& star, int reach) {
   return {static_cast<int>(std::lround(star.x)) - reach,
@@ -32,5 +40,12 @@ inline float falling(float at, float from, float to) {
 
 /// A pixel counts as clipped from this share of the saturation on.
 inline constexpr float clipped_share = 0.98F;
+/// Whether any channel reaches `level` there.
+inline bool any_reaches(ConstView frame, float level, int x, int y) {
+  for (int c = 0; c < frame.channels(); ++c) {
+    if (frame(c, y, x) >= level) return true;
+  }
+  return false;
+}
 
 }  // namespace limpid

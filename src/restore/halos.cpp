@@ -34,23 +34,11 @@ struct Halo {
   }
 };
 
-/// Calls work(x, y) for the pixels of a rectangle.
-template <typename Work>
-void for_pixels(Rect box, Work work) {
-  for (int y = box.y; y < box.y + box.height; ++y) {
-    for (int x = box.x; x < box.x + box.width; ++x) work(x, y);
-  }
-}
-
 float clipped_radius(const RestoredPart& known, const Star& star, Rect box) {
   if (!star.saturated || !known.catalogue.saturation) return 0;
+  const float level = clipped_share * *known.catalogue.saturation;
   std::size_t clipped = 0;
-  for_pixels(box, [&](int x, int y) {
-    bool any = false;
-    for (int c = 0; c < known.before.channels(); ++c)
-      any = any || known.before(c, y, x) >= clipped_share * *known.catalogue.saturation;
-    clipped += any ? 1 : 0;
-  });
+  for_pixels(box, [&](int x, int y) { clipped += any_reaches(known.before, level, x, y) ? 1 : 0; });
   return std::sqrt(static_cast<float>(clipped) / std::numbers::pi_v<float>);
 }
 

@@ -21,14 +21,13 @@ namespace {
 
 /// make_consistent() where the PSF is known well enough. Returns how many stars.
 int agree_with_frame(const RestoredPart& restored, const Knowledge& known,
-                     const DeconvolveOptions& o, MutableView after) {
+                     const std::function<TileControls(float x, float y)>& controls,
+                     MutableView after) {
   const ConstView frame = restored.before;
   const auto middle = [](int length) { return static_cast<float>(length) / 2; };
   if (known.field->mean_at(middle(frame.width()), middle(frame.height())).beta < least_beta)
     return 0;
-  return make_consistent(
-      restored, known.errors,
-      [&](float x, float y) { return controls_at(known, o, frame.channels(), x, y); }, after);
+  return make_consistent(restored, known.errors, controls, after);
 }
 
 Image binned(ConstView frame, int factor) {
@@ -182,11 +181,12 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
                               .catalogue = known.catalogue,
                               .fwhm_px = fwhm_px,
                               .threads = o.threads};
+  const auto controls = [&](float x, float y) {
+    return controls_at(known, o, frame.channels(), x, y);
+  };
   if (stars) {
-    report.stars_corrected = agree_with_frame(restored, known, o, result.view());
-    const auto shrunk = shrink_clipped_stars(
-        restored, [&](float x, float y) { return controls_at(known, o, frame.channels(), x, y); },
-        result.view());
+    report.stars_corrected = agree_with_frame(restored, known, controls, result.view());
+    const auto shrunk = shrink_clipped_stars(restored, controls, result.view());
     report.clipped_stars_shrunk = static_cast<int>(shrunk.size());
     report.clipped_areas_kept = keep_clipped_areas(restored, shrunk, result.view());
     report.halos_kept = keep_halos(restored, result.view());
@@ -203,9 +203,7 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
     progress.say(report.notes.back());
   }
   if (!stars) return result;
-  const auto wanted = [&](float x, float y) {
-    return wanted_psfs(controls_at(known, o, frame.channels(), x, y)).stellar;
-  };
+  const auto wanted = [&](float x, float y) { return wanted_psfs(controls(x, y)).stellar; };
   report.light = balance_light(restored, *known.field, wanted, result.view());
   if (larger == region) return result;
   return copy(
