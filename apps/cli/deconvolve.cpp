@@ -115,6 +115,7 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
       {"pixels_without_data", r.pixels_without_data},
       {"light_given",
        {{"stars", r.light.stars}, {"median", r.light.median}, {"scatter", r.light.scatter}}},
+      {"nebulae_corrected", r.nebulae_corrected},
       {"stars_corrected", r.stars_corrected},
       {"clipped_stars_shrunk", r.clipped_stars_shrunk},
       {"clipped_areas_kept", r.clipped_areas_kept},

@@ -63,6 +63,7 @@ ordered_json to_json(const Evaluation& evaluation) {
                                   {"network_db", to_json(r.network)},
                                   {"previous_db", to_json(r.previous)},
                                   {"network_measured_psf_db", to_json(r.measured_psf)},
+                                  {"in_use_db", to_json(r.in_use)},
                                   {"guide_low_db", to_json(r.guide_low)},
                                   {"guide_high_db", to_json(r.guide_high)},
                                   {"richardson_lucy_db", to_json(r.richardson_lucy)},
@@ -150,6 +151,10 @@ void add_evaluate(CLI::App& app, const Common& common) {
     o.device = Device::parse(options->device);
     o.precision = parse_precision(options->precision);
     o.restore = restoration(o);
+    o.agree = [threads = o.threads](ConstView frame, const StarCatalogue& known,
+                                    const TileControls& controls, MutableView result) {
+      agree_with_record(frame, known, controls, result, threads);
+    };
     const Evaluation evaluation = evaluate(o, common.progress());
     if (!options->record.empty()) record_table(o.weights, options->record, evaluation.table());
     common.print({to_json(evaluation), evaluation.table()});

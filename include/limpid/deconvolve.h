@@ -59,12 +59,13 @@ struct DeconvolveReport {
   int tiles = 0, tile_px = 0, binned_by = 1;
   double seconds = 0, network_seconds = 0, megapixels_per_s = 0;
   std::size_t pixels_without_data = 0;
-  BalancedLight light;      ///< of the last pass
-  int stars_corrected = 0;  ///< brought into agreement with the record; of the last pass
+  BalancedLight light;           ///< of the last pass
+  double nebulae_corrected = 0;  ///< share of the pixels, by over half the noise, in agreement
+  int stars_corrected = 0;       ///< brought into agreement with the record; of the last pass
   int clipped_stars_shrunk = 0;
   double clipped_areas_kept = 0;  ///< share of the frame that stays as it is for that
-  int halos_kept = 0;       ///< of bright stars, beyond their cores
-  int stars_put_back = 0;   ///< wholly or partly: the network made holes there
+  int halos_kept = 0;             ///< of bright stars, beyond their cores
+  int stars_put_back = 0;         ///< wholly or partly: the network made holes there
   std::vector<std::string> notes;
   std::optional<TrustReport> trust;
   std::optional<ReblurReport> reblurring;
@@ -85,7 +86,13 @@ Deconvolved deconvolve(ConstView frame, const Network& network,
                        const DeconvolveOptions& options = {}, const Progress& progress = {},
                        const std::function<Network()>& fallback = {});
 
-/// The same for a frame that is deconvolved again and again, as a preview is while its controls
+/// What deconvolve() does with nebulae after the network: where `result`, blurred back to the
+/// measured PSF, differs from `frame` by more than noise, what is missing is given to it. One PSF
+/// all over; `known` tells sky, noise, clipping and where stars are. Shapes are equal.
+void agree_with_record(ConstView frame, const StarCatalogue& known, const TileControls& controls,
+                       MutableView result, int threads = 0);
+
+/// deconvolve() for a frame that is deconvolved again and again, as a preview is while its controls
 /// move: gaps, stars, PSF field and the result of an earlier pass are kept for as long as the
 /// options that they depend on stay. The pixels must outlive it. One call at a time.
 class Deconvolver {

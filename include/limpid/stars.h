@@ -63,6 +63,8 @@ struct StarCatalogue {
   std::vector<SkyLevel> sky;        ///< per channel
   std::optional<float> saturation;  ///< level at which cores are clipped, if any are
   Size frame;
+  /// Noise over the width of a star, over what pixels with independent noise would show there.
+  float noise_correlation = 1;
 };
 
 struct DetectOptions {

@@ -240,6 +240,10 @@ struct EvaluateOptions {
   /// sharpening that `asked` names; returns an empty image where it finds too little. Its stars are
   /// judged beside those of the network alone, which is told the PSF with errors.
   std::function<Image(ConstView frame, const TileControls& asked)> restore = {};
+  /// What that program does with nebulae after the network: agree_with_record().
+  std::function<void(ConstView frame, const StarCatalogue& known, const TileControls& controls,
+                     MutableView result)>
+      agree = {};
 };
 
 /// A figure and its 95 % interval; the ends are NaN when there are too few scenes for one.
@@ -263,7 +267,10 @@ struct NebulaRow {
   /// The network told the PSF that limpid measures in 300 stars of the same telescope, instead of
   /// the true one with simulated errors. NaN where not every scene has one.
   Estimate measured_psf;
-  Estimate over_lucy;  ///< network less the better of both kinds of Richardson-Lucy
+  /// As `limpid deconvolve` makes them: told the measured PSF where there is one, and in agreement
+  /// with the record. NaN without EvaluateOptions::agree.
+  Estimate in_use;
+  Estimate over_lucy;  ///< in use, or the network, less the better of both kinds of Richardson-Lucy
   int richardson_lucy_steps = 0, variation_lucy_steps = 0, scenes = 0;
   double variation = 0;  ///< weight of the total variation
 };

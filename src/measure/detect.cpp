@@ -23,7 +23,8 @@ float half_width(ConstView detection, const Peak& peak) {
   const float half = 0.5F * detection(0, peak.y, peak.x);
   constexpr int furthest = 24;
   float sum = 0;
-  for (const auto& [dx, dy] : std::array<std::pair<int, int>, 4>{{{1, 0}, {-1, 0}, {0, 1}, {0, -1}}}) {
+  for (const auto& [dx, dy] :
+       std::array<std::pair<int, int>, 4>{{{1, 0}, {-1, 0}, {0, 1}, {0, -1}}}) {
     float before = 2 * half, reached = furthest;
     for (int step = 1; step <= furthest; ++step) {
       const int x = peak.x + step * dx, y = peak.y + step * dy;
@@ -70,18 +71,24 @@ std::optional<MoffatFit> fit_on_detection(ConstView detection, const Peak& peak,
   options.sky_sigma = 1;
   options.model_error = 0.05;
   options.fixed_beta = beta;
-  const MoffatStart start{static_cast<double>(peak.x - box.x), static_cast<double>(peak.y - box.y),
-                          std::max(1.0, 2.0 * half), 3, 0, 0};
+  const MoffatStart start{static_cast<double>(peak.x - box.x),
+                          static_cast<double>(peak.y - box.y),
+                          std::max(1.0, 2.0 * half),
+                          3,
+                          0,
+                          0};
   return fit_moffat(detection.crop(box), start, options);
 }
 
 /// The width that most bright peaks share. Hot pixels are narrower, galaxies and clipped stars
 /// wider, and neither crowd around one width as stars do. Nothing when there is no peak to fit.
-std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>& peaks, int threads) {
+std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>& peaks,
+                                   int threads) {
   constexpr std::size_t most = 120;
   std::vector<Peak> bright = peaks;
   std::ranges::stable_sort(bright, [](const Peak& a, const Peak& b) { return a.snr > b.snr; });
-  const auto enough = std::ranges::partition_point(bright, [](const Peak& p) { return p.snr > 20; });
+  const auto enough =
+      std::ranges::partition_point(bright, [](const Peak& p) { return p.snr > 20; });
   bright.resize(std::clamp(static_cast<std::size_t>(enough - bright.begin()),
                            std::min<std::size_t>(bright.size(), 20), bright.size()));
   std::vector<Peak> chosen;
@@ -98,7 +105,8 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
   fit_all(3.0);
   std::vector<float> widths;
   for (const auto& fit : fits) {
-    const bool sensible = fit && fit->value.fwhm_px > 0.55 && std::hypot(fit->value.e1, fit->value.e2) < 0.6;
+    const bool sensible =
+        fit && fit->value.fwhm_px > 0.55 && std::hypot(fit->value.e1, fit->value.e2) < 0.6;
     if (sensible) widths.push_back(static_cast<float>(std::log(fit->value.fwhm_px)));
   }
   if (widths.empty()) return std::nullopt;
@@ -106,7 +114,8 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
 
   std::vector<Peak> stars;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
-    if (fits[i] && std::abs(std::log(fits[i]->value.fwhm_px) - mode) < 0.2) stars.push_back(chosen[i]);
+    if (fits[i] && std::abs(std::log(fits[i]->value.fwhm_px) - mode) < 0.2)
+      stars.push_back(chosen[i]);
   }
   chosen = std::move(stars);
   fits.assign(chosen.size(), std::nullopt);
@@ -138,13 +147,13 @@ std::optional<Shape> find_shape(ConstView detection, int threads) {
   const MatchedFilter filter(first_guess_px);
   const Size size = detection.size();
   const Rect whole{0, 0, size.width, size.height};
-  const Rect middle = intersect(whole, {(size.width - middle_px) / 2, (size.height - middle_px) / 2,
-                                        middle_px, middle_px});
+  const Rect middle = intersect(
+      whole, {(size.width - middle_px) / 2, (size.height - middle_px) / 2, middle_px, middle_px});
   for (const Rect part : {middle, whole}) {
     const ConstView view = detection.crop(part);
     const Image filtered = filter.apply(view, threads);
-    const auto peaks = detect_with(filtered.view(), Coverage(filtered.view()), filter,
-                                   first_threshold, threads);
+    const auto peaks =
+        detect_with(filtered.view(), Coverage(filtered.view()), filter, first_threshold, threads);
     if (part == whole || peaks.size() >= enough) return typical_shape(view, peaks, threads);
   }
   return std::nullopt;
@@ -169,7 +178,8 @@ StarTemplate find_template(ConstView frame, Scene& scene, int threads) {
   for (int cell_px = finest_cell_px;;) {
     shape = find_shape(scene.detection.view(), threads).value_or(shape);
     if (static_cast<float>(cell_px) >= 8 * shape.fwhm_px || cell_px >= coarsest_cell_px) break;
-    while (cell_px < coarsest_cell_px && static_cast<float>(cell_px) < 8 * shape.fwhm_px) cell_px *= 2;
+    while (cell_px < coarsest_cell_px && static_cast<float>(cell_px) < 8 * shape.fwhm_px)
+      cell_px *= 2;
     scene = prepare(frame, cell_px, threads);
   }
   return StarTemplate(std::min(shape.fwhm_px, widest_px), shape.beta);
@@ -243,14 +253,16 @@ void summarise_fits(Star& star) {
 
 }  // namespace
 
-StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const Progress& progress) {
+StarCatalogue detect_stars(ConstView frame, const DetectOptions& options,
+                           const Progress& progress) {
   StarCatalogue catalogue;
   catalogue.frame = frame.size();
   if (frame.empty()) return catalogue;
   progress(0, "measuring the sky");
   Scene scene = prepare(frame, finest_cell_px, options.threads);
   catalogue.sky = scene.sky.level;
-  const bool has_noise = std::ranges::any_of(scene.sky.level, [](SkyLevel l) { return l.sigma > 0; });
+  const bool has_noise =
+      std::ranges::any_of(scene.sky.level, [](SkyLevel l) { return l.sigma > 0; });
   constexpr int least_side = 7;
   if (!has_noise || std::min(frame.width(), frame.height()) < least_side) return catalogue;
 
@@ -267,7 +279,8 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
                                  options.threads);
   const auto saturation = find_saturation(frame, peaks, sky, shape);
   for (const float level : saturation) {
-    if (std::isfinite(level)) catalogue.saturation = std::min(level, catalogue.saturation.value_or(level));
+    if (std::isfinite(level))
+      catalogue.saturation = std::min(level, catalogue.saturation.value_or(level));
   }
   const CandidateInput judged{frame, detection.view(), sky, shape, saturation};
   const auto candidates = judge_peaks(judged, peaks, options.threads);
@@ -276,10 +289,12 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
   progress(0.6, "fitting stars");
   constexpr int bright_count = 150;
   constexpr float bright_snr = 50, fitted_snr = 10;
-  const FitInput input{judged, candidates,
-                       noise_correlation(detection.view(), filtered.view(), coverage, shape.filter)};
+  catalogue.noise_correlation =
+      noise_correlation(detection.view(), filtered.view(), coverage, shape.filter);
+  const FitInput input{judged, candidates, catalogue.noise_correlation};
   const auto noise = learn_noise(
-      input, choose_stars(candidates, frame.size(), std::min(bright_count, options.max_fits), bright_snr),
+      input,
+      choose_stars(candidates, frame.size(), std::min(bright_count, options.max_fits), bright_snr),
       options.threads);
   const auto chosen = choose_stars(candidates, frame.size(), options.max_fits, fitted_snr);
   for (const Candidate& candidate : candidates) catalogue.stars.push_back(candidate.star);
@@ -294,7 +309,8 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
   std::vector<bool> odd(candidates.size(), false);
   for (const int index : chosen) {
     const Star& star = catalogue.stars[static_cast<std::size_t>(index)];
-    odd[static_cast<std::size_t>(index)] = shape.fwhm_px >= resolved_px && star.fits.empty() && star.snr >= sure_snr;
+    odd[static_cast<std::size_t>(index)] =
+        shape.fwhm_px >= resolved_px && star.fits.empty() && star.snr >= sure_snr;
   }
   std::erase_if(catalogue.stars, [&](const Star& star) {
     return odd[static_cast<std::size_t>(&star - catalogue.stars.data())];
@@ -303,7 +319,8 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options, const 
   if (const auto expected = fit_psf_field(catalogue, {.max_order = 2})) {
     weigh_fits(catalogue.stars, *expected);
   }
-  std::ranges::stable_sort(catalogue.stars, [](const Star& a, const Star& b) { return a.flux > b.flux; });
+  std::ranges::stable_sort(catalogue.stars,
+                           [](const Star& a, const Star& b) { return a.flux > b.flux; });
   progress(1, "fitting stars");
   return catalogue;
 }

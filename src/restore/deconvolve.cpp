@@ -245,6 +245,7 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
                               .after = sharp.view(),
                               .missing = missing.view(),
                               .catalogue = before.catalogue,
+                              .photon_shares = before.photon_shares,
                               .fwhm_px = report.fwhm_px,
                               .controls_at =
                                   [&](float x, float y) {

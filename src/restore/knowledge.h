@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include <limpid/deconvolve.h>
 #include <limpid/image.h>
@@ -28,6 +29,7 @@ struct Knowledge {
   std::optional<SpectralPsf> spectral;  ///< looked for when there is neither field nor --psf
   bool spectrum_seen = false;
   Psf assumed;
+  std::vector<float> photon_shares;  ///< per channel: noise_model.h
 };
 
 Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& progress);

@@ -15,6 +15,8 @@
 #include "restore/halos.h"
 #include "restore/holes.h"
 #include "restore/light_balance.h"
+#include "restore/nebula_consistency.h"
+#include "restore/noise_model.h"
 
 namespace limpid {
 namespace {
@@ -164,6 +166,23 @@ std::vector<DeconvolveOptions> passes(const DeconvolveOptions& o) {
   return list;
 }
 
+void agree_with_record(ConstView frame, const StarCatalogue& known, const TileControls& controls,
+                       MutableView result, int threads) {
+  const Rect whole{0, 0, frame.width(), frame.height()};
+  const RestoredPart restored{.before = frame,
+                              .part = whole,
+                              .catalogue = known,
+                              .fwhm_px = controls.measured[0].fwhm_px,
+                              .threads = threads};
+  const Image discs = star_discs(known, restored.fwhm_px, whole);
+  NoiseModel noise{known.sky, {}, known.noise_correlation};
+  for (int c = 0; c < frame.channels(); ++c)
+    noise.photon_shares.push_back(
+        photon_share(frame.channel(c), discs.view(), known.sky[static_cast<std::size_t>(c)]));
+  make_nebulae_consistent(
+      restored, noise, [&](float, float) { return controls; }, result);
+}
+
 Image mended(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
              DeconvolveReport& report, const Progress& progress,
              const std::function<Image(Rect)>& restore) {
@@ -185,6 +204,9 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
     return controls_at(known, o, frame.channels(), x, y);
   };
   if (stars) {
+    report.nebulae_corrected = make_nebulae_consistent(
+        restored, {sky, known.photon_shares, known.catalogue.noise_correlation}, controls,
+        result.view());
     report.stars_corrected = agree_with_frame(restored, known, controls, result.view());
     const auto shrunk = shrink_clipped_stars(restored, controls, result.view());
     report.clipped_stars_shrunk = static_cast<int>(shrunk.size());

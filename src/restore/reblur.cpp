@@ -6,8 +6,8 @@
 
 #include "core/fft.h"
 #include "core/parallel.h"
-#include "core/statistics.h"
 #include "restore/geometry.h"
+#include "restore/noise_model.h"
 #include "restore/normalise.h"
 
 namespace limpid {
@@ -28,72 +28,6 @@ bool beside_clipped_star(const StarCatalogue& catalogue, Rect place, float reach
            x < static_cast<float>(place.width) + reach &&
            y < static_cast<float>(place.height) + reach;
   });
-}
-
-/// 1 where a detected star, with a Moffat's wings of beta 3, outshines half the noise.
-Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px) {
-  Image discs(1, catalogue.frame);
-  if (catalogue.sky.empty()) return discs;
-  constexpr double beta = 3, hidden = 100;  // how far a clipped peak may rise over the clipping
-  const double alpha_per_fwhm = 0.5 / std::sqrt(std::exp2(1 / beta) - 1);
-  const auto faintest = std::ranges::min(catalogue.sky, {}, &SkyLevel::sigma).sigma;
-  for (const Star& star : catalogue.stars) {
-    const double fwhm = star.fwhm_px > 0 ? static_cast<double>(star.fwhm_px) : typical_fwhm_px;
-    const double peak = static_cast<double>(star.peak) * (star.saturated ? hidden : 1);
-    const double ratio = peak / std::max(1e-12, 0.5 * static_cast<double>(faintest));
-    if (ratio <= 1) continue;
-    const double radius = std::clamp(
-        fwhm * alpha_per_fwhm * std::sqrt(std::pow(ratio, 1 / beta) - 1), 1.0, 1.5 * margin_px);
-    const auto reach = static_cast<int>(std::ceil(radius));
-    const int x0 = static_cast<int>(std::lround(star.x)),
-              y0 = static_cast<int>(std::lround(star.y));
-    const Rect box = intersect({x0 - reach, y0 - reach, 2 * reach + 1, 2 * reach + 1},
-                               {0, 0, discs.width(), discs.height()});
-    for (int y = box.y; y < box.y + box.height; ++y) {
-      for (int x = box.x; x < box.x + box.width; ++x) {
-        if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) <= radius)
-          discs.view()(0, y, x) = 1;
-      }
-    }
-  }
-  return discs;
-}
-
-/// Variance per unit of light, in the frame's units: how much noisier than the sky the bright
-/// blocks are (Foi et al. 2008, IEEE TIP 17, 1737), noise being what a kernel blind to planes sees
-/// (Immerkaer 1996, CVIU 64, 300). Interpolated noise shows there too little, but as much so over
-/// the sky: only the ratio is used.
-float photon_share(ConstView channel, ConstView discs, const SkyLevel& sky) {
-  constexpr int block = 16;
-  std::vector<float> faint, shares;
-  std::vector<std::pair<float, float>> bright;  // light, noise seen
-  for (int y0 = 1; y0 + block < channel.height(); y0 += block) {
-    for (int x0 = 1; x0 + block < channel.width(); x0 += block) {
-      double light = 0, seen = 0;
-      bool starless = true;
-      for (int y = y0; y < y0 + block && starless; ++y) {
-        const auto above = channel.row(0, y - 1), here = channel.row(0, y),
-                   below = channel.row(0, y + 1), star = discs.row(0, y);
-        for (auto x = static_cast<std::size_t>(x0); x < static_cast<std::size_t>(x0 + block); ++x) {
-          starless = starless && star[x] == 0;
-          light += static_cast<double>(here[x] - sky.sky);
-          const float curved = 4 * here[x] - 2 * (above[x] + below[x] + here[x - 1] + here[x + 1]) +
-                               above[x - 1] + above[x + 1] + below[x - 1] + below[x + 1];
-          seen += static_cast<double>(curved * curved);
-        }
-      }
-      if (!starless) continue;
-      const auto mean = static_cast<float>(light / (block * block));
-      if (std::abs(mean) < 2 * sky.sigma) faint.push_back(static_cast<float>(seen));
-      if (mean > 5 * sky.sigma) bright.emplace_back(mean, static_cast<float>(seen));
-    }
-  }
-  constexpr std::size_t enough = 20;
-  if (faint.size() < enough || bright.size() < enough) return 0;
-  const float of_sky = median_in_place(faint);
-  for (const auto& [light, seen] : bright)
-    shares.push_back((seen / of_sky - 1) * sky.sigma * sky.sigma / light);
-  return std::max(0.0F, median_in_place(shares));
 }
 
 /// The result in a tile, its margin included, blurred back to the measured PSFs.
@@ -182,12 +116,7 @@ Sums sum_up(ConstView residual, ConstView at_stars, Rect cell) {
 Reblurring test_by_reblurring(const ReblurInput& in, int threads, const Progress& progress) {
   const Size size = in.before.size();
   const StarCatalogue& catalogue = in.catalogue;
-  const Image discs = star_discs(catalogue, in.fwhm_px);
-  std::vector<float> photons(static_cast<std::size_t>(in.before.channels()));
-  parallel_for(in.before.channels(), threads, [&](int c) {
-    const auto at = static_cast<std::size_t>(c);
-    photons[at] = photon_share(in.before.channel(c), discs.view(), catalogue.sky[at]);
-  });
+  const Image discs = star_discs(catalogue, in.fwhm_px, {0, 0, size.width, size.height});
 
   Reblurring result;
   result.residual = Image(in.before.channels(), size);
@@ -206,7 +135,7 @@ Reblurring test_by_reblurring(const ReblurInput& in, int threads, const Progress
     const Blurred blurred = blur_back(in.after, discs.view(), around, catalogue.sky, controls);
     for (int c = 0; c < in.before.channels(); ++c) {
       const SkyLevel& sky = catalogue.sky[static_cast<std::size_t>(c)];
-      const float per_light = photons[static_cast<std::size_t>(c)];
+      const float per_light = in.photon_shares[static_cast<std::size_t>(c)];
       for (int y = 0; y < tile.height; ++y) {
         const auto light = blurred.light.view().row(c, y + margin_px),
                    rest = blurred.rest.view().row(c, y + margin_px);

@@ -3,6 +3,7 @@
 
 #include <complex>
 #include <functional>
+#include <span>
 
 #include <limpid/network.h>
 #include <limpid/trust.h>
@@ -22,10 +23,11 @@ struct Reblurring {
 };
 
 struct ReblurInput {
-  ConstView before, after;         ///< same shape, no NaN
-  ConstView missing;               ///< (1, h, w), not 0 where there were no data; or empty
-  const StarCatalogue& catalogue;  ///< of `before`
-  double fwhm_px = 3;              ///< typical
+  ConstView before, after;               ///< same shape, no NaN
+  ConstView missing;                     ///< (1, h, w), not 0 where there were no data; or empty
+  const StarCatalogue& catalogue;        ///< of `before`
+  std::span<const float> photon_shares;  ///< per channel: noise_model.h
+  double fwhm_px = 3;                    ///< typical
   /// What was asked for at a place, PSFs included.
   std::function<TileControls(float x, float y)> controls_at;
 };

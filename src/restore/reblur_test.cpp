@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "core/fft.h"
@@ -12,6 +13,8 @@ namespace {
 
 constexpr Size size{400, 320};
 constexpr float sky = 0.1F, sigma = 0.001F;
+constexpr float electrons = 5e4F;  // per unit of light
+constexpr std::array<float, 1> photon_shares{1 / electrons};
 
 /// A frame and the right answer to it: the same stars and nebula with the PSFs asked for, the same
 /// noise.
@@ -65,7 +68,7 @@ Scene make_scene() {
     }
   }
   Image noisy = scene.before.clone();
-  synthetic::add_noise(noisy.view(), sigma, 5e4F, sky, 3);
+  synthetic::add_noise(noisy.view(), sigma, electrons, sky, 3);
   for (std::size_t k = 0; k < size.pixels(); ++k)
     scene.after.pixels()[k] += noisy.pixels()[k] - scene.before.pixels()[k];
   scene.before = std::move(noisy);
@@ -78,6 +81,7 @@ Reblurring tested(const Scene& scene) {
                              .after = scene.after.view(),
                              .missing = {},
                              .catalogue = scene.catalogue,
+                             .photon_shares = photon_shares,
                              .fwhm_px = 3.2,
                              .controls_at = [&](float, float) { return scene.controls; }},
                             2);
@@ -135,6 +139,7 @@ TEST(Reblur, GapsAndClippedCoresAreLeftOut) {
                           .after = scene.after.view(),
                           .missing = missing.view(),
                           .catalogue = scene.catalogue,
+                          .photon_shares = photon_shares,
                           .fwhm_px = 3.2,
                           .controls_at = [&](float, float) { return scene.controls; }},
                          1);

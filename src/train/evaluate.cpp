@@ -20,14 +20,18 @@
 namespace limpid {
 namespace {
 
-constexpr int side = evaluation_px;
+constexpr int side = evaluation_px, field_side = side + 2 * scene_margin_px;
 
 torch::Tensor answer_of(Model& model, const torch::Device& device, torch::ScalarType type,
-                        const SceneTensors& scene, const torch::Tensor& guides) {
+                        const SceneTensors& scene, const torch::Tensor& guides, int shown = side) {
   model.network->to(device, type);
-  const auto planes = torch::cat({inner(scene.input, side),
-                                  inner(guides, side).reshape({3 * guide_count, side, side}),
-                                  inner(scene.saturated, side)});
+  const auto middle = [shown](const torch::Tensor& x) {
+    const auto from = (x.size(-1) - shown) / 2;
+    return x.narrow(-2, from, shown).narrow(-1, from, shown);
+  };
+  const auto planes =
+      torch::cat({middle(scene.input), middle(guides).reshape({3 * guide_count, shown, shown}),
+                  middle(scene.saturated)});
   const auto wishes = control_vector(scene.controls);
   const auto controls =
       torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
@@ -41,6 +45,18 @@ double decibels(const torch::Tensor& before, const torch::Tensor& after,
                          (after - truth).square().mean().item<double>());
 }
 
+/// The scene's sky as a frame with some sky in it would tell it: the noise of the faintest tenth.
+std::vector<SkyLevel> faint_noise(const SceneTensors& scene) {
+  std::vector<SkyLevel> sky;
+  for (std::int64_t c = 0; c < scene.input.size(0); ++c) {
+    const auto light = scene.blurred[c].flatten(), noise = (scene.input[c].flatten() - light);
+    const auto faintest = std::get<1>(light.topk(light.numel() / 10, 0, false));
+    const auto sigma = noise.index_select(0, faintest).square().mean().sqrt();
+    sky.push_back({0, sigma.item<float>()});
+  }
+  return sky;
+}
+
 /// The scenes of a row stay the same when other rows come and go.
 std::uint64_t first_scene(const std::string& label) {
   return std::stoull(hash_text(label).substr(0, 8), nullptr, 16) << 16U;
@@ -51,6 +67,7 @@ class Judge {
  public:
   explicit Judge(const EvaluateOptions& options)
       : restore_(options.restore),
+        agree_(options.agree),
         device_(torch_device(options.device)),
         type_(scalar_type(options.precision, device_)),
         model_(load_model(options.weights)),
@@ -70,11 +87,14 @@ class Judge {
         ConstView(field.data_ptr<float>(), 3, {size, size}, size, size * size), scene.controls);
     return result.empty() ? torch::Tensor() : inner(to_tensor(result.view()), side).contiguous();
   }
-  /// What the network says of a scene when it is told the PSF that limpid measures in a field of
-  /// stars recorded with the same telescope; undefined where none is found, or where the telescope
-  /// cannot be drawn again.
-  torch::Tensor with_measured_psf(const Answer& a, std::uint64_t index,
-                                  const SceneOptions& options) {
+  /// What limpid measures in a field of stars recorded with the same telescope; nothing where it
+  /// finds no PSF, or where the telescope cannot be drawn again.
+  struct Measured {
+    TileControls controls;
+    float noise_correlation = 1;
+  };
+  std::optional<Measured> measured_psf(const Answer& a, std::uint64_t index,
+                                       const SceneOptions& options) const {
     constexpr int field_px = 512, field_stars = 300;
     if (options.recording == Recording::galaxy || options.recording == Recording::stretched ||
         options.residual_known == false)
@@ -90,10 +110,11 @@ class Judge {
     const int side_px = static_cast<int>(light.size(1));
     const ConstView view(light.data_ptr<float>(), 3, {side_px, side_px}, side_px,
                          side_px * side_px);
-    const auto field = fit_psf_field(view, detect_stars(view, {.max_fits = 300}));
+    const StarCatalogue stars = detect_stars(view, {.max_fits = 300});
+    const auto field = fit_psf_field(view, stars);
     if (!field) return {};
-    SceneTensors scene = a.scene;
-    TileControls& controls = scene.controls;
+    Measured measured{a.scene.controls, stars.noise_correlation};
+    TileControls& controls = measured.controls;
     const float middle = static_cast<float>(side_px) / 2;
     for (std::size_t c = 0; c < 3; ++c) {
       const int channel = controls.mono ? 0 : static_cast<int>(c);
@@ -103,8 +124,32 @@ class Judge {
       controls.nonstellar_residual[c] =
           field->residual_with_wings(middle, middle, channel, psf_kernel_px, controls.mono);
     }
-    scene.controls.nonstellar = scene.controls.measured;
-    return answer_of(model_, device_, type_, scene, guide_planes(scene.input, scene.controls));
+    controls.nonstellar = controls.measured;
+    return measured;
+  }
+  /// What the network says of the whole field when it is told this.
+  torch::Tensor told(const Answer& a, const TileControls& controls) {
+    SceneTensors scene = a.scene;
+    scene.controls = controls;
+    return answer_of(model_, device_, type_, scene, guide_planes(scene.input, controls), field_side)
+        .contiguous();
+  }
+  /// What the program makes of that answer for a scene without stars.
+  [[nodiscard]] torch::Tensor in_agreement(const Answer& a, const torch::Tensor& answer,
+                                           const TileControls& controls,
+                                           float noise_correlation) const {
+    if (!agree_) return {};
+    constexpr std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(field_side) * field_side;
+    const auto field = a.scene.input.contiguous();
+    StarCatalogue known;
+    known.frame = {field_side, field_side};
+    const ConstView frame(field.data_ptr<float>(), 3, known.frame, field_side, stride);
+    known.sky = faint_noise(a.scene);
+    known.noise_correlation = noise_correlation;
+    auto result = answer.clone();
+    agree_(frame, known, controls,
+           MutableView(result.data_ptr<float>(), 3, known.frame, field_side, stride));
+    return result;
   }
   Answer answer(std::uint64_t index, const SceneOptions& options) {
     Answer a;
@@ -120,6 +165,7 @@ class Judge {
 
  private:
   std::function<Image(ConstView, const TileControls&)> restore_;
+  std::function<void(ConstView, const StarCatalogue&, const TileControls&, MutableView)> agree_;
   torch::Device device_;
   torch::ScalarType type_;
   Model model_;
@@ -232,7 +278,7 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   r.label = row.label;
   r.scenes = scenes;
   const bool starless = row.scene.stars == 0;
-  std::vector<double> network, measured, previous, low, high, wiener;
+  std::vector<double> network, measured, in_use, previous, low, high, wiener;
   std::map<std::pair<double, int>, std::vector<double>> lucy;
   for (int i = 0; i < scenes; ++i) {
     const auto index = first_scene("nebula " + row.label) + static_cast<std::uint64_t>(i);
@@ -242,11 +288,13 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
     previous.push_back(a.previous.defined() ? gain(a.previous) : NAN);
     low.push_back(gain(inner(a.guides[0], side)));
     high.push_back(gain(inner(a.guides[1], side)));
-    if (const auto as_measured =
-            starless ? judge.with_measured_psf(a, index, row.scene) : torch::Tensor();
-        as_measured.defined())
-      measured.push_back(gain(as_measured));
     if (!starless) continue;  // the others make no difference between stars and the rest
+    const auto psf = judge.measured_psf(a, index, row.scene);
+    const TileControls& controls = psf ? psf->controls : a.scene.controls;
+    const auto answer = judge.told(a, controls);
+    if (psf) measured.push_back(gain(inner(answer, side)));
+    const auto used = judge.in_agreement(a, answer, controls, psf ? psf->noise_correlation : 1);
+    in_use.push_back(used.defined() ? gain(inner(used, side)) : NAN);
     wiener.push_back(gain(inner(wiener_bound(a.scene), side)));
     for (const double variation : {0.0, lucy_variations[0], lucy_variations[1]}) {
       for (const auto& [steps, estimate] : richardson_lucy(a.scene, variation))
@@ -260,9 +308,11 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   r.guide_low = mean_of(low);
   r.guide_high = mean_of(high);
   constexpr Estimate none{NAN, NAN, NAN};
-  r.wiener_bound = r.richardson_lucy = r.variation_lucy = r.over_lucy = r.measured_psf = none;
+  r.wiener_bound = r.richardson_lucy = r.variation_lucy = r.over_lucy = r.measured_psf = r.in_use =
+      none;
   if (static_cast<int>(measured.size()) == scenes) r.measured_psf = mean_of(measured);
   if (!starless) return r;
+  r.in_use = mean_of(in_use);
   const Lucy plain = best_of(lucy, false), varied = best_of(lucy, true);
   r.wiener_bound = mean_of(wiener);
   r.richardson_lucy = mean_of(plain.gains);
@@ -272,7 +322,7 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   r.variation = varied.variation;
   const auto& better =
       r.richardson_lucy.value > r.variation_lucy.value ? plain.gains : varied.gains;
-  std::vector<double> margin(network);
+  std::vector<double> margin(std::isfinite(r.in_use.value) ? in_use : network);
   for (std::size_t i = 0; i < margin.size(); ++i) margin[i] -= better[i];
   r.over_lucy = mean_of(margin);
   return r;

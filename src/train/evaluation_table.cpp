@@ -48,19 +48,21 @@ std::string nebula_table(const std::vector<NebulaRow>& rows) {
   std::string text =
       "\nNon-stellar gain over the input in dB, against f*g' + n (N = 0.9, held-out objects; "
       "Richardson-Lucy and its total-variation form at the best of 5, 10, 20, 40 steps):\n\n"
-      "| class | network | PSF measured in 300 stars | previous | guide 0.7 | guide 8 | "
+      "| class | network | previous | PSF measured in 300 stars | in use | guide 0.7 | guide 8 | "
       "Richardson-Lucy | with total variation "
-      "| network over the better | best linear filter | share of it |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+      "| in use over the better | best linear filter | share of it |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
   for (const NebulaRow& r : rows) {
-    text += "| " + r.label + " | " + figure(r.network, 2) + " | " + figure(r.measured_psf, 2) +
-            " | " + figure(r.previous, 2) + " | " + figure(r.guide_low, 2) + " | " +
-            figure(r.guide_high, 2) + " | ";
+    text += "| " + r.label + " | " + figure(r.network, 2) + " | " + figure(r.previous, 2) + " | " +
+            figure(r.measured_psf, 2) + " | " + figure(r.in_use, 2) + " | " +
+            figure(r.guide_low, 2) + " | " + figure(r.guide_high, 2) + " | ";
     if (std::isfinite(r.wiener_bound.value)) {
       text += figure(r.richardson_lucy, 2) + line(" (%d)", r.richardson_lucy_steps) + " | " +
               figure(r.variation_lucy, 2) + line(" (%d, %g)", r.variation_lucy_steps, r.variation) +
               " | " + figure(r.over_lucy, 2) + " | " + figure(r.wiener_bound, 2) +
-              line(" | %.0f %% |\n", 100 * r.network.value / r.wiener_bound.value);
+              line(" | %.0f %% |\n",
+                   100 * (std::isfinite(r.in_use.value) ? r.in_use : r.network).value /
+                       r.wiener_bound.value);
     } else {
       text += "- | - | - | - | - |\n";
     }

@@ -1,0 +1,84 @@
+#include "restore/hidden_lights.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/box_mean.h"
+#include "restore/geometry.h"
+#include "restore/noise_model.h"
+
+namespace limpid {
+namespace {
+
+constexpr float beside_clipped_fwhm = 1.5F;
+/// A light is narrow where 3 x 3 px stand so far over the mean of a square of this reach.
+constexpr float narrow_fwhm = 1.25F, narrow_sigma = 300, narrow_share = 0.6F;
+
+Image clipped_pixels(ConstView part, const StarCatalogue& catalogue, float fwhm_px) {
+  Image clipped(1, part.size());
+  if (!catalogue.saturation) return clipped;
+  const float level = clipped_share * *catalogue.saturation;
+  bool any = false;
+  for_pixels({0, 0, part.width(), part.height()}, [&](int x, int y) {
+    if (!any_reaches(part, level, x, y)) return;
+    clipped.view()(0, y, x) = 1;
+    any = true;
+  });
+  if (!any) return clipped;
+  return near_flags(clipped, static_cast<int>(std::ceil(beside_clipped_fwhm * fwhm_px)));
+}
+
+/// Draws discs, as large as a star of this peak has them.
+void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float fwhm_px,
+                        MutableView hidden) {
+  const Image peak = box_mean(channel, 1),
+              around = box_mean(channel, static_cast<int>(std::ceil(narrow_fwhm * fwhm_px)));
+  const auto over = [&](int x, int y) { return peak.view()(0, y, x) - around.view()(0, y, x); };
+  for_pixels({1, 1, channel.width() - 2, channel.height() - 2}, [&](int x, int y) {
+    const float height = over(x, y);
+    if (height <=
+        std::max(narrow_sigma * sky.sigma, narrow_share * (around.view()(0, y, x) - sky.sky)))
+      return;
+    for (int j = -1; j <= 1; ++j) {
+      for (int i = -1; i <= 1; ++i) {
+        if (over(x + i, y + j) > height) return;
+      }
+    }
+    const double light = static_cast<double>(channel(0, y, x) - sky.sky);
+    const float radius =
+        std::max(beside_clipped_fwhm * fwhm_px,
+                 static_cast<float>(star_radius(light, static_cast<double>(fwhm_px), faintest)));
+    const auto reach = static_cast<int>(std::ceil(radius));
+    for_pixels(intersect({x - reach, y - reach, 2 * reach + 1, 2 * reach + 1},
+                         {0, 0, channel.width(), channel.height()}),
+               [&](int u, int v) {
+                 if (std::hypot(static_cast<float>(u - x), static_cast<float>(v - y)) <= radius)
+                   hidden(0, v, u) = 1;
+               });
+  });
+}
+
+}  // namespace
+
+Image near_flags(const Image& flags, int reach) {
+  Image near = box_mean(flags.view(), reach);
+  for (float& share : near.pixels()) share = share > 0 ? 1.0F : 0.0F;
+  return near;
+}
+
+void add_flags(Image& to, const Image& flags) {
+  std::ranges::transform(to.pixels(), flags.pixels(), to.pixels().begin(),
+                         [](float a, float b) { return std::max(a, b); });
+}
+
+Image lights_to_hide(ConstView part, Rect place, const StarCatalogue& catalogue, float fwhm_px) {
+  Image hidden = star_discs(catalogue, static_cast<double>(fwhm_px), place);
+  add_flags(hidden, clipped_pixels(part, catalogue, fwhm_px));
+  const float faintest = std::ranges::min(catalogue.sky, {}, &SkyLevel::sigma).sigma;
+  for (int c = 0; c < part.channels(); ++c)
+    hide_narrow_lights(part.channel(c), catalogue.sky[static_cast<std::size_t>(c)], faintest,
+                       fwhm_px, hidden.view());
+  return hidden;
+}
+
+}  // namespace limpid

@@ -1,0 +1,24 @@
+// Where stars are, and how noisy the light is.
+#pragma once
+
+#include <limpid/image.h>
+#include <limpid/stars.h>
+
+namespace limpid {
+
+/// Radius in which a star, with a Moffat's wings of beta 3, outshines half the noise; at most 48
+/// px, 0 where it nowhere does. `peak` and `sigma` in one unit.
+double star_radius(double peak, double fwhm_px, float sigma);
+
+/// (1, part's size): 1 where a detected star outshines half the noise: star_radius().
+/// `typical_fwhm_px`: of stars that were not fitted.
+Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect part);
+
+/// Variance per unit of light, in the frame's units, of a frame of one channel: how much noisier
+/// bright blocks without stars are than faint ones (Foi et al. 2008, IEEE TIP 17, 1737), noise
+/// being what a kernel blind to planes sees (Immerkaer 1996, CVIU 64, 300). Interpolated noise
+/// shows there too little, but as much so over the sky: only the ratio is used. 0 where too few
+/// blocks tell. `discs`: star_discs() of the whole frame.
+float photon_share(ConstView channel, ConstView discs, const SkyLevel& sky);
+
+}  // namespace limpid
