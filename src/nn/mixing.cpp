@@ -155,12 +155,13 @@ void store_as(std::span<const float> values, std::span<float> out) {
 float as_float(float value) { return value; }
 float as_float(c10::BFloat16 value) { return static_cast<float>(value); }
 
-template <typename Value>
+/// `Stored`: what they are rounded to.
+template <typename Stored, typename Value>
 void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row,
                    Value* out) {
   const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
   std::vector<float> line(static_cast<std::size_t>(width));
-  std::vector<Value> stored(line.size());
+  std::vector<Stored> stored(line.size());
   for (std::int64_t p = 0; p < count; ++p) {
     for (std::int64_t i = 0; i < block_px; ++i) {
       const Plane& plane = planes[static_cast<std::size_t>(p)];
@@ -224,13 +225,25 @@ torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t h
   at::parallel_for(0, rows_of_blocks, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       if (type == torch::kBFloat16) {
-        compress_rows(planes, width, row, seen.data_ptr<c10::BFloat16>() + row * blocks * channels);
+        compress_rows<c10::BFloat16>(planes, width, row,
+                                     seen.data_ptr<c10::BFloat16>() + row * blocks * channels);
       } else {
-        compress_rows(planes, width, row, seen.data_ptr<float>() + row * blocks * channels);
+        compress_rows<float>(planes, width, row, seen.data_ptr<float>() + row * blocks * channels);
       }
     }
   });
   return seen.permute({0, 3, 1, 2});
+}
+
+void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
+                        std::int64_t block_row, bool narrow, float* out) {
+  (narrow ? compress_rows<c10::BFloat16, float> : compress_rows<float, float>)(planes, width,
+                                                                               block_row, out);
+}
+
+void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                   std::int64_t block_row, const float* told, int guides, float* out) {
+  mix_rows(planes, height, width, block_row, told, guides, out);
 }
 
 torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,

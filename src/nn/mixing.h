@@ -28,8 +28,16 @@ struct Plane {
 torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t height,
                                 std::int64_t width, torch::ScalarType type);
 
+/// One row of these blocks in float32; `narrow`: rounded to bfloat16.
+void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
+                        std::int64_t block_row, bool narrow, float* out);
+
 /// mix_guides() of such planes; `answer` in float32 or bfloat16. Returns (3, height, width).
 torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
                          const torch::Tensor& answer, int guides);
+
+/// One row of blocks of it, of which `told` is the answer, into its place of (3, height, width).
+void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                   std::int64_t block_row, const float* told, int guides, float* out);
 
 }  // namespace limpid

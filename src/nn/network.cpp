@@ -111,6 +111,8 @@ Network Network::load(const std::filesystem::path& weights, Device device, Preci
     if (parameter.dim() == 4)
       parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
   }
+  const torch::NoGradGuard no_grad;
+  body->model.network->settle();
   blas_on_one_thread();
   return Network(std::move(body));
 }

@@ -1,10 +1,13 @@
 // A small U-Net that mixes linear guide planes pixel by pixel and adds what they cannot give.
 #include <algorithm>
+#include <map>
+#include <optional>
 
 #include <limpid/error.h>
 
 #include "nn/architecture.h"
 #include "nn/mixing.h"
+#include "nn/unet_on_cpu.h"
 
 namespace limpid {
 namespace {
@@ -61,8 +64,23 @@ class GuidedUnet : public Architecture {
 
   torch::Tensor infer(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
                       const torch::Tensor& controls) override {
+    if (on_cpu_) {
+      const auto c = controls.to(stem_->weight.scalar_type());
+      return on_cpu_->run(planes, height, width, stem_controls_->forward(c),
+                          down_controls_->forward(c));
+    }
     const auto seen = compressed_blocks(planes, height, width, stem_->weight.scalar_type());
     return mix_planes(planes, height, width, answer_to(seen, controls), guide_count);
+  }
+
+  void settle() override {
+    const bool narrow = stem_->weight.scalar_type() == torch::kBFloat16;
+    const bool whole_lanes =
+        std::ranges::all_of(options_.widths, [](int n) { return n % 16 == 0; });
+    if (!stem_->weight.is_cpu() || !whole_lanes || !own_convolutions_pay(narrow)) return;
+    std::map<std::string, torch::Tensor> parameters;
+    for (const auto& item : named_parameters()) parameters[item.key()] = item.value();
+    on_cpu_.emplace(parameters, options_.blocks, narrow);
   }
 
   double multiply_adds_per_pixel() const override {
@@ -97,6 +115,7 @@ class GuidedUnet : public Architecture {
   torch::nn::Linear down_controls_;
   Conv2d up_, head_;
   torch::nn::Sequential encoder_, middle_, decoder_;
+  std::optional<UnetOnCpu> on_cpu_;
 };
 
 }  // namespace
