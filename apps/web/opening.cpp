@@ -33,6 +33,7 @@ Json description(const std::string& id, const std::string& name, Size size, int 
           {"levels", levels},
           {"format", metadata.format},
           {"pixel_scale_arcsec", scale ? Json(*scale) : Json(nullptr)},
+          {"mosaic", false},
           {"loading", false},
           {"notes", metadata.notes}};
 }
@@ -89,6 +90,7 @@ Session::OpenFrame::OpenFrame(std::string own_id, std::string own_name,
       path(std::move(own_path)),
       frame(std::move(own)),
       pyramid(upright(frame.image.view(), frame.metadata.bottom_up), smallest_level_px, threads),
+      mosaic(looks_like_mosaic(frame.image.view())),
       deconvolver(frame.image.view()),
       fitter(frame.image.view()) {}
 
@@ -96,6 +98,7 @@ Json Session::OpenFrame::described() const {
   Json told =
       description(id, name, size(), frame.image.channels(), pyramid.levels(), frame.metadata);
   told["seconds"] = open_seconds;
+  told["mosaic"] = mosaic;
   return told;
 }
 

@@ -58,6 +58,7 @@ struct Session::OpenFrame {
   Frame frame;
   Pyramid pyramid;
   double open_seconds = 0;
+  bool mosaic;  ///< of a colour camera, not yet debayered
 
   // the worker's own
   Deconvolver deconvolver;

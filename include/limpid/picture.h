@@ -55,6 +55,10 @@ std::vector<std::vector<std::size_t>> measure_histogram(ConstView picture, int b
 /// towards blue below, full at `full_scale`. Of several channels that which differs most.
 Image show_differences(ConstView map, float full_scale);
 
+/// Whether one channel is the mosaic of a colour camera that nobody has debayered: in cells of 2 x
+/// 2 pixels the sky is equally bright on one diagonal (green) and not on the other.
+bool looks_like_mosaic(ConstView frame);
+
 /// Each pixel as a square of `factor` x `factor` pixels.
 Image enlarge(ConstView frame, int factor);
 

@@ -306,6 +306,29 @@ limpid(program, ['simulate', '--width', '400', '--height', '300', '--star-count'
 await page.setInputFiles('#files input[type=file]', join(work, 'dropped.fits'));
 await until('a file from elsewhere is opened', async () => (await page.innerText('#file')) === 'dropped.fits');
 checks.that('and lies in the folder', existsSync(join(folder, 'dropped.fits')));
+
+// noise on the colours of a mosaic, without a star
+{
+  const side = 128, header = ['SIMPLE  =                    T', 'BITPIX  =                   16', 'NAXIS   =                    2',
+    `NAXIS1  = ${side}`, `NAXIS2  = ${side}`, 'END'].map((card) => card.padEnd(80)).join('').padEnd(2880);
+  const pixels = Buffer.alloc(Math.ceil(2 * side * side / 2880) * 2880);
+  for (let i = 0, state = 1; i < side * side; ++i) {
+    state = (state * 48271) % 2147483647;
+    pixels.writeInt16BE(1000 + [0, 300, 300, 100][2 * (Math.floor(i / side) % 2) + i % 2] + state % 200, 2 * i);
+  }
+  writeFileSync(join(folder, 'mosaic.fits'), Buffer.concat([Buffer.from(header), pixels]));
+}
+checks.that('nothing is said of a mosaic where there is none', await page.isHidden('#mosaic'));
+await page.click('#open');
+await page.click('#files .row:has-text("mosaic.fits")');
+await page.waitForSelector('#mosaic:visible');
+await page.waitForSelector('#why-not');
+checks.that('what cannot be done is not offered', await page.isDisabled('#apply') && /PSF/.test(await page.innerText('#why-not')), await page.innerText('#why-not'));
+await page.locator('label:has(#psf-auto)').click();
+await page.waitForSelector('#apply:not([disabled])');
+checks.that('but with a PSF by hand', await page.locator('#why-not').count() === 0);
+await page.locator('label:has(#psf-auto)').click();
+await page.waitForSelector('#apply[disabled]');
 await page.setViewportSize({ width: 390, height: 844 });
 await page.click('#open');
 await previewed(page, () => page.click('#files .row:has-text("night.fits")'));

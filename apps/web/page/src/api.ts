@@ -5,6 +5,8 @@ export interface FrameState {
   format: string; pixel_scale_arcsec: number | null; notes: string[];
   /// there is a glance to see; the rest is still being read
   loading: boolean;
+  /// of a colour camera, not yet debayered
+  mosaic: boolean;
 }
 export interface ResultState {
   id: string; command: 'deconvolve' | 'background'; trust: string | null; options: Options; model: string; seconds: number;
@@ -93,6 +95,8 @@ export interface Look { sky: number; linked: boolean; }
 /// The server's own sentence about what is wrong.
 export class Refusal extends Error {
   constructor(text: string, readonly status: number, readonly interrupted: boolean) { super(text); }
+  /// The frame does not allow what was asked of it.
+  get undoable(): boolean { return this.status === 422; }
 }
 
 /// Whether the same may succeed a little later: another job runs, or the server is away.

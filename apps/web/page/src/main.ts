@@ -96,6 +96,8 @@ function update(next: State): void {
   const frame = next.frame;
   if (frame?.id !== before?.frame?.id) {
     told.clear();
+    // what could not be opened is not what is seen now
+    if (frame) for (const old of document.querySelectorAll('#messages .error')) old.remove();
     byId('file').textContent = frame ? frame.name : 'Open…';
     byId('facts').textContent = frame
       ? `${frame.width} × ${frame.height}${frame.channels === 1 ? ' mono' : ''}${frame.pixel_scale_arcsec ? ` · ${frame.pixel_scale_arcsec.toFixed(2)}″/px` : ''}` : '';

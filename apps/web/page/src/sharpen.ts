@@ -17,8 +17,10 @@ export class SharpenPanel {
   readonly element = h('section', { id: 'panel-sharpen', role: 'tabpanel', 'aria-labelledby': 'tab-sharpen' });
   private controls = new Controls('deconvolve', '', () => ui.options, () => this.changed());
   private rows = h('div', { class: 'controls' });
+  private mosaic = h('p', { class: 'notes', id: 'mosaic', hidden: true },
+    'Every other pixel is brighter, as in the raw mosaic of a colour camera. If it is one, debayer it first.');
   private status = h('p', { class: 'status', role: 'status' });
-  private job = new JobBar('', () => 'Apply to whole frame', () => !!this.state?.frame && !this.state.frame.loading, () => void this.run(), () => this.outcome());
+  private job = new JobBar('', () => 'Apply to whole frame', () => !!this.state?.frame && !this.state.frame.loading && !this.impossible, () => void this.run(), () => this.outcome());
   private command = new CommandBox('', () => this.state?.frame && {
     options: ui.depth === 'as-input' ? ui.options : { ...ui.options, depth: ui.depth }, name: this.outputName() });
   private state: State | null = null;
@@ -28,7 +30,8 @@ export class SharpenPanel {
   private unknown = true;  // the stars of the frame are
   private exactSeconds = Infinity;  // that the next exact preview is expected to take
   private retries = 0;
-  private ask = settled(90, () => void this.renew());
+  private impossible = false;  // what the options want of this frame: the preview has said why
+  private ask = settled(50, () => void this.renew());
 
   constructor(private viewer: Viewer) {
     viewer.addPainter((canvas, place, scale) => {
@@ -71,7 +74,7 @@ export class SharpenPanel {
     this.fill(names);
     this.element.append(
       h('div', { class: 'line' }, h('label', { class: 'switch' }, live, h('span', {}, 'Live preview')), h('span', { class: 'space' }), reset),
-      this.status, this.rows, this.job.element, this.command.element);
+      this.mosaic, this.status, this.rows, this.job.element, this.command.element);
     this.job.show(this.state);
   }
 
@@ -79,6 +82,7 @@ export class SharpenPanel {
 
   private changed(): void {
     this.moved = true;
+    this.impossible = false;
     remember();
     this.command.renew();
     this.ask();
@@ -137,6 +141,12 @@ export class SharpenPanel {
     this.status.classList.toggle('failed', failed);
   }
 
+  private allow(possible: boolean): void {
+    if (this.impossible === !possible) return;
+    this.impossible = !possible;
+    this.job.show(this.state);
+  }
+
   private sameAsResult(): boolean {
     const result = this.state?.result;
     return result?.command === 'deconvolve' && sameOptions(result.options, ui.options);
@@ -177,6 +187,7 @@ export class SharpenPanel {
       this.unknown = false;
       this.retries = 0;
       if (this.asked !== key) return;
+      this.allow(true);
       this.tell(words(answer));
       await this.place(answer, key);
       this.element.dataset['preview'] = answer.layer;
@@ -194,6 +205,7 @@ export class SharpenPanel {
       // what cannot be done is not asked for again until something changes
       if (this.asked === key && passing(error)) this.asked = '';
       this.tell(error instanceof Error ? inPageWords(error.message) : '', true);
+      if (this.asked === key && error instanceof Refusal && error.undoable) this.allow(false);
     } finally {
       if (this.asked === key || this.asked === '') this.element.classList.remove('rendering');
     }
@@ -220,6 +232,8 @@ export class SharpenPanel {
       this.preview = null;
       this.asked = '';
       this.unknown = true;
+      this.impossible = false;
+      this.mosaic.hidden = !state.frame?.mosaic;
       this.tell('');
       this.command.renew();
       if (state.frame) this.ask();
@@ -231,6 +245,7 @@ export class SharpenPanel {
   }
 
   private outcome(): HTMLElement | null {
+    if (this.impossible) return h('p', { class: 'notes', id: 'why-not' }, `Not with these settings: ${this.status.textContent}`);
     const result = this.state?.result;
     if (result?.command !== 'deconvolve') return null;
     return h('div', { class: 'line' },
