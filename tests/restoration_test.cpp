@@ -92,6 +92,25 @@ TEST(Restoration, WhatADeconvolverKeepsDoesNotChangeItsAnswers) {
   }
 }
 
+TEST(Restoration, AStopIsSeenAfterTheTiles) {
+  const SimulatedNight night = simulate_night({.size = {300, 280}, .seed = 8, .stars = 400});
+  const Network network = Network::load(LIMPID_TEST_MODEL, {Device::Kind::cpu, 0});
+  std::stop_source stop;
+  Progress progress;
+  progress.stop = stop.get_token();
+  int tiles = 0;
+  progress.report = [&](double, std::string_view stage) {
+    if (stage != "deconvolving") return;
+    ++tiles;
+    stop.request_stop();
+  };
+  DeconvolveOptions options;
+  options.region = Rect{100, 100, 64, 64};  // of one tile: no other looks at the stop
+  EXPECT_THROW(static_cast<void>(deconvolve(night.recorded.view(), network, options, progress)),
+               Error);
+  EXPECT_EQ(tiles, 1);
+}
+
 /// Sky noise of a simulated night in units of full scale.
 constexpr double night_sigma = 0.0012;
 

@@ -203,16 +203,19 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   const auto controls = [&](float x, float y) {
     return controls_at(known, o, frame.channels(), x, y);
   };
+  progress.throw_if_stopped();
   if (stars) {
     report.nebulae_corrected = make_nebulae_consistent(
         restored, {sky, known.photon_shares, known.catalogue.noise_correlation}, controls,
         result.view());
     report.stars_corrected = agree_with_frame(restored, known, controls, result.view());
+    progress.throw_if_stopped();
     const auto shrunk = shrink_clipped_stars(restored, controls, result.view());
     report.clipped_stars_shrunk = static_cast<int>(shrunk.size());
     report.clipped_areas_kept = keep_clipped_areas(restored, shrunk, result.view());
     report.halos_kept = keep_halos(restored, result.view());
     fill_clipped_cores(restored, result.view());
+    progress.throw_if_stopped();
   }
   report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
                                 : put_back_holes(before, result.view(), sky, width, o.threads);
@@ -225,6 +228,7 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
     progress.say(report.notes.back());
   }
   if (!stars) return result;
+  progress.throw_if_stopped();
   const auto wanted = [&](float x, float y) { return wanted_psfs(controls(x, y)).stellar; };
   report.light = balance_light(restored, *known.field, wanted, result.view());
   if (larger == region) return result;
