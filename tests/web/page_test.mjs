@@ -319,11 +319,13 @@ checks.that('and lies in the folder', existsSync(join(folder, 'dropped.fits')));
   writeFileSync(join(folder, 'mosaic.fits'), Buffer.concat([Buffer.from(header), pixels]));
 }
 checks.that('nothing is said of a mosaic where there is none', await page.isHidden('#mosaic'));
+await page.evaluate(() => document.getElementById('panels').scrollTo(0, 60));
 await page.click('#open');
 await page.click('#files .row:has-text("mosaic.fits")');
 await page.waitForSelector('#mosaic:visible');
 await page.waitForSelector('#why-not');
-checks.that('what cannot be done is not offered', await page.isDisabled('#apply') && /PSF/.test(await page.innerText('#why-not')), await page.innerText('#why-not'));
+checks.that('a panel begins at its top for another frame', await page.evaluate(() => document.getElementById('panels').scrollTop) === 0);
+checks.that('what cannot be done is not offered', await page.isDisabled('#apply') && /give “PSF”/.test(await page.innerText('#sharpen-status')), await page.innerText('#sharpen-status'));
 await page.locator('label:has(#psf-auto)').click();
 await page.waitForSelector('#apply:not([disabled])');
 checks.that('but with a PSF by hand', await page.locator('#why-not').count() === 0);

@@ -107,6 +107,8 @@ function update(next: State): void {
     const settled = frame && old?.loading && old.name === frame.name && viewer.frame?.id === old.id;
     if (frame) void (settled ? viewer.settle(frame, ui.look) : viewer.open(frame, ui.look)).then(showLayers).then(() => { sharpen.look(); sky.look(); viewer.paint(); });
     else viewer.close();
+    // what a panel says of a frame stands at its top
+    if (!settled) byId('panels').scrollTop = 0;
     look.show(frame?.id ?? null, frame?.channels === 3);
     for (const note of frame?.notes ?? []) say(note);
     if (!frame) welcome();

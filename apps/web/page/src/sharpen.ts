@@ -19,7 +19,7 @@ export class SharpenPanel {
   private rows = h('div', { class: 'controls' });
   private mosaic = h('p', { class: 'notes', id: 'mosaic', hidden: true },
     'Every other pixel is brighter, as in the raw mosaic of a colour camera. If it is one, debayer it first.');
-  private status = h('p', { class: 'status', role: 'status' });
+  private status = h('p', { class: 'status', id: 'sharpen-status', role: 'status' });
   private job = new JobBar('', () => 'Apply to whole frame', () => !!this.state?.frame && !this.state.frame.loading && !this.impossible, () => void this.run(), () => this.outcome());
   private command = new CommandBox('', () => this.state?.frame && {
     options: ui.depth === 'as-input' ? ui.options : { ...ui.options, depth: ui.depth }, name: this.outputName() });
@@ -245,7 +245,7 @@ export class SharpenPanel {
   }
 
   private outcome(): HTMLElement | null {
-    if (this.impossible) return h('p', { class: 'notes', id: 'why-not' }, `Not with these settings: ${this.status.textContent}`);
+    if (this.impossible) return h('p', { class: 'notes', id: 'why-not' }, 'Not with these settings: the reason stands above them.');
     const result = this.state?.result;
     if (result?.command !== 'deconvolve') return null;
     return h('div', { class: 'line' },
