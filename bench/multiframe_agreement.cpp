@@ -70,7 +70,7 @@ int main(int argc, char** argv) {
   }
   write(folder / "sigmas", sigmas);
   multiframe::Solver solver(stream, options, std::move(kernels), reach, {});
-  solver.begin(seed);
+  solver.begin(std::move(seed));
   for (int i = 0; i <= iterations; ++i) {
     if (i > 0) static_cast<void>(solver.iterate({}));
     const MultiframeState state = solver.state();

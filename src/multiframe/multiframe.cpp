@@ -120,9 +120,8 @@ Image matched_seed(ConstView given, const Survey& survey, bool luma) {
 }
 
 /// Back into the units of the reference frame; pixels that no frame knows become NaN.
-Image finished(ConstView estimate, const Survey& survey, double unit, float pedestal, int factor,
+Image finished(Image image, const Survey& survey, double unit, float pedestal, int factor,
                const std::vector<bool>& known) {
-  Image image = copy(estimate);
   const auto blocks = static_cast<float>(factor * factor);
   std::size_t index = 0;
   for (int c = 0; c < image.channels(); ++c) {
@@ -193,7 +192,7 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
   std::vector<bool> known(seed.pixels().size());
   for (std::size_t i = 0; i < known.size(); ++i) {
     known[i] = !std::isnan(seed.pixels()[i]);
-    seed.pixels()[i] = known[i] ? seed.pixels()[i] + pedestal : pedestal;
+    seed.pixels()[i] += pedestal;
   }
   report.seed_seconds = seconds_since(start);
 
@@ -205,17 +204,17 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
   options.memory_bytes = memory_left(options.memory_bytes, options.hosts);
   Solver solver(stream, options, std::move(kernels), fine_reach, std::move(accelerator));
   {
-    const Image beginning = refine(seed.view(), options.super_resolution);
+    Image beginning = refine(seed.view(), options.super_resolution);
     seed = {};
     if (options.resume != nullptr) {
-      solver.resume(beginning, *options.resume);
+      solver.resume(std::move(beginning), *options.resume);
     } else {
-      solver.begin(beginning);
+      solver.begin(std::move(beginning));
     }
   }
   const double unit = frames[static_cast<std::size_t>(survey.reference)].unit;
   const auto image_now = [&] {
-    return finished(solver.estimate(), survey, unit, pedestal, options.super_resolution, known);
+    return finished(solver.result(), survey, unit, pedestal, options.super_resolution, known);
   };
   bool settled = false;
   while (!settled && solver.iterations_done() < options.iterations) {
@@ -260,12 +259,12 @@ Image stack_frames(std::span<const InputFrame> frames, Stacking stacking,
   const Stack kind = stacking == Stacking::median    ? Stack::median
                      : stacking == Stacking::clipped ? Stack::clipped
                                                      : Stack::mean;
-  const Image image =
+  Image image =
       stack(stream, kind, std::size_t{256} << 20, {}, options.threads, progress.part(0.7, 1));
   std::vector<bool> known(image.pixels().size());
   for (std::size_t i = 0; i < known.size(); ++i) known[i] = !std::isnan(image.pixels()[i]);
-  return finished(image.view(), survey, frames[static_cast<std::size_t>(survey.reference)].unit, 0,
-                  1, known);
+  return finished(std::move(image), survey, frames[static_cast<std::size_t>(survey.reference)].unit,
+                  0, 1, known);
 }
 
 }  // namespace limpid

@@ -10,6 +10,7 @@
 
 #include "core/parallel.h"
 #include "multiframe/kernels.h"
+#include "multiframe/stack_sky.h"
 #include "multiframe/stopwatch.h"
 #include "multiframe/task.h"
 
@@ -122,20 +123,41 @@ void Solver::take_memory() {
 
 // ---- beginning, state --------------------------------------------------------------------------
 
-void Solver::begin(const Image& seed) {
-  const float level = weighting_.pedestal / static_cast<float>(factor_ * factor_);
-  estimate_ = extract_mirrored(seed.view(), {-reach_, -reach_, canvas_.width, canvas_.height});
+void Solver::begin(Image seed) {
+  const auto blocks = static_cast<float>(factor_ * factor_);
+  const float level = weighting_.pedestal / blocks;
+  seed_ = std::move(seed);
+  estimate_ = extract_mirrored(seed_.view(), {-reach_, -reach_, canvas_.width, canvas_.height});
   for (float& value : estimate_.pixels())
     value = std::isfinite(value) ? std::max(value, 0.1F * level) : level;
   // where a star's light lies, a place under the sky is a ring and nothing else
-  bright_ =
-      BrightParts(estimate_.view(), level, stack_sigma() / static_cast<float>(factor_ * factor_));
+  bright_ = BrightParts(estimate_.view(), level, stack_sigma() / blocks);
+  mean_kernels_ = mean_kernels();
+}
+
+/// All hosts take part.
+std::vector<Image> Solver::mean_kernels() const {
+  const int side = 2 * reach_ + 1;
+  std::vector<Image> means;
+  for (const auto& kernels : kernels_) {
+    for (int c = 0; c < channels_; ++c) {
+      Image& mean = means.emplace_back(1, Size{side, side});
+      for (int m = 0; m < stream_.count(); ++m) {
+        if (!mine(m)) continue;
+        const auto kernel = kernels[slot(m, c)].pixels();
+        for (std::size_t i = 0; i < kernel.size(); ++i)
+          mean.pixels()[i] += kernel[i] / static_cast<float>(stream_.count());
+      }
+      if (hosts_.count > 1) hosts_.sum(mean.pixels());
+    }
+  }
+  return means;
 }
 
 float Solver::stack_sigma() const { return 1 / std::sqrt(static_cast<float>(stream_.count())); }
 
-void Solver::resume(const Image& seed, const MultiframeState& state) {
-  begin(seed);
+void Solver::resume(Image seed, const MultiframeState& state) {
+  begin(std::move(seed));
   const std::size_t noise_values = 3 * noise_.size();
   if (state.estimate.size() != canvas_ || state.estimate.channels() != channels_ ||
       state.noise.size() != noise_values || state.history.size() % 4 != 0) {
@@ -176,8 +198,19 @@ std::vector<float> Solver::shared_noise() const {
   return values;
 }
 
-ConstView Solver::estimate() const {
-  return estimate_.view().crop({reach_, reach_, fine_.width, fine_.height});
+Image Solver::result() const {
+  const auto blocks = static_cast<float>(factor_ * factor_);
+  return with_sky_of_stack({.estimate = estimate_.view(),
+                            .stack = seed_.view(),
+                            .reach = reach_,
+                            .factor = factor_,
+                            .level = weighting_.pedestal / blocks,
+                            .sigma = stack_sigma() / blocks,
+                            .relax = options_.relax,
+                            .iterations = done_,
+                            .kernels = &mean_kernels_,
+                            .grid = options_.psf_grid},
+                           !options_.star_masks, options_.threads);
 }
 
 std::vector<std::string> Solver::take_notes() { return std::exchange(notes_, {}); }

@@ -36,17 +36,18 @@ class Solver {
   ~Solver();
 
   /// Starts from a stack on the fine grid, light per fine pixel in matched units; NaN is filled.
-  void begin(const Image& seed);
+  void begin(Image seed);
   /// The same, then goes on from `state`.
-  void resume(const Image& seed, const MultiframeState& state);
+  void resume(Image seed, const MultiframeState& state);
   [[nodiscard]] MultiframeState state() const;
 
   /// One iteration. Returns false when the solution has settled (early stop).
   bool iterate(const Progress& progress);
   [[nodiscard]] int iterations_done() const { return done_; }
 
-  /// Without its margin, light per fine pixel in matched units.
-  [[nodiscard]] ConstView estimate() const;
+  /// The estimate without its margin, light per fine pixel in matched units; about stars the sky of
+  /// the seed, see with_sky_of_stack().
+  [[nodiscard]] Image result() const;
   [[nodiscard]] const WorkPlan& plan() const { return plan_; }
   [[nodiscard]] const std::vector<IterationSummary>& history() const { return history_; }
   [[nodiscard]] std::vector<std::string> take_notes();
@@ -60,6 +61,7 @@ class Solver {
   void make_plan();
   [[nodiscard]] bool make_smaller();
   void give_way(const DeviceFault& fault);
+  [[nodiscard]] std::vector<Image> mean_kernels() const;
   void take_memory();
   void accumulate(const Progress& progress);
   /// Members, and their pixels of the tile.
@@ -117,6 +119,8 @@ class Solver {
   std::unique_ptr<Accelerator> accelerator_;
 
   Image estimate_, numerator_, denominator_;
+  Image seed_;                       ///< without a margin
+  std::vector<Image> mean_kernels_;  ///< of all members: per cell and channel
   BrightParts bright_;
   std::vector<std::vector<ColumnSpectrum>>
       transfers_;                  ///< as kernels_, when kept; others are empty
