@@ -253,6 +253,46 @@ TEST(MultiFrame, NoDarkRingsAroundStars) {
   }
 }
 
+TEST(MultiFrame, TheSkyAboutBrightStarsIsNoDisc) {
+  const Night& n = night();
+  const ConstView image = n.result.image.view();
+  const auto from_star = [&](int y, int x) {
+    float least = 1e9F;
+    for (const TrueStar& star : n.set.stars)
+      least = std::min(least,
+                       std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y));
+    return least;
+  };
+  std::vector<float> far;
+  for (int y = 12; y < image.height() - 12; ++y) {
+    for (int x = 12; x < image.width() - 12; ++x) {
+      if (from_star(y, x) > 16) far.push_back(image(0, y, x));
+    }
+  }
+  // means: the noise that iterations make is lopsided
+  const Clipped sky = sigma_clip(far);
+  std::vector<float> means, noises;
+  for (const TrueStar& star : n.set.stars) {
+    if (star.flux < 5000) continue;
+    std::vector<float> about;
+    for (int y = 12; y < image.height() - 12; ++y) {
+      for (int x = 12; x < image.width() - 12; ++x) {
+        const float away =
+            std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
+        if (away > 6 && away < 10) about.push_back(image(0, y, x));
+      }
+    }
+    const Clipped here = sigma_clip(about);
+    means.push_back((here.mean - sky.mean) / sky.sigma);
+    noises.push_back(here.sigma / sky.sigma);
+  }
+  ASSERT_GT(means.size(), 5U);
+  EXPECT_NEAR(median(means), 0, 0.3);
+  // nothing at all before the sky came from the stack
+  EXPECT_GT(quantile(noises, 0.1), 0.5);
+  EXPECT_LT(quantile(noises, 0.9), 1.5);
+}
+
 TEST(MultiFrame, SaysWhatOptionsMakeNoSense) {
   const FrameSet set = synthetic::make_frame_set(small_settings());
   const auto inputs = set.inputs();

@@ -198,7 +198,10 @@ std::vector<float> Solver::shared_noise() const {
   return values;
 }
 
-Image Solver::result() const {
+Image Solver::result() {
+  tasks_.clear();
+  const std::size_t beside = plan_.bytes - plan_.work_bytes;
+  const std::size_t memory = options_.memory_bytes - std::min(options_.memory_bytes, beside);
   const auto blocks = static_cast<float>(factor_ * factor_);
   return with_sky_of_stack({.estimate = estimate_.view(),
                             .stack = seed_.view(),
@@ -210,7 +213,7 @@ Image Solver::result() const {
                             .iterations = done_,
                             .kernels = &mean_kernels_,
                             .grid = options_.psf_grid},
-                           !options_.star_masks, options_.threads);
+                           !options_.star_masks, options_.threads, memory);
 }
 
 std::vector<std::string> Solver::take_notes() { return std::exchange(notes_, {}); }

@@ -47,7 +47,7 @@ class Solver {
 
   /// The estimate without its margin, light per fine pixel in matched units; about stars the sky of
   /// the seed, see with_sky_of_stack().
-  [[nodiscard]] Image result() const;
+  [[nodiscard]] Image result();
   [[nodiscard]] const WorkPlan& plan() const { return plan_; }
   [[nodiscard]] const std::vector<IterationSummary>& history() const { return history_; }
   [[nodiscard]] std::vector<std::string> take_notes();

@@ -16,7 +16,8 @@ namespace {
 constexpr int core_px = 384;  ///< side of what is worked on at once
 /// What is fitted lies as far around it, in frame pixels: a star's ring and the noise's own scale.
 constexpr int surroundings_px = 32;
-/// Light in a pixel that is a star's and not noise, in sigmas; from twice that on all of it.
+/// Light in a pixel that is a star's and not noise, in sigmas of the result; from twice that on all
+/// of it.
 constexpr float lit_sigmas = 3;
 /// How often the light is corrected. The sky around the brightest stars of the real sets of
 /// docs/mfdeconv.md is within half a sigma of its place after 6, and no nearer after 12.
@@ -59,21 +60,13 @@ class Block {
       : it_(iterated),
         channel_(channel),
         core_(core),
-        fitted_margin_(std::min(it_.reach, surroundings_px * it_.factor)),
+        fitted_margin_(fitted_margin_of(iterated)),
         margin_(fitted_margin_ + it_.reach),
-        size_{good_fft_length(core.width + 2 * margin_),
-              good_fft_length(core.height + 2 * margin_)},
+        size_(transform_of(iterated, core.size())),
         lit_(1, size_),
         light_(1, size_),
         residual_(1, size_),
         transfer_(1, size_) {
-    const float least = lit_sigmas * it_.sigma;
-    for (int y = 0; y < core_.height + 2 * margin_; ++y) {
-      for (int x = 0; x < core_.width + 2 * margin_; ++x) {
-        const float value = estimate_at(y, x);
-        lit_.view()(0, y, x) = value * clipped_share((value - least) / least);
-      }
-    }
     const auto& kernels = *it_.kernels;
     const std::size_t channels = kernels.size() / static_cast<std::size_t>(it_.grid * it_.grid);
     const auto cell = static_cast<std::size_t>(cell_of(core));
@@ -81,8 +74,20 @@ class Block {
     for_spectrum(transfer_, [&](std::complex<float>& value, double fx, double fy) {
       value *= block_transfer(fx, it_.factor) * block_transfer(fy, it_.factor);
     });
+    least_lit_ = lit_sigmas * it_.sigma * noise_gain();
+    for (int y = 0; y < core_.height + 2 * margin_; ++y) {
+      for (int x = 0; x < core_.width + 2 * margin_; ++x) {
+        const float value = estimate_at(y, x);
+        lit_.view()(0, y, x) = value * clipped_share((value - least_lit_) / least_lit_);
+      }
+    }
   }
 
+  /// Memory that the work on a core of that size takes.
+  static std::size_t bytes(const Iterated& iterated, Size core) {
+    constexpr std::size_t images = corrections + 8;
+    return images * sizeof(float) * transform_of(iterated, core).pixels();
+  }
   /// Whether there is light that digs.
   [[nodiscard]] bool lit() const {
     return std::ranges::any_of(lit_.pixels(), [](float value) { return value > 0; });
@@ -99,6 +104,13 @@ class Block {
   }
 
  private:
+  static int fitted_margin_of(const Iterated& iterated) {
+    return std::min(iterated.reach, surroundings_px * iterated.factor);
+  }
+  static Size transform_of(const Iterated& iterated, Size core) {
+    const int around = 2 * (fitted_margin_of(iterated) + iterated.reach);
+    return {good_fft_length(core.width + around), good_fft_length(core.height + around)};
+  }
   [[nodiscard]] int cell_of(Rect core) const {
     const auto along = [&](int middle, int length) {
       return std::min(middle * it_.grid / length, it_.grid - 1);
@@ -172,7 +184,7 @@ class Block {
     const auto steps = all_steps.pixels();
     for (int y = 0; y < size_.height; ++y) {
       for (int x = 0; x < size_.width; ++x) {
-        const float over = std::max(estimate_at(y, x) - lit_sigmas * it_.sigma, 0.0F);
+        const float over = std::max(estimate_at(y, x) - least_lit_, 0.0F);
         if (fitted(y, x))
           steps[index(y, x)] = over * over / (it_.sigma * (light_.view()(0, y, x) + it_.sigma));
       }
@@ -221,23 +233,34 @@ class Block {
     }
   }
 
-  /// As the iterations do to the sky: of x + a K^T (y - K x), begun with y, k iterations make
-  /// q Y + (1 - q) / |K|^2 conj(K) Y with q = (1 - a |K|^2)^k, frequency by frequency.
   void give_texture() {
     Spectrum spectrum = fft(residual_.view());
     for (int y = 0; y < size_.height; ++y) {
       const auto values = spectrum.row(0, y);
       const auto kernel = transfer_.row(0, y);
-      for (std::size_t x = 0; x < values.size(); ++x) {
-        const float power = std::norm(kernel[x]);
-        const float left = std::pow(1 - it_.relax * power, static_cast<float>(it_.iterations));
-        // the limit of the geometric series
-        const float gained =
-            power > 1e-6F ? (1 - left) / power : it_.relax * static_cast<float>(it_.iterations);
-        values[x] *= left + gained * std::conj(kernel[x]);
-      }
+      for (std::size_t x = 0; x < values.size(); ++x) values[x] *= texture(kernel[x]);
     }
     residual_ = inverse_fft(std::move(spectrum));
+  }
+  /// What iterations do to the sky: of x + a K^T (y - K x), begun with y, k iterations make
+  /// q Y + (1 - q) / |K|^2 conj(K) Y with q = (1 - a |K|^2)^k, frequency by frequency.
+  [[nodiscard]] std::complex<float> texture(std::complex<float> kernel) const {
+    const float power = std::norm(kernel), count = static_cast<float>(it_.iterations);
+    const float left = std::pow(1 - it_.relax * power, count);
+    // the limit of the geometric series
+    return left + (power > 1e-6F ? (1 - left) / power : it_.relax * count) * std::conj(kernel);
+  }
+  /// How much more noise than the stack the result has.
+  [[nodiscard]] float noise_gain() const {
+    double sum = 0;
+    for (int y = 0; y < size_.height; ++y) {
+      for (int x = 0; x < transfer_.columns(); ++x) {
+        const bool has_mirror = x > 0 && 2 * x < size_.width;
+        sum += (has_mirror ? 2 : 1) *
+               std::norm(texture(transfer_.row(0, y)[static_cast<std::size_t>(x)]));
+      }
+    }
+    return static_cast<float>(std::sqrt(sum / static_cast<double>(size_.pixels())));
   }
 
   [[nodiscard]] Image replacement() const {
@@ -299,6 +322,7 @@ class Block {
   Rect core_;
   int fitted_margin_, margin_;
   Size size_;
+  float least_lit_ = 0;
   Image lit_;       ///< what stars have over the sky in the estimate
   Image light_;     ///< the same in the stack
   Image residual_;  ///< what it leaves of the stack, and what is made of that
@@ -308,12 +332,18 @@ class Block {
 
 }  // namespace
 
-Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads) {
+Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads,
+                        std::size_t memory_bytes) {
   const Size size = iterated.stack.size();
   Image result =
       copy(iterated.estimate.crop({iterated.reach, iterated.reach, size.width, size.height}));
   const int columns = (size.width + core_px - 1) / core_px;
   const int rows = (size.height + core_px - 1) / core_px;
+  const std::size_t enough_for =
+      memory_bytes /
+      Block::bytes(iterated, {std::min(core_px, size.width), std::min(core_px, size.height)});
+  threads = static_cast<int>(
+      std::clamp<std::size_t>(enough_for, 1, static_cast<std::size_t>(thread_count(threads))));
   parallel_for(columns * rows * result.channels(), threads, [&](int i) {
     const int channel = i / (columns * rows), place = i % (columns * rows);
     const Rect core =

@@ -2,6 +2,7 @@
 // dug it away.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include <limpid/image.h>
@@ -24,7 +25,8 @@ struct Iterated {
 
 /// The estimate without its margin. Where stars cast light in the stack and the estimate was dug
 /// away, it is the stack's sky less that light, with the noise that iterations give to a sky; if
-/// that `pays`, the stars pay for what it brings.
-Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads);
+/// that `pays`, the stars pay for what it brings. Of the threads only so many work as
+/// `memory_bytes` are enough for, but one.
+Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads, std::size_t memory_bytes);
 
 }  // namespace limpid::multiframe

@@ -46,7 +46,8 @@ TEST(SuperResolution, LiftedKernelAndStarOfTheResultGiveWhatTheFrameRecords) {
     for (int y = -3; y <= 3; ++y) {
       for (int x = -3; x <= 3; ++x) {
         // a hundredth of the peak, 0.08
-        EXPECT_NEAR(recorded(x, y, star_x, star_y), truth.view()(0, y + side / 2, x + side / 2), 8e-4)
+        EXPECT_NEAR(recorded(x, y, star_x, star_y), truth.view()(0, y + side / 2, x + side / 2),
+                    8e-4)
             << x << ' ' << y << " star " << star_x << ' ' << star_y;
       }
     }

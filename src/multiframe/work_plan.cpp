@@ -96,7 +96,8 @@ std::vector<Tile> cut(const WorkRequest& request, int parts_x, int parts_y) {
 WorkPlan plan_work(const WorkRequest& request) {
   const auto members = static_cast<std::size_t>(request.members);
   const auto channels = static_cast<std::size_t>(request.channels);
-  const std::size_t fixed = 4 * sizeof(float) * channels * request.canvas.pixels();
+  // the estimate, two sums, the seed, the result
+  const std::size_t fixed = 5 * sizeof(float) * channels * request.canvas.pixels();
   const std::size_t frames = sizeof(float) * channels * members * request.frame.pixels();
   const auto cells =
       static_cast<std::size_t>(request.psf_grid) * static_cast<std::size_t>(request.psf_grid);
@@ -135,6 +136,7 @@ WorkPlan plan_work(const WorkRequest& request) {
       const std::size_t all_transfers = spectrum * channels * members * cells;
       const std::size_t few_transfers = 2 * spectrum * channels * b;
       plan.frames_at_once = batch;
+      plan.work_bytes = work;
       for (const auto& [keep_frames, keep_transfers] :
            {std::pair{true, true}, {false, true}, {true, false}, {false, false}}) {
         plan.keep_frames = keep_frames;

@@ -20,7 +20,8 @@ struct WorkPlan {
   Size transform;  ///< of all Fourier transforms, fine pixels
   int frames_at_once = 1;
   bool keep_frames = false, keep_transfers = false;
-  std::size_t bytes = 0;  ///< estimated peak
+  std::size_t bytes = 0;       ///< estimated peak
+  std::size_t work_bytes = 0;  ///< of these, what is free again after an iteration
 };
 
 struct WorkRequest {
