@@ -2,6 +2,7 @@
 //   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED]   frames, truth.fits, stars.csv
 //   limpid_frame_set stack mean|median|clipped OUT FRAME...
 //   limpid_frame_set judge FOLDER RESULT...                  error, widths, light, outliers
+//   limpid_frame_set rings STACK RESULT...                   the sky about the brightest stars
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
 
@@ -176,6 +177,79 @@ int judge(int argc, char** argv) {
   return 0;
 }
 
+/// Mean and standard deviation without what lies over 3 of them from the mean.
+struct Clipped {
+  double mean = 0, sigma = 0;
+};
+Clipped clipped(std::vector<double> values) {
+  Clipped result;
+  for (std::size_t before = 0; before != values.size() && !values.empty();) {
+    before = values.size();
+    double sum = 0, squares = 0;
+    for (const double value : values) sum += value;
+    result.mean = sum / static_cast<double>(before);
+    for (const double value : values) squares += (value - result.mean) * (value - result.mean);
+    result.sigma = std::sqrt(squares / static_cast<double>(before));
+    std::erase_if(values,
+                  [&](double value) { return std::abs(value - result.mean) > 3 * result.sigma; });
+  }
+  return result;
+}
+
+/// Pixels that far from a place, those near other stars left out.
+std::vector<double> pixels_about(ConstView image, const StarCatalogue& stars, const Star& star,
+                                 double from, double to) {
+  std::vector<double> values;
+  const int reach = static_cast<int>(to) + 1;
+  const int x0 = static_cast<int>(star.x), y0 = static_cast<int>(star.y);
+  for (int y = std::max(0, y0 - reach); y <= std::min(image.height() - 1, y0 + reach); ++y) {
+    for (int x = std::max(0, x0 - reach); x <= std::min(image.width() - 1, x0 + reach); ++x) {
+      const auto away = [x, y](const Star& s) { return std::hypot(x - s.x, y - s.y); };
+      const bool alone = std::ranges::none_of(
+          stars.stars, [&](const Star& s) { return s.x != star.x && away(s) < to; });
+      if (alone && away(star) >= from && away(star) < to && std::isfinite(image(0, y, x)))
+        values.push_back(image(0, y, x));
+    }
+  }
+  return values;
+}
+
+/// Levels and noise in rings about the five brightest stars of a stack, over the sky of the same
+/// image and in units of its noise: medians.
+int rings(int argc, char** argv) {
+  const StarCatalogue catalogue = detect_stars(read_frame(argv[2]).image.view());
+  std::printf(
+      "| image | 4 to 6 px | 6 to 8 | 8 to 10 | 10 to 14 | 14 to 20 |\n"
+      "| --- | --- | --- | --- | --- | --- |\n");
+  for (int i = 3; i < argc; ++i) {
+    const Image image = read_frame(argv[i]).image.clone();
+    const auto pixels = image.view().channel(0);
+    std::vector<double> all;
+    for (int y = 0; y < pixels.height(); ++y) {
+      for (const float value : pixels.row(0, y)) {
+        if (std::isfinite(value)) all.push_back(value);
+      }
+    }
+    const Clipped sky = clipped(std::move(all));
+    std::printf("| %s |", fs::path(argv[i]).stem().c_str());
+    constexpr double edges[] = {4, 6, 8, 10, 14, 20};
+    for (int ring = 0; ring < 5; ++ring) {
+      std::vector<double> means, noises;
+      for (std::size_t s = 0; s < std::min<std::size_t>(5, catalogue.stars.size()); ++s) {
+        const auto about =
+            pixels_about(pixels, catalogue, catalogue.stars[s], edges[ring], edges[ring + 1]);
+        if (about.size() < 20) continue;
+        const Clipped here = clipped(about);
+        means.push_back((here.mean - sky.mean) / sky.sigma);
+        noises.push_back(here.sigma / sky.sigma);
+      }
+      std::printf(" %.2f, %.2f |", middle(means), middle(noises));
+    }
+    std::printf("\n");
+  }
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -184,12 +258,13 @@ int main(int argc, char** argv) {
     if (what == "make") return make(argc, argv);
     if (what == "stack" && argc > 5) return stack(argc, argv);
     if (what == "judge" && argc > 3) return judge(argc, argv);
+    if (what == "rings" && argc > 3) return rings(argc, argv);
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return error.exit_code();
   }
   std::fprintf(stderr,
                "limpid_frame_set make FOLDER | stack mean|median|clipped OUT FRAME... | judge "
-               "FOLDER RESULT...\n");
+               "FOLDER RESULT... | rings STACK RESULT...\n");
   return 2;
 }
