@@ -101,11 +101,11 @@ void Solver::give_way(const DeviceFault& fault) {
 
 void Solver::take_memory() {
   if (options_.on_memory) options_.on_memory(plan_.frames_at_once, plan_.transform.width);
-  if (memory_taken_) return;
   if (numerator_.empty()) {
     numerator_ = Image(channels_, canvas_);
     denominator_ = Image(channels_, canvas_);
   }
+  if (memory_taken_) return;
   if (plan_.keep_frames && !stream_.kept()) stream_.keep(hosts_, options_.threads);
   if (plan_.keep_transfers && !accelerator_) {
     transfers_.resize(kernels_.size());
@@ -200,6 +200,8 @@ std::vector<float> Solver::shared_noise() const {
 
 Image Solver::result() {
   tasks_.clear();
+  numerator_ = {};
+  denominator_ = {};
   const std::size_t beside = plan_.bytes - plan_.work_bytes;
   const std::size_t memory = options_.memory_bytes - std::min(options_.memory_bytes, beside);
   const auto blocks = static_cast<float>(factor_ * factor_);

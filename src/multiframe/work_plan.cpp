@@ -96,8 +96,8 @@ std::vector<Tile> cut(const WorkRequest& request, int parts_x, int parts_y) {
 WorkPlan plan_work(const WorkRequest& request) {
   const auto members = static_cast<std::size_t>(request.members);
   const auto channels = static_cast<std::size_t>(request.channels);
-  // the estimate, two sums, the seed, the result
-  const std::size_t fixed = 5 * sizeof(float) * channels * request.canvas.pixels();
+  // the estimate, the seed, and two sums or the result
+  const std::size_t fixed = 4 * sizeof(float) * channels * request.canvas.pixels();
   const std::size_t frames = sizeof(float) * channels * members * request.frame.pixels();
   const auto cells =
       static_cast<std::size_t>(request.psf_grid) * static_cast<std::size_t>(request.psf_grid);
