@@ -33,6 +33,7 @@ constexpr float edge_fwhm = 0.5F, sure_fwhm = 2.5F;  // from the frame's edge
 constexpr float sharp_sigma = 4;                     // of a difference that no PSF makes
 constexpr int defect_reach_px = 3;
 constexpr float modest_share = 0.2F, immodest_share = 0.4F;  // of the structure around, rms
+constexpr float invented_share = 0.3F, seen_share = 0.5F;    // of it that the record shows
 constexpr float most_share = 0.2F, most_sigma = 3;  // of the light around, that a pixel may change
 constexpr float seen_sigma = 0.5F;                  // of a change that counts
 
@@ -198,23 +199,31 @@ void add_band(ConstView band, ConstView shown, const Variance& variance, float n
   });
 }
 
-/// Where a change would be large beside the result's own structure the network has seen something
-/// else there, a star that was not detected: nothing is changed.
-void keep_modest(ConstView after, MutableView change) {
-  const Rect all{0, 0, after.width(), after.height()};
-  const Image mean = box_mean(after, half_window_px);
-  Image structure(1, after.size()), changes(1, after.size());
-  for_pixels(all, [&](int x, int y) {
-    const float from_mean = after(0, y, x) - mean.view()(0, y, x);
-    structure.view()(0, y, x) = from_mean * from_mean;
-    changes.view()(0, y, x) = change(0, y, x) * change(0, y, x);
+/// Squares of what a plane has over its means of 9 x 9 px, in the mean of as many.
+Image structure_of(ConstView plane) {
+  Image squares = box_mean(plane, half_window_px);
+  for_pixels({0, 0, plane.width(), plane.height()}, [&](int x, int y) {
+    float& value = squares.view()(0, y, x);
+    value = (plane(0, y, x) - value) * (plane(0, y, x) - value);
   });
-  structure = box_mean(structure.view(), half_window_px);
-  changes = box_mean(changes.view(), half_window_px);
-  for_pixels(all, [&](int x, int y) {
-    const float ratio = std::sqrt(std::max(0.0F, changes.view()(0, y, x)) /
-                                  std::max(1e-20F, structure.view()(0, y, x)));
-    change(0, y, x) *= falling(ratio, modest_share, immodest_share);
+  return box_mean(squares.view(), half_window_px);
+}
+
+/// Where the structure of a change would be large beside the result's own, and the record shows
+/// some beside its noise, the network has seen something else: a star that was not detected.
+/// Nothing is changed.
+void keep_modest(ConstView before, ConstView after, ConstView shown, const Variance& variance,
+                 MutableView change) {
+  const Image recorded = structure_of(before), made = structure_of(after),
+              changes = structure_of(change);
+  for_pixels({0, 0, after.width(), after.height()}, [&](int x, int y) {
+    const float own = std::max(1e-20F, made.view()(0, y, x));
+    const float modest =
+        falling(std::sqrt(changes.view()(0, y, x) / own), modest_share, immodest_share);
+    const float seen = recorded.view()(0, y, x) - variance(shown(0, y, x));
+    const float invented =
+        falling(std::sqrt(std::max(0.0F, seen) / own), invented_share, seen_share);
+    change(0, y, x) *= std::max(modest, invented);
   });
 }
 
@@ -289,7 +298,9 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
       add_band(filtered.view().channel(band * channels + c), light.crop(wide), variance,
                static_cast<float>(power), change.view().channel(c));
     }
-    keep_modest(tile.after.view().channel(c).crop(tile.inner), change.view().channel(c));
+    keep_modest(tile.before.view().channel(c).crop(tile.inner),
+                tile.after.view().channel(c).crop(tile.inner), light.crop(tile.inner), variance,
+                change.view().channel(c));
     const SkyLevel sky = noise.sky[static_cast<std::size_t>(c)];
     const Image around = box_mean(light.crop(tile.inner), half_window_px);
     for_pixels({0, 0, tile.inner.width, tile.inner.height}, [&](int x, int y) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/random.h"
@@ -9,14 +10,14 @@
 namespace limpid {
 namespace {
 
-/// Noise of this share over a slope that rises from `least` to `most`.
+/// Noise of this share over a slope from `least` to `most`, darkness being empty sky.
 Image noisy(float least, float most, float sigma, float share) {
   constexpr Size size{512, 512};
   Image frame(1, size);
   Random random(7, 0);
   for (int y = 0; y < size.height; ++y) {
     for (int x = 0; x < size.width; ++x) {
-      const float light = least + (most - least) * static_cast<float>(x) / 511;
+      const float light = std::max(0.0F, least + (most - least) * static_cast<float>(x) / 511);
       frame.view()(0, y, x) =
           light + std::sqrt(sigma * sigma + share * light) * static_cast<float>(random.normal());
     }
@@ -25,7 +26,7 @@ Image noisy(float least, float most, float sigma, float share) {
 }
 
 TEST(NoiseModel, PhotonsAreToldByBrightAndFaintBlocks) {
-  const Image frame = noisy(0, 100, 1, 0.2F), discs(1, frame.size());
+  const Image frame = noisy(-100, 100, 1, 0.2F), discs(1, frame.size());
   EXPECT_NEAR(photon_share(frame.view(), discs.view(), {0, 1}), 0.2F, 0.02F);
 }
 
