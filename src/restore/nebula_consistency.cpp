@@ -21,7 +21,7 @@ namespace {
 /// second the difference between both.
 constexpr std::array<float, 2> lambdas{0.3F, 0.03F};
 constexpr int bands = static_cast<int>(lambdas.size());
-constexpr int tile_px = 416;       // at most; 512 with the margins
+constexpr int tile_px = 544;       // at most; 640 with the margins
 constexpr int margin_px = 48;      // of a tile: blurring reaches 32, the filters some 16
 constexpr int rim_px = 24;         // of the margin; what is blurred there comes from elsewhere
 constexpr int half_window_px = 4;  // in which differences are told from noise
@@ -31,6 +31,7 @@ constexpr int block_px = 4;
 constexpr float certain_sigma = 3;  // a tile in which no block is so far off is in agreement
 constexpr float edge_fwhm = 0.5F, sure_fwhm = 2.5F;  // from the frame's edge
 constexpr float sharp_sigma = 4;                     // of a difference that no PSF makes
+constexpr float spreading_defect = 2;  // times that: its light, blurred, is seen around it
 constexpr int defect_reach_px = 3;
 constexpr float modest_share = 0.2F, immodest_share = 0.4F;  // of the structure around, rms
 constexpr float invented_share = 0.3F, seen_share = 0.5F;    // of it that the record shows
@@ -161,23 +162,25 @@ Image difference_of(const Tile& tile, ConstView shown, ConstView weight) {
 }
 
 /// Adds to what is hidden where differences are sharper than any PSF makes them: dead rows, hot and
-/// cold pixels, cosmic rays. Returns whether there are such.
-bool hide_defects(Tile& tile, ConstView difference, ConstView shown, const NoiseModel& noise) {
+/// cold pixels, cosmic rays. Returns how far the worst is over the threshold, 0 where there is
+/// none.
+float hide_defects(Tile& tile, ConstView difference, ConstView shown, const NoiseModel& noise) {
   Image flags(1, tile.around.size());
-  bool any = false;
+  float worst = 0;
   for (int c = 0; c < difference.channels(); ++c) {
     const Variance variance(noise, c);
     const Image mean = box_mean(difference.channel(c), 1);
     for_pixels({0, 0, flags.width(), flags.height()}, [&](int x, int y) {
       const float smooth = mean.view()(0, y, x), sharp = std::abs(difference(c, y, x) - smooth);
-      if (sharp < sharp_sigma * std::sqrt(variance(shown(c, y, x))) + 0.5F * std::abs(smooth))
-        return;
+      const float most =
+          sharp_sigma * std::sqrt(variance(shown(c, y, x))) + 0.5F * std::abs(smooth);
+      if (sharp < most) return;
       flags.view()(0, y, x) = 1;
-      any = true;
+      worst = std::max(worst, sharp / std::max(most, 1e-20F));
     });
   }
-  if (any) add_flags(tile.hidden, near_flags(flags, defect_reach_px));
-  return any;
+  if (worst > 0) add_flags(tile.hidden, near_flags(flags, defect_reach_px));
+  return worst;
 }
 
 /// Adds one band of what is missing, as far as it stands out from noise.
@@ -256,7 +259,6 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                 const TileControls& controls) {
   const int channels = tile.before.channels();
   const Size size = tile.around.size();
-  const Passing pass = passing(controls, channels, size);
   const auto fill = [&tile] {
     if (std::ranges::none_of(tile.hidden.pixels(), [](float m) { return m != 0; })) return;
     fill_missing(tile.before.view(), tile.hidden.view());
@@ -264,18 +266,25 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
   };
   fill();
   if (without_structure(tile, noise)) return {};
+  const Passing pass = passing(controls, channels, size);
   Image shown = blurred(tile, pass), weight = weight_of(tile, frame, fwhm_px),
         difference = difference_of(tile, shown.view(), weight.view());
-  if (hide_defects(tile, difference.view(), shown.view(), noise)) {
-    fill();
-    shown = blurred(tile, pass);
+  const auto agrees = [&] {
+    for (int c = 0; c < channels; ++c) {
+      if (differs(difference.view(), shown.view(), c, Variance(noise, c))) return false;
+    }
+    return true;
+  };
+  if (agrees()) return {};
+  if (const float worst = hide_defects(tile, difference.view(), shown.view(), noise); worst > 0) {
+    if (worst > spreading_defect) {
+      fill();
+      shown = blurred(tile, pass);
+    }
     weight = weight_of(tile, frame, fwhm_px);
     difference = difference_of(tile, shown.view(), weight.view());
+    if (agrees()) return {};
   }
-  bool any = false;
-  for (int c = 0; c < channels; ++c)
-    any = any || differs(difference.view(), shown.view(), c, Variance(noise, c));
-  if (!any) return {};
 
   const ColumnSpectrum missing = column_fft(difference.view());
   const Rect wide = grown(tile.inner, half_window_px + half_soft_px);

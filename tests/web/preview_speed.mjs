@@ -1,10 +1,11 @@
-// What an exact preview costs after each slider, without a page. Usage: node preview_speed.mjs LIMPID FRAME
+// What an exact preview costs after each slider, without a page. Usage: node preview_speed.mjs LIMPID FRAME [WIDTH HEIGHT]
 import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 
 import { serve } from './serving.mjs';
 
-const [program, frame] = process.argv.slice(2).map((word) => resolve(word));
+const [program, frame] = process.argv.slice(2, 4).map((word) => resolve(word));
+const [wide, high] = process.argv.length > 5 ? process.argv.slice(4).map(Number) : [963, 759];
 const server = await serve(program, dirname(frame));
 const api = async (path, body) => {
   const answer = await (await fetch(new URL(path, server.url), {
@@ -18,7 +19,7 @@ const worked = () => {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 };
 const { width, height } = (await api('/api/open', { name: basename(frame) })).frame;
-const [w, h] = [Math.min(963, width), Math.min(759, height)];
+const [w, h] = [Math.min(wide, width), Math.min(high, height)];
 const region = [(width - w) >> 1, (height - h) >> 1, w, h];
 for (const [what, options] of [
   ['the first', {}], ['sharpen-stars .4', { 'sharpen-stars': 0.4 }], ['sharpen-stars .5', { 'sharpen-stars': 0.5 }],
