@@ -205,9 +205,12 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
   };
   progress.throw_if_stopped();
   if (stars) {
-    report.nebulae_corrected = make_nebulae_consistent(
-        restored, {sky, known.photon_shares, known.catalogue.noise_correlation}, controls,
-        result.view());
+    // with a PSF given by hand, which may be wrong, the map of trust must show it
+    if (!o.psf_fwhm_px) {
+      report.nebulae_corrected = make_nebulae_consistent(
+          restored, {sky, known.photon_shares, known.catalogue.noise_correlation}, controls,
+          result.view());
+    }
     report.stars_corrected = agree_with_frame(restored, known, controls, result.view());
     progress.throw_if_stopped();
     const auto shrunk = shrink_clipped_stars(restored, controls, result.view());
