@@ -128,7 +128,8 @@ std::optional<Explanation> explain(const Stamp& stamp, ConstView difference, con
   const Image star = dx == 0 && dy == 0 ? copy(basis.channel(0).crop({first, first, size, size}))
                                         : moved(basis.channel(0), dx, dy, half);
   Explanation e;
-  double squares = 0;
+  Eigen::Matrix2d light_and_level = Eigen::Matrix2d::Zero();
+  Eigen::Vector2d seen = Eigen::Vector2d::Zero();
   const auto over = [&](int x, int y) {
     return static_cast<double>(stamp.recorded(channel, x, y) - around.level);
   };
@@ -136,14 +137,19 @@ std::optional<Explanation> explain(const Stamp& stamp, ConstView difference, con
     for (int x = 0; x < size; ++x) {
       const auto w = static_cast<double>(stamp.weight(first + x, first + y)),
                  shape = static_cast<double>(star.view()(0, y, x));
-      e.light += w * shape * over(first + x, first + y);
-      squares += w * shape * shape;
+      const Eigen::Vector2d both(shape, 1);
+      light_and_level += w * both * both.transpose();
+      seen += w * over(first + x, first + y) * both;
       if (w > 0) e.peak = std::max(e.peak, over(first + x, first + y));
     }
   }
-  e.light /= squares;
-  if (!(e.light > 0)) return std::nullopt;
+  // under the star it may be as much brighter or darker as places around it are: the crest of a
+  // galaxy is no star's light
   const auto noise = static_cast<double>(around.noise);
+  light_and_level(1, 1) +=
+      std::pow(noise / std::max(noise, static_cast<double>(around.scatter)), 2);
+  e.light = light_and_level.ldlt().solve(seen)[0];
+  if (!(e.light > 0)) return std::nullopt;
   for (int y = first; y < first + size; ++y) {
     for (int x = first; x < first + size; ++x) {
       const auto w = static_cast<double>(stamp.weight(x, y));
