@@ -114,6 +114,32 @@ TEST(Consistency, WhatIsRightStays) {
   EXPECT_LT(scene.error(110.6F, 80.1F, 1), 0.035);
 }
 
+TEST(Consistency, TheCrestOfAGalaxyIsNoStar) {
+  Scene scene;
+  for (Image* image : {&scene.before, &scene.after, &scene.right}) {
+    for (int c = 0; c < 3; ++c) {
+      for (int y = 0; y < size.height; ++y) {
+        for (int x = 0; x < size.width; ++x) {
+          const float along = static_cast<float>(x - 80 + y - 70) / 45,
+                      across = static_cast<float>(x - 80 - y + 70) / 9;
+          image->view()(c, y, x) +=
+              40 * sigma * std::exp(-0.5F * (along * along + across * across));
+        }
+      }
+    }
+  }
+  Star detected;  // with too little of a star for a fit
+  detected.x = 80.2F, detected.y = 70.1F, detected.flux = 1, detected.snr = 11;
+  scene.catalogue.stars.push_back(detected);
+  scene.add_noise();
+  scene.correct();
+  for (int y = 64; y <= 76; ++y) {
+    for (int x = 74; x <= 86; ++x)
+      ASSERT_NEAR(scene.after.view()(1, y, x), scene.right.view()(1, y, x), 8 * sigma)
+          << x << ", " << y;
+  }
+}
+
 TEST(Consistency, LightIsThatOfTheRecord) {
   Scene scene;
   scene.add(60.3F, 60.8F, 3, wanted, 0);
