@@ -316,7 +316,8 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
       float& by = change.view()(c, y, x);
       const float most =
           most_sigma * sky.sigma + most_share * std::max(0.0F, around.view()(0, y, x) - sky.sky);
-      by *= most / std::sqrt(most * most + by * by);
+      const float both = std::sqrt(most * most + by * by);
+      by = both > 0 ? by * most / both : 0;
     });
   }
   return change;

@@ -140,6 +140,18 @@ TEST(NebulaConsistency, ADeadRowIsNotSharpened) {
   EXPECT_LT(rms(after, network, {0, 118, size.width, 15}), 0.3);
 }
 
+TEST(NebulaConsistency, AFrameWithoutNoiseStaysFinite) {
+  Scene scene(nebula());
+  scene.catalogue.sky = {{sky, 0}};
+  Image after = scene.right.clone();
+  for (int y = 0; y < size.height; ++y) {
+    for (int x = 200; x < size.width; ++x)
+      scene.before.view()(0, y, x) = after.view()(0, y, x) = sky;
+  }
+  scene.agree(after);
+  EXPECT_TRUE(std::ranges::all_of(after.pixels(), [](float v) { return std::isfinite(v); }));
+}
+
 TEST(NebulaConsistency, BytesDoNotDependOnTheNumberOfThreads) {
   const Scene scene(nebula());
   Image one(1, size, sky), three(1, size, sky);
