@@ -15,10 +15,7 @@ void network(benchmark::State& state, torch::ScalarType type, bool own) {
   constexpr std::int64_t side = 512;
   const Model model = load_model(LIMPID_BENCH_MODEL);
   model.network->to(type);
-  for (auto& parameter : model.network->parameters()) {
-    if (parameter.dim() == 4)
-      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
-  }
+  model.network->lay_channels_last();
   if (own) model.network->settle();
   const auto picture = torch::randn({plane_count, side, side});
   std::vector<Plane> planes;

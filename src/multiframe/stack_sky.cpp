@@ -7,6 +7,7 @@
 #include <numbers>
 #include <span>
 
+#include "core/box_mean.h"
 #include "core/fft.h"
 #include "core/parallel.h"
 
@@ -32,7 +33,7 @@ constexpr float least_light_sigmas = 0.2F, light_sigmas = 1;
 /// More than this share of its light nothing pays: what shows so little is hardly a star.
 constexpr float most_paid = 0.2F;
 
-float clipped_share(float value) { return std::min(std::max(value, 0.0F), 1.0F); }
+float to_share(float value) { return std::clamp(value, 0.0F, 1.0F); }
 
 double dot(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
@@ -78,7 +79,7 @@ class Block {
     for (int y = 0; y < core_.height + 2 * margin_; ++y) {
       for (int x = 0; x < core_.width + 2 * margin_; ++x) {
         const float value = estimate_at(y, x);
-        lit_.view()(0, y, x) = value * clipped_share((value - least_lit_) / least_lit_);
+        lit_.view()(0, y, x) = value * to_share((value - least_lit_) / least_lit_);
       }
     }
   }
@@ -273,14 +274,14 @@ class Block {
     }
     Image share = mean_of_squares(low, reach);
     for (float& value : share.pixels())
-      value = clipped_share((kept_sigmas - value) / (kept_sigmas - dug_sigmas));
+      value = to_share((kept_sigmas - value) / (kept_sigmas - dug_sigmas));
     share = mean_of_squares(share, reach);
     for (int y = 0; y < size_.height; ++y) {
       for (int x = 0; x < size_.width; ++x) {
         const float light = light_.view()(0, y, x) / it_.sigma;
         share.view()(0, y, x) *=
             static_cast<float>(known_[index(y, x)]) *
-            clipped_share((light - least_light_sigmas) / (light_sigmas - least_light_sigmas)) *
+            to_share((light - least_light_sigmas) / (light_sigmas - least_light_sigmas)) *
             (residual_.view()(0, y, x) - estimate_at(y, x));
       }
     }
@@ -300,21 +301,9 @@ class Block {
 
   /// Means of squares that reach so far from their middle; smaller by that on each side.
   static Image mean_of_squares(const Image& image, int reach) {
-    const int side = 2 * reach + 1;
-    Image rows(1, {image.width() - 2 * reach, image.height()});
-    for (int y = 0; y < rows.height(); ++y) {
-      for (int x = 0; x < rows.width(); ++x) {
-        for (int u = 0; u < side; ++u) rows.view()(0, y, x) += image.view()(0, y, x + u);
-      }
-    }
-    Image means(1, {rows.width(), rows.height() - 2 * reach});
-    for (int y = 0; y < means.height(); ++y) {
-      for (int x = 0; x < means.width(); ++x) {
-        for (int v = 0; v < side; ++v) means.view()(0, y, x) += rows.view()(0, y + v, x);
-        means.view()(0, y, x) /= static_cast<float>(side * side);
-      }
-    }
-    return means;
+    return copy(box_mean(image.view(), reach)
+                    .view()
+                    .crop({reach, reach, image.width() - 2 * reach, image.height() - 2 * reach}));
   }
 
   const Iterated& it_;

@@ -35,6 +35,8 @@ class Architecture : public torch::nn::Module {
   /// into blocks and calls forward(); a network may do better.
   virtual torch::Tensor infer(const std::vector<Plane>& planes, std::int64_t height,
                               std::int64_t width, const torch::Tensor& controls);
+  /// Lays the weights of convolutions as blocks lie, channels last.
+  void lay_channels_last();
   /// Says that the weights stay as they are: infer() may keep them as it likes to have them.
   virtual void settle() {}
   /// Multiply-adds per pixel of one forward pass.

@@ -30,6 +30,13 @@ torch::Tensor Architecture::infer(const std::vector<Plane>& planes, std::int64_t
   return from_blocks(forward(to_blocks(together), controls).to(torch::kFloat));
 }
 
+void Architecture::lay_channels_last() {
+  for (auto& parameter : parameters()) {
+    if (parameter.dim() == 4)
+      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+  }
+}
+
 torch::Tensor to_blocks(const torch::Tensor& planes) {
   const auto p = planes.size(0), h = planes.size(1) / block_px, w = planes.size(2) / block_px;
   return planes.view({p, h, block_px, w, block_px})

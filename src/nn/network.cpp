@@ -107,10 +107,7 @@ Network Network::load(const std::filesystem::path& weights, Device device, Preci
   body->device = torch_device(device);
   body->type = scalar_type(precision, body->device);
   body->model.network->to(body->device, body->type);
-  for (auto& parameter : body->model.network->parameters()) {
-    if (parameter.dim() == 4)
-      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
-  }
+  body->model.network->lay_channels_last();
   const torch::NoGradGuard no_grad;
   body->model.network->settle();
   blas_on_one_thread();

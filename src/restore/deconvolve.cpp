@@ -231,7 +231,7 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
   DeconvolveOptions asked = options;
   asked.luminance_only = luminance;
   Image sharp = body_->run_passes(start_frame, region, network, asked, report, progress, fallback);
-  const Knowledge& before = body_->stages.front().known;
+  Knowledge& before = body_->stages.front().known;
   if (luminance) {
     const Image part = copy(body_->intensity.view().crop(region));
     sharp = recolour(given.crop(region), part.view(), sharp.view(), body_->colour_sky,
@@ -240,18 +240,18 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
 
   if (options.reblur) {
     if (region == whole && !luminance && options.mask.empty() && report.binned_by == 1) {
-      Reblurring test =
-          test_by_reblurring({.before = given,
-                              .after = sharp.view(),
-                              .missing = missing.view(),
-                              .catalogue = before.catalogue,
-                              .photon_shares = before.photon_shares,
-                              .fwhm_px = report.fwhm_px,
-                              .controls_at =
-                                  [&](float x, float y) {
-                                    return controls_at(before, options, frame.channels(), x, y);
-                                  }},
-                             options.threads, progress.part(0.95, 0.97));
+      Reblurring test = test_by_reblurring(
+          {.before = given,
+           .after = sharp.view(),
+           .missing = missing.view(),
+           .catalogue = before.catalogue,
+           .photon_shares = noise_of(before, given, options.threads).photon_shares,
+           .fwhm_px = report.fwhm_px,
+           .controls_at =
+               [&](float x, float y) {
+                 return controls_at(before, options, frame.channels(), x, y);
+               }},
+          options.threads, progress.part(0.95, 0.97));
       report.reblurring = std::move(test.report);
       result.trust_map = std::move(test.residual);
     } else {

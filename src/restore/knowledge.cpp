@@ -8,9 +8,6 @@
 
 #include <limpid/error.h>
 
-#include "core/parallel.h"
-#include "restore/noise_model.h"
-
 namespace limpid {
 namespace {
 
@@ -30,8 +27,6 @@ double median_over(Size size, const std::function<double(float, float)>& value) 
   return values[12];
 }
 
-float middle(int length) { return static_cast<float>(length) / 2; }
-
 }  // namespace
 
 Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& progress) {
@@ -46,17 +41,18 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& p
       known.errors = measure_psf_errors(frame, known.catalogue, *known.field, o.threads);
   }
   known.normalisation.emplace(known.catalogue.sky, frame);
-  const auto fwhm_px =
-      known.field ? known.field->mean_at(middle(frame.width()), middle(frame.height())).fwhm_px
-                  : assumed_fwhm_px;
-  const Image discs = star_discs(known.catalogue, static_cast<double>(fwhm_px),
-                                 {0, 0, frame.width(), frame.height()});
-  known.photon_shares.resize(static_cast<std::size_t>(frame.channels()));
-  parallel_for(frame.channels(), o.threads, [&](int c) {
-    const auto at = static_cast<std::size_t>(c);
-    known.photon_shares[at] = photon_share(frame.channel(c), discs.view(), known.catalogue.sky[at]);
-  });
   return known;
+}
+
+const NoiseModel& noise_of(Knowledge& known, ConstView frame, int threads) {
+  if (!known.noise) {
+    const auto middle = [](int length) { return static_cast<float>(length) / 2; };
+    const float fwhm_px =
+        known.field ? known.field->mean_at(middle(frame.width()), middle(frame.height())).fwhm_px
+                    : assumed_fwhm_px;
+    known.noise = measure_noise(frame, known.catalogue, static_cast<double>(fwhm_px), threads);
+  }
+  return *known.noise;
 }
 
 void assume(Knowledge& known, ConstView frame, const DeconvolveOptions& o, DeconvolveReport& report,

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <vector>
 
 #include <limpid/deconvolve.h>
 #include <limpid/image.h>
@@ -10,6 +9,7 @@
 #include <limpid/progress.h>
 #include <limpid/stars.h>
 
+#include "restore/noise_model.h"
 #include "restore/normalise.h"
 #include "restore/psf_errors.h"
 
@@ -29,10 +29,12 @@ struct Knowledge {
   std::optional<SpectralPsf> spectral;  ///< looked for when there is neither field nor --psf
   bool spectrum_seen = false;
   Psf assumed;
-  std::vector<float> photon_shares;  ///< per channel: noise_model.h
+  std::optional<NoiseModel> noise;  ///< there once asked for: noise_of()
 };
 
 Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& progress);
+/// Of the frame that `known` is of; measured when it is first asked for.
+const NoiseModel& noise_of(Knowledge& known, ConstView frame, int threads);
 /// What the options and the power spectrum say where the stars say nothing. Throws Error(failed)
 /// when nothing does.
 void assume(Knowledge& known, ConstView frame, const DeconvolveOptions& o, DeconvolveReport& report,

@@ -2,20 +2,13 @@
 #pragma once
 
 #include <functional>
-#include <span>
 
 #include <limpid/network.h>
 
+#include "restore/noise_model.h"
 #include "restore/restored_part.h"
 
 namespace limpid {
-
-/// What tells differences between result and record from noise.
-struct NoiseModel {
-  std::vector<SkyLevel> sky;         ///< per channel
-  std::vector<float> photon_shares;  ///< per channel: photon_share()
-  float correlation = 1;             ///< StarCatalogue::noise_correlation
-};
 
 /// Blurs the result back to the measured PSF and, where that differs from the record by more than
 /// noise, gives what is missing to the result, sharpened as far as the PSF passes it on: docs/

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/fft.h"
+#include "restore/nebula_test.h"
 #include "synthetic.h"
 
 namespace limpid {
@@ -12,15 +12,6 @@ namespace {
 
 constexpr Size size{320, 256};
 constexpr float sky = 0.1F, sigma = 0.001F;
-
-Image blurred(const Image& light, const Psf& psf) {
-  std::vector<Image> kernels;
-  kernels.push_back(psf.kernel(psf_kernel_px));
-  Spectrum spectrum = fft(light.view());
-  const Spectrum by = transfer(kernels, size);
-  for (std::size_t i = 0; i < spectrum.plane(0).size(); ++i) spectrum.plane(0)[i] *= by.plane(0)[i];
-  return inverse_fft(std::move(spectrum));
-}
 
 /// Round lights with ripples, 60 sigma high.
 Image nebula() {

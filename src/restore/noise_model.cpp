@@ -6,6 +6,7 @@
 
 #include <limpid/network.h>
 
+#include "core/parallel.h"
 #include "core/statistics.h"
 #include "restore/geometry.h"
 
@@ -96,6 +97,18 @@ float photon_share(ConstView channel, ConstView discs, const SkyLevel& sky) {
       shares.push_back((block.seen / of_sky - 1) * sky.sigma * sky.sigma / block.light);
   }
   return shares.size() < enough || !(of_sky > 0) ? 0 : std::max(0.0F, median_in_place(shares));
+}
+
+NoiseModel measure_noise(ConstView frame, const StarCatalogue& catalogue, double typical_fwhm_px,
+                         int threads) {
+  NoiseModel noise{catalogue.sky, std::vector<float>(static_cast<std::size_t>(frame.channels())),
+                   catalogue.noise_correlation};
+  const Image discs = star_discs(catalogue, typical_fwhm_px, {0, 0, frame.width(), frame.height()});
+  parallel_for(frame.channels(), threads, [&](int c) {
+    const auto at = static_cast<std::size_t>(c);
+    noise.photon_shares[at] = photon_share(frame.channel(c), discs.view(), noise.sky[at]);
+  });
+  return noise;
 }
 
 }  // namespace limpid

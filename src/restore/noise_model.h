@@ -1,6 +1,8 @@
 // Where stars are, and how noisy the light is.
 #pragma once
 
+#include <vector>
+
 #include <limpid/image.h>
 #include <limpid/stars.h>
 
@@ -20,5 +22,16 @@ Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect pa
 /// shows there too little, but as much so over the sky: only the ratio is used. 0 where too few
 /// blocks tell. `discs`: star_discs() of the whole frame.
 float photon_share(ConstView channel, ConstView discs, const SkyLevel& sky);
+
+/// What tells differences between result and record from noise.
+struct NoiseModel {
+  std::vector<SkyLevel> sky;         ///< per channel
+  std::vector<float> photon_shares;  ///< per channel: photon_share()
+  float correlation = 1;             ///< StarCatalogue::noise_correlation
+};
+
+/// `typical_fwhm_px`: of stars that were not fitted.
+NoiseModel measure_noise(ConstView frame, const StarCatalogue& catalogue, double typical_fwhm_px,
+                         int threads);
 
 }  // namespace limpid

@@ -16,7 +16,6 @@
 #include "restore/holes.h"
 #include "restore/light_balance.h"
 #include "restore/nebula_consistency.h"
-#include "restore/noise_model.h"
 
 namespace limpid {
 namespace {
@@ -174,16 +173,12 @@ void agree_with_record(ConstView frame, const StarCatalogue& known, const TileCo
                               .catalogue = known,
                               .fwhm_px = controls.measured[0].fwhm_px,
                               .threads = threads};
-  const Image discs = star_discs(known, restored.fwhm_px, whole);
-  NoiseModel noise{known.sky, {}, known.noise_correlation};
-  for (int c = 0; c < frame.channels(); ++c)
-    noise.photon_shares.push_back(
-        photon_share(frame.channel(c), discs.view(), known.sky[static_cast<std::size_t>(c)]));
   make_nebulae_consistent(
-      restored, noise, [&](float, float) { return controls; }, result);
+      restored, measure_noise(frame, known, static_cast<double>(restored.fwhm_px), threads),
+      [&](float, float) { return controls; }, result);
 }
 
-Image mended(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+Image mended(ConstView frame, Rect region, Knowledge& known, const DeconvolveOptions& o,
              DeconvolveReport& report, const Progress& progress,
              const std::function<Image(Rect)>& restore) {
   const float fwhm_px = typical_fwhm(known, frame.size());
@@ -208,8 +203,7 @@ Image mended(ConstView frame, Rect region, const Knowledge& known, const Deconvo
     // with a PSF given by hand, which may be wrong, the map of trust must show it
     if (!o.psf_fwhm_px) {
       report.nebulae_corrected = make_nebulae_consistent(
-          restored, {sky, known.photon_shares, known.catalogue.noise_correlation}, controls,
-          result.view());
+          restored, noise_of(known, frame, o.threads), controls, result.view());
     }
     report.stars_corrected = agree_with_frame(restored, known, controls, result.view());
     progress.throw_if_stopped();

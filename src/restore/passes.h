@@ -50,7 +50,7 @@ std::vector<DeconvolveOptions> passes(const DeconvolveOptions& o);
 /// halos, stars that the network did not understand, dark rings, light that was lost. What
 /// `restore` makes reaches further, so that stars near the region's border come out as in the whole
 /// frame.
-Image mended(ConstView frame, Rect region, const Knowledge& known, const DeconvolveOptions& o,
+Image mended(ConstView frame, Rect region, Knowledge& known, const DeconvolveOptions& o,
              DeconvolveReport& report, const Progress& progress,
              const std::function<Image(Rect)>& restore);
 

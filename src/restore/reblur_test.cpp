@@ -5,7 +5,7 @@
 #include <array>
 #include <cmath>
 
-#include "core/fft.h"
+#include "restore/nebula_test.h"
 #include "synthetic.h"
 
 namespace limpid {
@@ -24,15 +24,6 @@ struct Scene {
   Image before{1, size, sky}, after{1, size, sky};
   StarCatalogue catalogue;
 };
-
-Image blurred(const Image& light, const Psf& psf) {
-  std::vector<Image> kernels;
-  kernels.push_back(psf.kernel(psf_kernel_px));
-  Spectrum spectrum = fft(light.view());
-  const Spectrum by = transfer(kernels, size);
-  for (std::size_t i = 0; i < spectrum.plane(0).size(); ++i) spectrum.plane(0)[i] *= by.plane(0)[i];
-  return inverse_fft(std::move(spectrum));
-}
 
 Scene make_scene() {
   Scene scene;

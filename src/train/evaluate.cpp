@@ -25,13 +25,9 @@ constexpr int side = evaluation_px, field_side = side + 2 * scene_margin_px;
 torch::Tensor answer_of(Model& model, const torch::Device& device, torch::ScalarType type,
                         const SceneTensors& scene, const torch::Tensor& guides, int shown = side) {
   model.network->to(device, type);
-  const auto middle = [shown](const torch::Tensor& x) {
-    const auto from = (x.size(-1) - shown) / 2;
-    return x.narrow(-2, from, shown).narrow(-1, from, shown);
-  };
-  const auto planes =
-      torch::cat({middle(scene.input), middle(guides).reshape({3 * guide_count, shown, shown}),
-                  middle(scene.saturated)});
+  const auto planes = torch::cat({inner(scene.input, shown),
+                                  inner(guides, shown).reshape({3 * guide_count, shown, shown}),
+                                  inner(scene.saturated, shown)});
   const auto wishes = control_vector(scene.controls);
   const auto controls =
       torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);

@@ -16,10 +16,6 @@ torch::Tensor curvature(const torch::Tensor& x) {
 
 }  // namespace
 
-torch::Tensor inner(const torch::Tensor& x, int side) {
-  return x.narrow(-2, scene_margin_px, side).narrow(-1, scene_margin_px, side).contiguous();
-}
-
 std::map<int, torch::Tensor> richardson_lucy(const SceneTensors& scene, double variation) {
   const auto field = scene.input.size(1);
   const double pedestal = 20 - std::min(0.0, scene.input.amin().item<double>());

@@ -7,9 +7,6 @@
 
 namespace limpid {
 
-/// (3, side, side) of the inner frame.
-torch::Tensor inner(const torch::Tensor& x, int side);
-
 /// Richardson (1972, JOSA 62, 55) and Lucy (1974, AJ 79, 745) with the true PSF; what has become of
 /// it after so many steps. `variation` above 0 adds total variation as Dey et al. (2006, Microsc.
 /// Res. Tech. 69, 260) do: x / (1 - variation div(grad x / |grad x|)).

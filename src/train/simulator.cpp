@@ -656,18 +656,20 @@ std::string Simulator::corpus_hash() const {
   return body_->corpus ? body_->corpus->hash() : "procedural";
 }
 
+torch::Tensor inner(const torch::Tensor& x, int side) {
+  const auto from = (x.size(-1) - side) / 2;
+  return x.narrow(-2, from, side).narrow(-1, from, side).contiguous();
+}
+
 SimulatedScene Simulator::draw(std::uint64_t index, const SceneOptions& options) const {
   const SceneTensors tensors = body_->draw(index, options);
   SimulatedScene scene;
-  const auto inner = [&](const torch::Tensor& x) {
-    const int m = scene_margin_px, s = options.side_px;
-    return to_image(x.index({Slice(), Slice(m, m + s), Slice(m, m + s)}));
-  };
-  scene.input = inner(tensors.input);
-  scene.target = inner(tensors.target);
-  scene.saturated = inner(tensors.saturated);
-  scene.blurred = inner(tensors.blurred);
-  scene.ideal = inner(tensors.ideal);
+  const auto shown = [&](const torch::Tensor& x) { return to_image(inner(x, options.side_px)); };
+  scene.input = shown(tensors.input);
+  scene.target = shown(tensors.target);
+  scene.saturated = shown(tensors.saturated);
+  scene.blurred = shown(tensors.blurred);
+  scene.ideal = shown(tensors.ideal);
   for (std::size_t c = 0; c < 3; ++c) scene.kernels[c] = to_image(tensors.kernels[c].unsqueeze(0));
   scene.stars = tensors.stars;
   scene.true_psf = tensors.true_psf;

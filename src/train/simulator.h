@@ -36,6 +36,9 @@ struct SceneTensors {
 inline constexpr int procedural_px = 512;
 inline constexpr int scene_margin_px = psf_side_px / 2;
 
+/// The middle of a field: (.., side, side) of (.., field, field).
+torch::Tensor inner(const torch::Tensor& x, int side);
+
 struct Simulator::Body {
   std::optional<CorpusPatches> corpus;
   std::vector<BankPsf> bank;

@@ -47,10 +47,7 @@ Example make_example(const Simulator::Body& simulator, std::uint64_t index, int 
   const auto all =
       torch::cat({scene.input, guides.view({3 * guide_count, guides.size(2), guides.size(3)}),
                   scene.saturated});
-  const auto inner = [&](const torch::Tensor& x) {
-    return x.narrow(1, scene_margin_px, side).narrow(2, scene_margin_px, side).contiguous();
-  };
-  return {inner(all), inner(scene.target), control_vector(scene.controls)};
+  return {inner(all, side), inner(scene.target, side), control_vector(scene.controls)};
 }
 
 /// Writes (channels, side, side) planes, mirrored or turned, as rows of blocks: (side / block_px)^2
@@ -361,10 +358,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       earlier_steps = std::stoll(known->second);
   }
   network->to(device);
-  for (auto& parameter : network->parameters()) {
-    if (parameter.dim() == 4)
-      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
-  }
+  network->lay_channels_last();
   if (average.empty()) {
     for (const auto& item : network->named_parameters())
       average[item.key()] = item.value().detach().clone();
