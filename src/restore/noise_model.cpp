@@ -14,6 +14,7 @@ namespace limpid {
 namespace {
 
 constexpr int block_px = 16;
+constexpr int largest_radius_px = 3 * psf_kernel_px / 4;
 
 struct Block {
   float light = 0;  ///< over the sky, mean
@@ -60,12 +61,12 @@ float seen_of_sky(const std::vector<Block>& blocks, float sigma, std::size_t eno
 }  // namespace
 
 double star_radius(double peak, double fwhm_px, float sigma) {
-  constexpr double beta = 3, largest_px = 1.5 * psf_kernel_px / 2;
+  constexpr double beta = 3;
   const double alpha_per_fwhm = 0.5 / std::sqrt(std::exp2(1 / beta) - 1);
   const double ratio = peak / std::max(1e-12, 0.5 * static_cast<double>(sigma));
   if (ratio <= 1) return 0;
   return std::clamp(fwhm_px * alpha_per_fwhm * std::sqrt(std::pow(ratio, 1 / beta) - 1), 1.0,
-                    largest_px);
+                    static_cast<double>(largest_radius_px));
 }
 
 Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect part) {
@@ -74,6 +75,7 @@ Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect pa
   constexpr double hidden = 100;  // how far a clipped peak may rise over the clipping
   const auto faintest = std::ranges::min(catalogue.sky, {}, &SkyLevel::sigma).sigma;
   for (const Star& star : catalogue.stars) {
+    if (intersect(square_around(star, largest_radius_px), part).size().pixels() == 0) continue;
     const double fwhm = star.fwhm_px > 0 ? static_cast<double>(star.fwhm_px) : typical_fwhm_px;
     const double peak = static_cast<double>(star.peak) * (star.saturated ? hidden : 1);
     const double radius = star_radius(peak, fwhm, faintest);
