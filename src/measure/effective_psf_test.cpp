@@ -84,10 +84,11 @@ TEST(EffectivePsf, TellsWhatAMoffatCannot) {
     const auto [coma_x, coma_y] = with.coma(x, y);
     EXPECT_GT(coma_x * (x - 500) + coma_y * (y - 400), 0) << "coma points outwards";
     EXPECT_GT(std::hypot(coma_x, coma_y), 0.02);
-    // a binned frame knows the same: its light leans as far, in pixels twice as large
+    // a binned frame knows the same: its light leans as far, in pixels twice as large, of which
+    // other ones lie within two FWHM
     const auto [binned_x, binned_y] = with.binned(2).coma((x - 0.5F) / 2, (y - 0.5F) / 2);
-    EXPECT_NEAR(2 * binned_x, coma_x, 0.02 + 0.1F * std::abs(coma_x));
-    EXPECT_NEAR(2 * binned_y, coma_y, 0.02 + 0.1F * std::abs(coma_y));
+    EXPECT_NEAR(2 * binned_x, coma_x, 0.02 + 0.15F * std::abs(coma_x));
+    EXPECT_NEAR(2 * binned_y, coma_y, 0.02 + 0.15F * std::abs(coma_y));
   }
 }
 
