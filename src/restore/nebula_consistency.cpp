@@ -9,6 +9,7 @@
 #include "core/fft.h"
 #include "core/fft_columns.h"
 #include "core/parallel.h"
+#include "restore/band_gains.h"
 #include "restore/geometry.h"
 #include "restore/hidden_lights.h"
 #include "restore/normalise.h"
@@ -42,6 +43,7 @@ constexpr float seen_sigma = 0.5F;                  // of a change that counts
 struct Tile {
   Rect around;  ///< in the frame
   Rect inner;   ///< of `around`
+  Rect judged;  ///< of `around`: the inner part and what else is compared with the record
   Image before, after;
   Image hidden;  ///< not 0 where nothing is compared
 };
@@ -106,24 +108,8 @@ Passing passing(const TileControls& controls, int channels, Size size) {
   return p;
 }
 
-/// Noise variance of a pixel with this much light over the sky.
-class Variance {
- public:
-  Variance(const NoiseModel& noise, int channel)
-      : sky_(noise.sky[static_cast<std::size_t>(channel)]),
-        share_(noise.photon_shares[static_cast<std::size_t>(channel)]),
-        correlation_(noise.correlation * noise.correlation) {}
-  [[nodiscard]] float operator()(float light) const {
-    return correlation_ * (sky_.sigma * sky_.sigma + share_ * std::max(0.0F, light - sky_.sky));
-  }
-
- private:
-  SkyLevel sky_;
-  float share_, correlation_;
-};
-
 /// Whether some block differs by more than noise does.
-bool differs(ConstView difference, ConstView blurred, int channel, const Variance& variance) {
+bool differs(ConstView difference, ConstView blurred, int channel, const NoiseVariance& variance) {
   for (int y0 = 0; y0 + block_px <= difference.height(); y0 += block_px) {
     for (int x0 = 0; x0 + block_px <= difference.width(); x0 += block_px) {
       float sum = 0;
@@ -168,7 +154,7 @@ float hide_defects(Tile& tile, ConstView difference, ConstView shown, const Nois
   Image flags(1, tile.around.size());
   float worst = 0;
   for (int c = 0; c < difference.channels(); ++c) {
-    const Variance variance(noise, c);
+    const NoiseVariance variance(noise, c);
     const Image mean = box_mean(difference.channel(c), 1);
     for_pixels({0, 0, flags.width(), flags.height()}, [&](int x, int y) {
       const float smooth = mean.view()(0, y, x), sharp = std::abs(difference(c, y, x) - smooth);
@@ -184,7 +170,7 @@ float hide_defects(Tile& tile, ConstView difference, ConstView shown, const Nois
 }
 
 /// Adds one band of what is missing, as far as it stands out from noise.
-void add_band(ConstView band, ConstView shown, const Variance& variance, float noise_power,
+void add_band(ConstView band, ConstView shown, const NoiseVariance& variance, float noise_power,
               MutableView change) {
   constexpr int off = half_window_px + half_soft_px;
   Image share(1, band.size());
@@ -215,7 +201,7 @@ Image structure_of(ConstView plane) {
 /// Where the structure of a change would be large beside the result's own, and the record shows
 /// some beside its noise, the network has seen something else: a star that was not detected.
 /// Nothing is changed.
-void keep_modest(ConstView before, ConstView after, ConstView shown, const Variance& variance,
+void keep_modest(ConstView before, ConstView after, ConstView shown, const NoiseVariance& variance,
                  MutableView change) {
   const Image recorded = structure_of(before), made = structure_of(after),
               changes = structure_of(change);
@@ -254,42 +240,15 @@ bool without_structure(const Tile& tile, const NoiseModel& noise) {
   return true;
 }
 
-/// What is to be added to the inner part; empty where result and record agree.
-Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
-                const TileControls& controls) {
-  const int channels = tile.before.channels();
-  const Size size = tile.around.size();
-  const auto fill = [&tile] {
-    if (std::ranges::none_of(tile.hidden.pixels(), [](float m) { return m != 0; })) return;
-    fill_missing(tile.before.view(), tile.hidden.view());
-    fill_missing(tile.after.view(), tile.hidden.view());
-  };
-  fill();
-  if (without_structure(tile, noise)) return {};
-  const Passing pass = passing(controls, channels, size);
-  Image shown = blurred(tile, pass), weight = weight_of(tile, frame, fwhm_px),
-        difference = difference_of(tile, shown.view(), weight.view());
-  const auto agrees = [&] {
-    for (int c = 0; c < channels; ++c) {
-      if (differs(difference.view(), shown.view(), c, Variance(noise, c))) return false;
-    }
-    return true;
-  };
-  if (agrees()) return {};
-  if (const float worst = hide_defects(tile, difference.view(), shown.view(), noise); worst > 0) {
-    if (worst > spreading_defect) {
-      fill();
-      shown = blurred(tile, pass);
-    }
-    weight = weight_of(tile, frame, fwhm_px);
-    difference = difference_of(tile, shown.view(), weight.view());
-    if (agrees()) return {};
-  }
-
-  const ColumnSpectrum missing = column_fft(difference.view());
-  const Rect wide = grown(tile.inner, half_window_px + half_soft_px);
-  const Image filtered =
-      image_from_columns(bands * channels, size, wide, [&](int plane, int kx, auto out) {
+/// Adds what the result lacks, sharpened, as far as it stands out from noise. `change`: of the
+/// judged part.
+void add_missing(const Tile& tile, const Passing& pass, ConstView difference, ConstView shown,
+                 const NoiseModel& noise, MutableView change) {
+  const int channels = change.channels();
+  const ColumnSpectrum missing = column_fft(difference);
+  const Rect wide = grown(tile.judged, half_window_px + half_soft_px);
+  const Image filtered = image_from_columns(
+      bands * channels, tile.around.size(), wide, [&](int plane, int kx, auto out) {
         const int c = plane % channels;
         const auto from = missing.column(c, kx), transfer = pass.transfer.column(c, kx);
         for (std::size_t ky = 0; ky < out.size(); ++ky) {
@@ -297,30 +256,124 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                     band_filter(std::norm(transfer[ky]), plane / channels);
         }
       });
-  Image change(channels, tile.inner.size());
   for (int c = 0; c < channels; ++c) {
-    const Variance variance(noise, c);
-    const ConstView light = shown.view().channel(c);
+    const NoiseVariance variance(noise, c);
+    const ConstView light = shown.channel(c);
     for (int band = 0; band < bands; ++band) {
       const double power =
           pass.noise_power[static_cast<std::size_t>(c)][static_cast<std::size_t>(band)];
       add_band(filtered.view().channel(band * channels + c), light.crop(wide), variance,
-               static_cast<float>(power), change.view().channel(c));
+               static_cast<float>(power), change.channel(c));
     }
-    keep_modest(tile.before.view().channel(c).crop(tile.inner),
-                tile.after.view().channel(c).crop(tile.inner), light.crop(tile.inner), variance,
-                change.view().channel(c));
+    keep_modest(tile.before.view().channel(c).crop(tile.judged),
+                tile.after.view().channel(c).crop(tile.judged), light.crop(tile.judged), variance,
+                change.channel(c));
     const SkyLevel sky = noise.sky[static_cast<std::size_t>(c)];
-    const Image around = box_mean(light.crop(tile.inner), half_window_px);
-    for_pixels({0, 0, tile.inner.width, tile.inner.height}, [&](int x, int y) {
-      float& by = change.view()(c, y, x);
+    const Image around = box_mean(light.crop(tile.judged), half_window_px);
+    for_pixels({0, 0, tile.judged.width, tile.judged.height}, [&](int x, int y) {
+      float& by = change(c, y, x);
       const float most =
           most_sigma * sky.sigma + most_share * std::max(0.0F, around.view()(0, y, x) - sky.sky);
       const float both = std::sqrt(most * most + by * by);
       by = both > 0 ? by * most / both : 0;
     });
   }
-  return change;
+}
+
+/// Whether the network changed some block of one channel by enough to be seen.
+bool changes_something(ConstView changes, float sigma) {
+  constexpr int side = 16;
+  constexpr float least_sigma = 0.3F;
+  for (int y0 = 0; y0 + side <= changes.height(); y0 += side) {
+    for (int x0 = 0; x0 + side <= changes.width(); x0 += side) {
+      float squares = 0;
+      for (int y = y0; y < y0 + side; ++y) {
+        for (const float by : changes.row(0, y).subspan(static_cast<std::size_t>(x0), side))
+          squares += by * by;
+      }
+      if (squares > side * side * least_sigma * least_sigma * sigma * sigma) return true;
+    }
+  }
+  return false;
+}
+
+/// Adds what was changed too much or too little. `change`: of the judged part; the inner one is
+/// mended.
+void add_gains(const Tile& tile, const Passing& pass, ConstView shown, ConstView weight,
+               const NoiseModel& noise, MutableView change) {
+  Image changes = tile.after.clone();
+  std::ranges::transform(changes.pixels(), tile.before.pixels(), changes.pixels().begin(),
+                         std::minus<>());
+  const Rect inner{tile.inner.x - tile.judged.x, tile.inner.y - tile.judged.y, tile.inner.width,
+                   tile.inner.height};
+  const int channels = change.channels();
+  std::vector<int> changed_channels;
+  for (int c = 0; c < channels; ++c) {
+    const MutableView whole = changes.view().channel(c);
+    for_pixels({0, 0, change.width(), change.height()}, [&](int x, int y) {
+      whole(0, tile.judged.y + y, tile.judged.x + x) += change(c, y, x);
+    });
+    if (changes_something(whole, noise.sky[static_cast<std::size_t>(c)].sigma))
+      changed_channels.push_back(c);
+  }
+  if (changed_channels.empty()) return;
+  const ColumnSpectrum recorded = column_fft(tile.before.view()),
+                       changed = column_fft(changes.view());
+  for (const int c : changed_channels) {
+    const Image added = band_gains({.changes = changes.view().channel(c),
+                                    .shown = shown.channel(c),
+                                    .hidden = tile.hidden.view(),
+                                    .recorded = recorded,
+                                    .changed = changed,
+                                    .transfer = pass.transfer,
+                                    .channel = c,
+                                    .variance = NoiseVariance(noise, c),
+                                    .correlation = noise.correlation},
+                                   tile.inner);
+    for_pixels({0, 0, inner.width, inner.height}, [&](int x, int y) {
+      change(c, inner.y + y, inner.x + x) +=
+          weight(0, tile.inner.y + y, tile.inner.x + x) * added.view()(0, y, x);
+    });
+  }
+}
+
+/// What is to be added to the inner part; empty where nothing is.
+Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
+                const TileControls& controls) {
+  const int channels = tile.before.channels();
+  const auto fill = [&tile] {
+    if (std::ranges::none_of(tile.hidden.pixels(), [](float m) { return m != 0; })) return;
+    fill_missing(tile.before.view(), tile.hidden.view());
+    fill_missing(tile.after.view(), tile.hidden.view());
+  };
+  fill();
+  if (without_structure(tile, noise)) return {};
+  const Passing pass = passing(controls, channels, tile.around.size());
+  Image shown = blurred(tile, pass), weight = weight_of(tile, frame, fwhm_px),
+        difference = difference_of(tile, shown.view(), weight.view());
+  const auto agrees = [&] {
+    for (int c = 0; c < channels; ++c) {
+      if (differs(difference.view(), shown.view(), c, NoiseVariance(noise, c))) return false;
+    }
+    return true;
+  };
+  bool agreed = agrees();
+  if (!agreed) {
+    if (const float worst = hide_defects(tile, difference.view(), shown.view(), noise); worst > 0) {
+      if (worst > spreading_defect) {
+        fill();
+        shown = blurred(tile, pass);
+      }
+      weight = weight_of(tile, frame, fwhm_px);
+      difference = difference_of(tile, shown.view(), weight.view());
+      agreed = agrees();
+    }
+  }
+  Image change(channels, tile.judged.size());
+  if (!agreed) add_missing(tile, pass, difference.view(), shown.view(), noise, change.view());
+  add_gains(tile, pass, shown.view(), weight.view(), noise, change.view());
+  return copy(change.view().crop({tile.inner.x - tile.judged.x, tile.inner.y - tile.judged.y,
+                                  tile.inner.width, tile.inner.height}));
 }
 
 }  // namespace
@@ -364,6 +417,7 @@ double make_nebulae_consistent(const RestoredPart& known, const NoiseModel& nois
       Tile tile{
           .around = in_frame,
           .inner = {margin_px, margin_px, size.width - 2 * margin_px, size.height - 2 * margin_px},
+          .judged = {rim_px, rim_px, size.width - 2 * rim_px, size.height - 2 * rim_px},
           .before = extract_mirrored(before, around),
           .after = extract_mirrored(after, around),
           .hidden = {}};

@@ -1,6 +1,7 @@
 // Where stars are, and how noisy the light is.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include <limpid/image.h>
@@ -28,6 +29,22 @@ struct NoiseModel {
   std::vector<SkyLevel> sky;         ///< per channel
   std::vector<float> photon_shares;  ///< per channel: photon_share()
   float correlation = 1;             ///< StarCatalogue::noise_correlation
+};
+
+/// Noise variance of a pixel of one channel with this much light, in the frame's units.
+class NoiseVariance {
+ public:
+  NoiseVariance(const NoiseModel& noise, int channel)
+      : sky_(noise.sky[static_cast<std::size_t>(channel)]),
+        share_(noise.photon_shares[static_cast<std::size_t>(channel)]),
+        correlation_(noise.correlation * noise.correlation) {}
+  [[nodiscard]] float operator()(float light) const {
+    return correlation_ * (sky_.sigma * sky_.sigma + share_ * std::max(0.0F, light - sky_.sky));
+  }
+
+ private:
+  SkyLevel sky_;
+  float share_, correlation_;
 };
 
 /// `typical_fwhm_px`: of stars that were not fitted.
