@@ -92,7 +92,8 @@ class Solver {
   void predict_and_weigh(const Tile& tile, Task& first, Task& second);
   void predict_columns(const Tile& tile, Task& first, Task& second);
   void weigh_rows(const Tile& tile, Task& first, Task& second);
-  void add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums);
+  void add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums,
+                    bool begun);
   void add_back(const Tile& tile, std::span<ComplexLines> sums);
   [[nodiscard]] float stack_sigma() const;
   void multiply_estimate();
