@@ -74,7 +74,7 @@ struct MultiframeOptions {
   std::function<void(const IterationSummary&)> on_iteration = {};  ///< after each; on every host
   /// After each iteration; called on host 0 only, but all hosts must have one, or none.
   std::function<void(const MultiframeState&)> save_state = {};
-  /// `result` is in the units of the input frame `reference`, as Multiframe::image.
+  /// The same. `result` is in the units of the input frame `reference`, as Multiframe::image.
   std::function<void(int iteration, const Image& result, int reference)> save_iteration = {};
   /// Called before memory for `frames` at a time in tiles of `tile_px` is taken. What it throws as
   /// Error(exhausted) counts as memory running out.

@@ -46,7 +46,7 @@ class Solver {
   [[nodiscard]] int iterations_done() const { return done_; }
 
   /// The estimate without its margin, light per fine pixel in matched units; about stars the sky of
-  /// the seed, see with_sky_of_stack().
+  /// the seed, see with_sky_of_stack(). All hosts take part.
   [[nodiscard]] Image result();
   [[nodiscard]] const WorkPlan& plan() const { return plan_; }
   [[nodiscard]] const std::vector<IterationSummary>& history() const { return history_; }
