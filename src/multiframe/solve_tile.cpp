@@ -251,6 +251,16 @@ void Solver::predict_and_weigh(const Tile& tile, Task& first, Task& second) {
   weigh_rows(tile, first, second);
 }
 
+/// Those that lie at the same frequencies, mirrored, are cleared, too.
+void Solver::clear_columns(std::span<ComplexLines> sums, int begin, int count) const {
+  for (ComplexLines& sum : sums) {
+    for (int kx = begin; kx < begin + count; ++kx) {
+      std::ranges::fill(sum.line(kx), std::complex<float>());
+      if (has_mirror(kx)) std::ranges::fill(sum.line(sum.count() - kx), std::complex<float>());
+    }
+  }
+}
+
 /// The second half of the transforms of what was weighed, and the sums: of numerator + i
 /// denominator, which are begun unless there are some. Where frequencies run backwards that of the
 /// kernel is the conjugate.
@@ -265,15 +275,8 @@ void Solver::add_products(const Tile& tile, std::span<Task> tasks, std::span<Com
     fields.clear();
     const int begin = block * columns_at_once;
     const int count = std::min(columns_at_once, width / 2 + 1 - begin);
-    // here and not for all of them at once, so that they are in the cache when they are added to
-    if (!begun) {
-      for (ComplexLines& sum : sums) {
-        for (int kx = begin; kx < begin + count; ++kx) {
-          std::ranges::fill(sum.line(kx), std::complex<float>());
-          if (has_mirror(kx)) std::ranges::fill(sum.line(width - kx), std::complex<float>());
-        }
-      }
-    }
+    // not all of them before, so that they are in the cache when they are added to
+    if (!begun) clear_columns(sums, begin, count);
     // in the order of the frames, whatever the number of threads: the sums are rounded
     for (Task& task : tasks) {
       const auto field_of = [&](int column) {

@@ -92,6 +92,7 @@ class Solver {
   void predict_and_weigh(const Tile& tile, Task& first, Task& second);
   void predict_columns(const Tile& tile, Task& first, Task& second);
   void weigh_rows(const Tile& tile, Task& first, Task& second);
+  void clear_columns(std::span<ComplexLines> sums, int begin, int count) const;
   void add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums,
                     bool begun);
   void add_back(const Tile& tile, std::span<ComplexLines> sums);
