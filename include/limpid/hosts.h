@@ -15,7 +15,7 @@ struct Hosts {
   std::function<void(std::span<float>)> sum = {};
   int on_this_machine = 1;  ///< processes that share its cores and memory, this one included
 
-  [[nodiscard]] bool owns(int frame) const { return frame % count == rank; }
+  [[nodiscard]] bool owns(int i) const { return i % count == rank; }
 };
 
 }  // namespace limpid

@@ -35,9 +35,9 @@ enum class Seed { robust, median };
 
 /// All that a run needs to go on where another one stopped.
 struct MultiframeState {
-  int iteration = 0;         ///< finished ones
-  Image estimate;            ///< with its margin, in the solver's units
-  std::vector<float> noise;  ///< what the residuals said of each frame's noise
+  int iteration = 0;           ///< finished ones
+  Image estimate;              ///< with its margin, in the solver's units
+  std::vector<float> noise;    ///< what the residuals said of each frame's noise
   std::vector<float> history;  ///< update, change and smoothed values of each iteration
 };
 
@@ -59,9 +59,9 @@ struct MultiframeOptions {
   bool early_stop = true;
   Seed seed = Seed::robust;
   ConstView seed_image = {};  ///< in shared units, of the frames' common size; instead of `seed`
-  bool luma = false;      ///< solve for the mean of the channels; the result has one channel
-  int super_resolution = 1;  ///< 1..4: the result has this many times the pixels per side
-  float sr_sigma = 1.1F;     ///< px of the fine grid: Gaussian that a star of the result approaches
+  bool luma = false;          ///< solve for the mean of the channels; the result has one channel
+  int super_resolution = 1;   ///< 1..4: the result has this many times the pixels per side
+  float sr_sigma = 1.1F;  ///< px of the fine grid: Gaussian that a star of the result approaches
   int sr_psf_iterations = 250;
   bool star_masks = false;     ///< clipped cores weigh nothing
   bool variance_maps = false;  ///< local sky noise and photon noise in place of one sigma per frame
@@ -74,7 +74,7 @@ struct MultiframeOptions {
   std::function<void(const IterationSummary&)> on_iteration = {};  ///< after each; on every host
   /// After each iteration; called on host 0 only, but all hosts must have one, or none.
   std::function<void(const MultiframeState&)> save_state = {};
-  /// `result` is in the units of the input frame `reference`, as Multiframe::image.
+  /// The same. `result` is in the units of the input frame `reference`, as Multiframe::image.
   std::function<void(int iteration, const Image& result, int reference)> save_iteration = {};
   /// Called before memory for `frames` at a time in tiles of `tile_px` is taken. What it throws as
   /// Error(exhausted) counts as memory running out.
@@ -86,33 +86,33 @@ struct FrameSummary {
   std::string name;
   bool used = false;
   std::string reason;  ///< why it was left out
-  int stars = 0;  ///< that its PSF comes from
+  int stars = 0;       ///< that its PSF comes from
   double fwhm_px = 0, ellipticity = 0, beta = 0;
-  double sky = 0, sigma = 0;          ///< first channel, in the frame's units
-  double scale = 1;                   ///< light against the mean of the set
+  double sky = 0, sigma = 0;              ///< first channel, in the frame's units
+  double scale = 1;                       ///< light against the mean of the set
   double shift_x_px = 0, shift_y_px = 0;  ///< against the mean of the set
-  double weight = 0;                  ///< share of all weights
-  double rejected = 0;                ///< share of the pixels with weight zero in the last iteration
-  double softened = 0;                ///< share that Huber's loss weighed down
-  double misfit = 0;  ///< error of the prediction in bright light, as a share of the light
+  double weight = 0;                      ///< share of all weights
+  double rejected = 0;  ///< share of the pixels with weight zero in the last iteration
+  double softened = 0;  ///< share that Huber's loss weighed down
+  double misfit = 0;    ///< error of the prediction in bright light, as a share of the light
 };
 
 struct MultiframeReport {
   std::vector<FrameSummary> frames;
   std::vector<IterationSummary> iterations;
   bool stopped_early = false;
-  Size size;                 ///< of the common part of the frames
+  Size size;  ///< of the common part of the frames
   int frames_used = 0;
-  int reference = 0;         ///< index of the frame whose metadata fit the result
-  int kernel_px = 0;         ///< side of the PSFs
-  int tiles = 0;             ///< per iteration
-  Size tile;                 ///< of the Fourier transforms
+  int reference = 0;  ///< index of the frame whose metadata fit the result
+  int kernel_px = 0;  ///< side of the PSFs
+  int tiles = 0;      ///< per iteration
+  Size tile;          ///< of the Fourier transforms
   int frames_at_once = 0;
   bool frames_in_memory = false;
   std::size_t memory_bytes = 0;  ///< what was planned for
   std::string device;            ///< of the last iteration: "cpu", "cuda:0"
   double measure_seconds = 0, seed_seconds = 0, solve_seconds = 0;
-  double transform_share = 0;  ///< of the solver's processor time spent in Fourier transforms
+  double transform_share = 0;       ///< of the solver's processor time spent in Fourier transforms
   double transforms_per_frame = 0;  ///< and iteration, channel and tile
   std::vector<std::string> notes;
 };

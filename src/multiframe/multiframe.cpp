@@ -226,13 +226,16 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
       report.notes.push_back(note);
     }
     if (options.on_iteration) options.on_iteration(solver.history().back());
+    // of what is saved all hosts make a part
     const bool first_host = options.hosts.rank == 0;
     if (options.save_state) {
-      const MultiframeState state = solver.state();  // all hosts take part
+      const MultiframeState state = solver.state();
       if (first_host) options.save_state(state);
     }
-    if (options.save_iteration && first_host)
-      options.save_iteration(solver.iterations_done(), image_now(), survey.reference);
+    if (options.save_iteration) {
+      const Image image = image_now();
+      if (first_host) options.save_iteration(solver.iterations_done(), image, survey.reference);
+    }
   }
   solver.summarise(report.frames, indices_of(survey));
   report.stopped_early = settled && solver.iterations_done() < options.iterations;
@@ -246,8 +249,8 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
   report.device = solver.device();
   report.transform_share = solver.transform_share();
   report.transforms_per_frame = solver.transforms_per_frame();
-  report.solve_seconds = seconds_since(start);
   result.image = image_now();
+  report.solve_seconds = seconds_since(start);
   return result;
 }
 

@@ -85,15 +85,10 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
     estimates.emplace_back(0, plan_.transform);
     sums.emplace_back(plan_.transform.width, plan_.transform.height);
   }
-  parallel_for(2 * channels_, options_.threads, [&](int i) {
-    const int channel = i % channels_;
-    const auto at = static_cast<std::size_t>(channel);
-    if (i < channels_) {
-      transform_estimate(tile, channel, estimates[at]);
-    } else {
-      sums[at].clear();
-    }
+  parallel_for(channels_, options_.threads, [&](int channel) {
+    transform_estimate(tile, channel, estimates[static_cast<std::size_t>(channel)]);
   });
+  bool begun = false;
   for_batches(index, progress, [&](const Batch& batch, const std::function<void()>& read_next) {
     const auto& [members, pixels] = batch;
     std::vector<Task>& tasks = tasks_;
@@ -117,10 +112,11 @@ void Solver::solve_tile(std::size_t index, const Progress& progress) {
       const std::size_t first = 2 * static_cast<std::size_t>(i - 1);
       predict_and_weigh(tile, tasks[first], tasks[std::min(first + 1, tasks.size() - 1)]);
     });
-    add_products(tile, tasks, sums);
+    add_products(tile, tasks, sums, begun);
+    begun = true;
     for (const Task& task : tasks) keep(task.member, task.channel, task.statistics, task.counts);
   });
-  add_back(tile, sums);
+  if (begun) add_back(tile, sums);  // a host may have no frames
 }
 
 void Solver::solve_tile_on_device(std::size_t index, const Progress& progress) {

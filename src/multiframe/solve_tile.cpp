@@ -102,15 +102,18 @@ void Solver::predict_columns(const Tile& tile, Task& first, Task& second) {
                     products.line(2 * i), products.line(2 * i + 1));
     }
     for (int i = 0; i < count; ++i) {
-      const int kx = begin + i, next = std::min(kx + columns_at_once, width / 2);
+      const int next = std::min(begin + i + columns_at_once, width / 2);
       for (const ColumnSpectrum* spectrum : {first.estimate, first.transfer, second.transfer})
         fetch(spectrum->column(0, next));
-      const auto put = [&](int column) {
-        const auto data = field.line(0).subspan(static_cast<std::size_t>(rows.begin),
-                                                static_cast<std::size_t>(rows.count()));
-        copy_into(data, first.weighed.line(column), 0);
-      };
-      const Stopwatch transforming(transform_ns_);
+    }
+    const auto put = [&](int column) {
+      const auto data = field.line(0).subspan(static_cast<std::size_t>(rows.begin),
+                                              static_cast<std::size_t>(rows.count()));
+      copy_into(data, first.weighed.line(column), 0);
+    };
+    const Stopwatch transforming(transform_ns_);
+    for (int i = 0; i < count; ++i) {
+      const int kx = begin + i;
       fft.inverse(products.line(2 * i), field.line(0));
       put(kx);
       if (!has_mirror(kx)) continue;
@@ -248,9 +251,21 @@ void Solver::predict_and_weigh(const Tile& tile, Task& first, Task& second) {
   weigh_rows(tile, first, second);
 }
 
+/// Those that lie at the same frequencies, mirrored, are cleared, too.
+void Solver::clear_columns(std::span<ComplexLines> sums, int begin, int count) const {
+  for (ComplexLines& sum : sums) {
+    for (int kx = begin; kx < begin + count; ++kx) {
+      std::ranges::fill(sum.line(kx), std::complex<float>());
+      if (has_mirror(kx)) std::ranges::fill(sum.line(sum.count() - kx), std::complex<float>());
+    }
+  }
+}
+
 /// The second half of the transforms of what was weighed, and the sums: of numerator + i
-/// denominator. Where frequencies run backwards that of the kernel is the conjugate.
-void Solver::add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums) {
+/// denominator, which are begun unless there are some. Where frequencies run backwards that of the
+/// kernel is the conjugate.
+void Solver::add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums,
+                          bool begun) {
   const Lines rows = data_rows(tile);
   const int width = plan_.transform.width, height = plan_.transform.height;
   parallel_for(block_count(*tasks[0].transfer), options_.threads, [&](int block) {
@@ -260,6 +275,8 @@ void Solver::add_products(const Tile& tile, std::span<Task> tasks, std::span<Com
     fields.clear();
     const int begin = block * columns_at_once;
     const int count = std::min(columns_at_once, width / 2 + 1 - begin);
+    // not all of them before, so that they are in the cache when they are added to
+    if (!begun) clear_columns(sums, begin, count);
     // in the order of the frames, whatever the number of threads: the sums are rounded
     for (Task& task : tasks) {
       const auto field_of = [&](int column) {

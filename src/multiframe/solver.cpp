@@ -215,7 +215,7 @@ Image Solver::result() {
                             .iterations = done_,
                             .kernels = &mean_kernels_,
                             .grid = options_.psf_grid},
-                           !options_.star_masks, options_.threads, memory);
+                           !options_.star_masks, options_.threads, memory, hosts_);
 }
 
 std::vector<std::string> Solver::take_notes() { return std::exchange(notes_, {}); }

@@ -46,7 +46,7 @@ class Solver {
   [[nodiscard]] int iterations_done() const { return done_; }
 
   /// The estimate without its margin, light per fine pixel in matched units; about stars the sky of
-  /// the seed, see with_sky_of_stack().
+  /// the seed, see with_sky_of_stack(). All hosts take part.
   [[nodiscard]] Image result();
   [[nodiscard]] const WorkPlan& plan() const { return plan_; }
   [[nodiscard]] const std::vector<IterationSummary>& history() const { return history_; }
@@ -92,7 +92,9 @@ class Solver {
   void predict_and_weigh(const Tile& tile, Task& first, Task& second);
   void predict_columns(const Tile& tile, Task& first, Task& second);
   void weigh_rows(const Tile& tile, Task& first, Task& second);
-  void add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums);
+  void clear_columns(std::span<ComplexLines> sums, int begin, int count) const;
+  void add_products(const Tile& tile, std::span<Task> tasks, std::span<ComplexLines> sums,
+                    bool begun);
   void add_back(const Tile& tile, std::span<ComplexLines> sums);
   [[nodiscard]] float stack_sigma() const;
   void multiply_estimate();

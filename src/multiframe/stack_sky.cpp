@@ -321,11 +321,12 @@ class Block {
 
 }  // namespace
 
-Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads,
-                        std::size_t memory_bytes) {
+Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads, std::size_t memory_bytes,
+                        const Hosts& hosts) {
   const Size size = iterated.stack.size();
-  Image result =
-      copy(iterated.estimate.crop({iterated.reach, iterated.reach, size.width, size.height}));
+  const ConstView inner =
+      iterated.estimate.crop({iterated.reach, iterated.reach, size.width, size.height});
+  Image result(inner.channels(), size);
   const int columns = (size.width + core_px - 1) / core_px;
   const int rows = (size.height + core_px - 1) / core_px;
   const std::size_t enough_for =
@@ -334,19 +335,25 @@ Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads,
   threads = static_cast<int>(
       std::clamp<std::size_t>(enough_for, 1, static_cast<std::size_t>(thread_count(threads))));
   parallel_for(columns * rows * result.channels(), threads, [&](int i) {
+    if (!hosts.owns(i)) return;
     const int channel = i / (columns * rows), place = i % (columns * rows);
     const Rect core =
         intersect({place % columns * core_px, place / columns * core_px, core_px, core_px},
                   {0, 0, size.width, size.height});
+    const auto row_of = [&](int y) { return result.view().crop(core).row(channel, y); };
+    for (int y = 0; y < core.height; ++y)
+      std::ranges::copy(inner.crop(core).row(channel, y), row_of(y).begin());
     Block block(iterated, channel, core);
     if (!block.lit()) return;
     const Image change = block.change(pays);
     for (int y = 0; y < core.height; ++y) {
       const auto from = change.view().row(0, y);
-      const auto to = result.view().crop(core).row(channel, y);
+      const auto to = row_of(y);
       for (std::size_t x = 0; x < to.size(); ++x) to[x] += from[x];
     }
   });
+  // what others work on is zero here
+  if (hosts.count > 1) hosts.sum(result.pixels());
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include <limpid/hosts.h>
 #include <limpid/image.h>
 
 namespace limpid::multiframe {
@@ -26,7 +27,8 @@ struct Iterated {
 /// The estimate without its margin. Where stars cast light in the stack and the estimate was dug
 /// away, it is the stack's sky less that light, with the noise that iterations give to a sky; if
 /// that `pays`, the stars pay for what it brings. Of the threads only so many work as
-/// `memory_bytes` are enough for, but one.
-Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads, std::size_t memory_bytes);
+/// `memory_bytes` are enough for, but one. Hosts share the work; all of them get the same bytes.
+Image with_sky_of_stack(const Iterated& iterated, bool pays, int threads, std::size_t memory_bytes,
+                        const Hosts& hosts = {});
 
 }  // namespace limpid::multiframe

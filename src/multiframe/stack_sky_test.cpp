@@ -11,7 +11,7 @@
 namespace limpid::multiframe {
 namespace {
 
-constexpr int reach = 20, side = 96;
+constexpr int reach = 20, usual_side = 96;
 constexpr float level = 10, sigma = 0.5F, flux = 5000, star_x = 45, star_y = 52;
 constexpr float disc_px = 7;  ///< as far as the star outshines the noise of the stack
 
@@ -28,11 +28,12 @@ void add_star(MutableView image, float fwhm_px, float x, float y) {
 
 /// A star that has become narrower in the estimate, in a disc half a sigma under the sky.
 struct Scene {
+  int side;
   Image estimate{1, {side + 2 * reach, side + 2 * reach}, level};
   Image stack{1, {side, side}, level};
   std::vector<Image> kernels;
 
-  explicit Scene(bool star) {
+  explicit Scene(bool star, int side_px = usual_side) : side(side_px) {
     std::mt19937 random(5);
     std::normal_distribution<float> noise(0, sigma);
     // 4 px wide in the stack: of 3.5 px in quadrature with the 1.94 px of the estimate
@@ -58,7 +59,7 @@ struct Scene {
   static float away(int y, int x) {
     return std::hypot(static_cast<float>(x) - star_x, static_cast<float>(y) - star_y);
   }
-  [[nodiscard]] Image result(bool pays = true) const {
+  [[nodiscard]] Image result(bool pays = true, const Hosts& hosts = {}) const {
     return with_sky_of_stack({.estimate = estimate.view(),
                               .stack = stack.view(),
                               .reach = reach,
@@ -67,7 +68,7 @@ struct Scene {
                               .relax = 0.7F,
                               .iterations = 20,
                               .kernels = &kernels},
-                             pays, 1, 0);
+                             pays, 1, 0, hosts);
   }
   [[nodiscard]] ConstView before() const {
     return estimate.view().crop({reach, reach, side, side});
@@ -87,8 +88,8 @@ TEST(StackSky, ADugDiscGetsTheNoiseOfTheSkyAtItsLevel) {
   const Image result = scene.result();
   double total = 0, squares = 0, stack = 0;
   int count = 0;
-  for (int y = 0; y < side; ++y) {
-    for (int x = 0; x < side; ++x) {
+  for (int y = 0; y < scene.side; ++y) {
+    for (int x = 0; x < scene.side; ++x) {
       const float away = Scene::away(y, x);
       if (away < 3.5F || away >= disc_px - 1) continue;
       const double value = (result.view()(0, y, x) - level) / sigma;
@@ -117,8 +118,26 @@ TEST(StackSky, StarsPayForWhatIsBrought) {
 TEST(StackSky, ASkyWithoutStarsStays) {
   const Scene scene(false);
   const Image result = scene.result();
-  for (int y = 0; y < side; ++y)
+  for (int y = 0; y < scene.side; ++y)
     EXPECT_TRUE(std::ranges::equal(result.view().row(0, y), scene.before().row(0, y)));
+}
+
+// More than one square, of which the first has the star.
+TEST(StackSky, HostsShareTheWork) {
+  const Scene scene(true, 450);
+  const Image alone = scene.result();
+  std::vector<float> total(alone.pixels().size());
+  for (int rank = 0; rank < 2; ++rank) {
+    std::size_t worked_on = 0;
+    const auto add = [&](std::span<float> part) {
+      for (std::size_t i = 0; i < part.size(); ++i) total[i] += part[i];
+      worked_on += part.size() - static_cast<std::size_t>(std::ranges::count(part, 0.0F));
+    };
+    static_cast<void>(scene.result(true, {rank, 2, add}));
+    EXPECT_GT(worked_on, 0U);
+    EXPECT_LT(worked_on, total.size());
+  }
+  EXPECT_TRUE(std::ranges::equal(total, alone.pixels()));
 }
 
 // Hosts and devices round otherwise.
