@@ -33,19 +33,20 @@ class Bands {
     std::ranges::transform(middles, logarithms.begin(), [](float m) { return 2 * std::log(m); });
     for (int kx = 0; kx < transfer.columns(); ++kx) {
       const auto column = transfer.column(channel, kx);
+      float* const places = &places_[static_cast<std::size_t>(kx) * height_];
       for (std::size_t ky = 0; ky < height_; ++ky) {
         const float power = std::log(std::max(1e-12F, std::norm(column[ky])));
         std::size_t above = 1;
         while (above + 1 < middles.size() && power > logarithms[above]) ++above;
         const float from = logarithms[above - 1], to = logarithms[above];
-        places_[static_cast<std::size_t>(kx) * height_ + ky] =
+        places[ky] =
             static_cast<float>(above - 1) + std::clamp((power - from) / (to - from), 0.0F, 1.0F);
       }
     }
   }
-  [[nodiscard]] float share(int band, int kx, std::size_t ky) const {
-    const float place = places_[static_cast<std::size_t>(kx) * height_ + ky];
-    return std::max(0.0F, 1 - std::abs(place - static_cast<float>(band)));
+  /// 0 in the middle of the first band and below it, 1 in that of the second, and so on.
+  [[nodiscard]] std::span<const float> places(int kx) const {
+    return {&places_[static_cast<std::size_t>(kx) * height_], height_};
   }
 
  private:
@@ -53,32 +54,71 @@ class Bands {
   std::vector<float> places_;
 };
 
-/// What the record's light should become, times |T|^2: as certain as its noise leaves it.
-Complex wanted_change(Complex transfer) { return std::conj(transfer) * (1.0F - transfer); }
+/// What is compared in each band, at every other pixel of every other row, and the power of noise
+/// in the first, of white noise of unit variance.
+struct Moments {
+  ColumnSpectrum spectra;  ///< wanted changes times |T|^2 of all bands, then the made ones
+  std::array<double, middles.size()> noise_power{};
+};
 
-/// Column kx of the spectrum of every other pixel of every other row: `value(kx, ky)` of the half
-/// spectrum of all of them, with what lies half a spectrum away.
-template <typename Value>
-void fold(Size size, int kx, std::span<Complex> out, const Value& value) {
-  const auto height = static_cast<std::size_t>(size.height), half = height / 2;
-  const int mirrored = size.width / 2 - kx;
-  for (std::size_t ky = 0; ky < half; ++ky) {
-    out[ky] =
-        0.25F * (value(kx, ky) + value(kx, ky + half) +
-                 std::conj(value(mirrored, (height - ky) % height) + value(mirrored, half - ky)));
+/// Every other pixel of every other row: frequencies that lie half a spectrum apart fall together,
+/// those of the half that is not kept as mirrored conjugates.
+Moments moments_of(const BandGainInput& in, const Bands& shares) {
+  const Size size = in.transfer.size(), half{size.width / 2, size.height / 2};
+  const auto rows = static_cast<std::size_t>(size.height), half_rows = rows / 2;
+  Moments m{.spectra = ColumnSpectrum(2 * bands, half)};
+  for (int plane = 0; plane < 2 * bands; ++plane) {
+    for (int kx = 0; kx < m.spectra.columns(); ++kx)
+      std::ranges::fill(m.spectra.column(plane, kx), Complex{});
   }
+  for (int kx = 0; kx < in.transfer.columns(); ++kx) {
+    const double twice = kx == 0 || 2 * kx == size.width ? 1 : 2;
+    const int mirrored = size.width / 2 - kx;
+    const bool own = kx < m.spectra.columns(), other = mirrored < m.spectra.columns();
+    const auto transfer = in.transfer.column(in.channel, kx),
+               recorded = in.recorded.column(in.channel, kx),
+               changed = in.changed.column(in.channel, kx);
+    const auto places = shares.places(kx);
+    for (std::size_t ky = 0; ky < rows; ++ky) {
+      const int band = std::min(static_cast<int>(places[ky]), bands - 2);
+      const float upper = places[ky] - static_cast<float>(band);
+      // T* (1 - T), in parts: products of std::complex look for infinities
+      const float re = transfer[ky].real(), im = transfer[ky].imag(), power = re * re + im * im;
+      const float a = re - power, b = -im;
+      const Complex wanted(a * recorded[ky].real() - b * recorded[ky].imag(),
+                           a * recorded[ky].imag() + b * recorded[ky].real());
+      const Complex made = power * changed[ky];
+      for (int i = 0; i < 2; ++i) {
+        const float share = i == 0 ? 1 - upper : upper;
+        m.noise_power[static_cast<std::size_t>(band + i)] +=
+            twice * static_cast<double>(share * share * (a * a + b * b));
+        const Complex w = 0.25F * share * wanted, d = 0.25F * share * made;
+        if (own) {
+          const std::size_t to = ky < half_rows ? ky : ky - half_rows;
+          m.spectra.column(band + i, kx)[to] += w;
+          m.spectra.column(bands + band + i, kx)[to] += d;
+        }
+        if (other) {
+          const std::size_t to = (rows - ky) % half_rows;
+          m.spectra.column(band + i, mirrored)[to] += std::conj(w);
+          m.spectra.column(bands + band + i, mirrored)[to] += std::conj(d);
+        }
+      }
+    }
+  }
+  for (double& power : m.noise_power) power /= static_cast<double>(size.pixels());
+  return m;
 }
 
-/// Sums over blocks of 2 x 2 sampled pixels.
-Image in_blocks(Size blocks, auto value) {
-  Image sums(1, blocks);
-  for_pixels({0, 0, blocks.width, blocks.height}, [&](int x, int y) {
-    float sum = 0;
-    for (int j = 0; j < 2; ++j) {
-      for (int i = 0; i < 2; ++i) sum += value(2 * x + i, 2 * y + j);
-    }
-    sums.view()(0, y, x) = sum;
-  });
+/// Means over windows of what stands at the sampled pixels, (1, h, w); in blocks.
+Image in_windows(const Image& sampled) {
+  Image sums(1, {sampled.width() / 2, sampled.height() / 2});
+  for (int y = 0; y < sums.height(); ++y) {
+    const auto above = sampled.view().row(0, 2 * y), below = sampled.view().row(0, 2 * y + 1);
+    const auto out = sums.view().row(0, y);
+    for (std::size_t x = 0; x < out.size(); ++x)
+      out[x] = (above[2 * x] + above[2 * x + 1]) + (below[2 * x] + below[2 * x + 1]);
+  }
   return box_mean(box_mean(sums.view(), half_window_blocks).view(), half_window_blocks);
 }
 
@@ -121,60 +161,58 @@ float noise_share(int band, float correlation) {
   return caution * std::pow(correlation, powers[static_cast<std::size_t>(band)]);
 }
 
+/// The gain of a change D from what Wiener's filter without its noise term would do, E: means of
+/// E^2, E D, D^2, and that of E^2 which noise makes. Where little is known of the light, a network
+/// may know more than its power tells: it is held back only as far as it follows the noise.
+float gain_of(float wanted, float both, float made, float of_noise) {
+  constexpr float known_from = 0.5F, known_to = 0.9F, follows_from = 0.25F, follows_to = 0.6F;
+  if (wanted <= 0 || made <= 0) return 1;
+  const float light = std::max(0.0F, 1 - of_noise / wanted);
+  const float gain = std::clamp(light * both / made, 0.0F, most_gain);
+  if (gain >= 1) return gain;
+  const float of_made = both * both / (wanted * made) * (1 - light);  // share that noise makes
+  const float certain = std::max(1 - falling(light, known_from, known_to),
+                                 1 - falling(of_made, follows_from, follows_to));
+  return 1 + (gain - 1) * certain;
+}
+
 /// One map of gains per band, in blocks, for `inner` and `reach_px` around it.
 std::vector<Image> gains(const BandGainInput& in, const Bands& shares, Rect inner) {
-  const Size size = in.transfer.size(), half{size.width / 2, size.height / 2};
   const Rect wide = grown(inner, reach_px);
   const Rect sampled{wide.x / 2, wide.y / 2, wide.width / 2, wide.height / 2};
-  const Size blocks{sampled.width / 2, sampled.height / 2};
-  const Image moments =
-      image_from_columns(2 * bands, half, sampled, [&](int plane, int kx, std::span<Complex> out) {
-        const int band = plane % bands;
-        fold(size, kx, out, [&](int x, std::size_t y) {
-          const Complex t = in.transfer.column(in.channel, x)[y];
-          const float share = shares.share(band, x, y);
-          return plane < bands ? share * wanted_change(t) * in.recorded.column(in.channel, x)[y]
-                               : share * std::norm(t) * in.changed.column(in.channel, x)[y];
-        });
+  const Moments moments = moments_of(in, shares);
+  const Image planes = image_from_columns(
+      2 * bands, moments.spectra.size(), sampled, [&](int plane, int kx, std::span<Complex> out) {
+        std::ranges::copy(moments.spectra.column(plane, kx), out.begin());
       });
-  std::array<double, middles.size()> noise_power{};
-  for (int kx = 0; kx < in.transfer.columns(); ++kx) {
-    const double twice = kx == 0 || 2 * kx == size.width ? 1 : 2;
-    const auto column = in.transfer.column(in.channel, kx);
-    for (std::size_t ky = 0; ky < column.size(); ++ky) {
-      const float power = std::norm(wanted_change(column[ky]));
-      for (int band = 0; band < bands; ++band) {
-        const float share = shares.share(band, kx, ky);
-        noise_power[static_cast<std::size_t>(band)] +=
-            twice * static_cast<double>(share * share * power);
-      }
-    }
-  }
-  // pixels of the tile that are sampled, and whether they count
-  const auto counts = [&](int x, int y) {
-    return in.hidden(0, 2 * (sampled.y + y), 2 * (sampled.x + x)) == 0;
-  };
-  const Image noise = in_blocks(blocks, [&](int x, int y) {
-    return counts(x, y) ? in.variance(in.shown(0, 2 * (sampled.y + y), 2 * (sampled.x + x))) : 0;
+  Image counts(1, sampled.size()), noise(1, sampled.size());
+  for_pixels({0, 0, sampled.width, sampled.height}, [&](int x, int y) {
+    const int at_x = 2 * (sampled.x + x), at_y = 2 * (sampled.y + y);
+    if (in.hidden(0, at_y, at_x) != 0) return;
+    counts.view()(0, y, x) = 1;
+    noise.view()(0, y, x) = in.variance(in.shown(0, at_y, at_x));
   });
+  const Image variance = in_windows(noise);
   std::vector<Image> maps;
   for (int band = 0; band < bands; ++band) {
-    const auto product = [&](int a, int b) {
-      const ConstView first = moments.view().channel(a), second = moments.view().channel(b);
-      return in_blocks(blocks, [&](int x, int y) {
-        return counts(x, y) ? first(0, y, x) * second(0, y, x) : 0;
-      });
+    const auto mean_product = [&](int a, int b) {
+      Image product(1, sampled.size());
+      for (int y = 0; y < sampled.height; ++y) {
+        const auto first = planes.view().row(a, y), second = planes.view().row(b, y);
+        const auto count = counts.view().row(0, y);
+        const auto out = product.view().row(0, y);
+        for (std::size_t x = 0; x < out.size(); ++x) out[x] = count[x] * first[x] * second[x];
+      }
+      return in_windows(product);
     };
-    const Image wanted = product(band, band), both = product(band, bands + band),
-                made = product(bands + band, bands + band);
+    const Image wanted = mean_product(band, band), both = mean_product(band, bands + band),
+                made = mean_product(bands + band, bands + band);
     const float of_noise = noise_share(band, in.correlation) *
-                           static_cast<float>(noise_power[static_cast<std::size_t>(band)] /
-                                              static_cast<double>(size.pixels()));
-    Image map(1, blocks);
+                           static_cast<float>(moments.noise_power[static_cast<std::size_t>(band)]);
+    Image map(1, variance.size());
     for (std::size_t i = 0; i < map.pixels().size(); ++i) {
-      const float w = wanted.pixels()[i], m = made.pixels()[i];
-      const float light = w > 0 ? std::max(0.0F, 1 - of_noise * noise.pixels()[i] / w) : 0;
-      map.pixels()[i] = m > 0 ? std::clamp(light * both.pixels()[i] / m, 0.0F, most_gain) : 1;
+      map.pixels()[i] = gain_of(wanted.pixels()[i], both.pixels()[i], made.pixels()[i],
+                                of_noise * variance.pixels()[i]);
     }
     maps.push_back(std::move(map));
   }
@@ -187,12 +225,14 @@ Image band_gains(const BandGainInput& in, Rect inner) {
   const Bands shares(in.transfer, in.channel);
   const std::vector<Image> maps = gains(in, shares, inner);
   // of all bands but the last, which is what the others leave
-  const Image parts = image_from_columns(bands - 1, in.transfer.size(), inner,
-                                         [&](int band, int kx, std::span<Complex> out) {
-                                           const auto from = in.changed.column(in.channel, kx);
-                                           for (std::size_t ky = 0; ky < out.size(); ++ky)
-                                             out[ky] = shares.share(band, kx, ky) * from[ky];
-                                         });
+  const Image parts = image_from_columns(
+      bands - 1, in.transfer.size(), inner, [&](int band, int kx, std::span<Complex> out) {
+        const auto from = in.changed.column(in.channel, kx);
+        const auto places = shares.places(kx);
+        const auto middle = static_cast<float>(band);
+        for (std::size_t ky = 0; ky < out.size(); ++ky)
+          out[ky] = std::max(0.0F, 1 - std::abs(places[ky] - middle)) * from[ky];
+      });
   std::vector<BlockMap> rows;
   for (const Image& map : maps) rows.emplace_back(map, reach_px);
   Image added(1, inner.size());
