@@ -107,6 +107,35 @@ TEST(NebulaConsistency, TheRightAnswerAndEmptySkiesStay) {
   EXPECT_EQ(rms(after, empty.right, everywhere), 0);
 }
 
+TEST(NebulaConsistency, NoiseThatWasSharpenedGoesBack) {
+  const Scene scene(nebula());
+  // what a filter does that takes all of the noise for light
+  const Image softer = blurred(scene.before, scene.controls.measured[0]);
+  Image after = scene.right.clone();
+  for (std::size_t i = 0; i < size.pixels(); ++i)
+    after.pixels()[i] += scene.before.pixels()[i] - softer.pixels()[i];
+  constexpr Rect faint{30, 150, 60, 60};
+  const double wrong = rms(after, scene.right, faint);
+  EXPECT_GT(wrong, 0.8);
+  scene.agree(after);
+  EXPECT_LT(rms(after, scene.right, faint), 0.4 * wrong);
+}
+
+TEST(NebulaConsistency, LightThatWasHalfSharpenedIsSharpened) {
+  Image light = nebula();
+  for (int y = 0; y < size.height; ++y) {
+    for (int x = 0; x < size.width; ++x)
+      light.view()(0, y, x) *= 1 + 0.9F * std::sin(static_cast<float>(x) * 0.9F);
+  }
+  const Scene scene(light);
+  Image after = scene.before.clone();
+  for (std::size_t i = 0; i < size.pixels(); ++i)
+    after.pixels()[i] += 0.6F * (scene.right.pixels()[i] - scene.before.pixels()[i]);
+  const double wrong = rms(after, scene.right, middle);
+  scene.agree(after);
+  EXPECT_LT(rms(after, scene.right, middle), 0.6 * wrong);
+}
+
 TEST(NebulaConsistency, AStarThatWasNotDetectedIsNotTakenForNebula) {
   Scene scene(nebula());
   const Psf drawn = wanted_psfs(scene.controls).stellar;
