@@ -154,7 +154,7 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
 }
 
 Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill, int threads) {
-  Image image(channels, part.size());
+  Image image = Image::unset(channels, part.size());
   if (image.empty()) return image;
   const float scale = 1.0F / static_cast<float>(size.pixels());
   parallel_for(channels, threads, [&](int channel) {

@@ -57,7 +57,7 @@ Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(
 }
 
 Image Normalisation::apply(ConstView tile) const {
-  Image result(3, tile.size());
+  Image result = Image::unset(3, tile.size());
   for (int c = 0; c < 3; ++c) {
     const int from = tile.channels() == 1 ? 0 : c;
     const SkyLevel& level = sky_[static_cast<std::size_t>(from)];
@@ -72,7 +72,7 @@ Image Normalisation::apply(ConstView tile) const {
 
 Image Normalisation::undo(ConstView tile) const {
   const int channels = static_cast<int>(sky_.size());
-  Image result(channels, tile.size());
+  Image result = Image::unset(channels, tile.size());
   for (int c = 0; c < channels; ++c) {
     const SkyLevel& level = sky_[static_cast<std::size_t>(c)];
     for (int y = 0; y < tile.height(); ++y) {
