@@ -7,8 +7,8 @@
 namespace limpid {
 namespace {
 
-/// Sum of `count` lines that begin `step` apart. Three at a time: most of the time goes into reading
-/// and writing the sum.
+/// Sum of `count` lines that begin `step` apart. Three at a time: most of the time goes into
+/// reading and writing the sum.
 void sum_lines(const float* line, std::ptrdiff_t step, int count, std::span<float> sum) {
   std::ranges::fill(sum, 0.0F);
   int done = 0;

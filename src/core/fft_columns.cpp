@@ -25,9 +25,7 @@ void store(Complex* to, FloatLanes values) {
 FloatLanes reversed(FloatLanes values) {
   return __builtin_shufflevector(values, values, 6, 7, 4, 5, 2, 3, 0, 1);
 }
-FloatLanes conjugate(FloatLanes values) {
-  return values * FloatLanes{1, -1, 1, -1, 1, -1, 1, -1};
-}
+FloatLanes conjugate(FloatLanes values) { return values * FloatLanes{1, -1, 1, -1, 1, -1, 1, -1}; }
 FloatLanes parts_swapped(FloatLanes values) {
   return __builtin_shufflevector(values, values, 1, 0, 3, 2, 5, 4, 7, 6);
 }
