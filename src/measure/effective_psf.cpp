@@ -159,6 +159,69 @@ double left_over(const std::vector<StarSamples>& stars, int side, const Planes& 
   return sum;
 }
 
+/// Where a grid begins and how far it goes, px and cells.
+struct GridSize {
+  int reach_px, side;
+};
+
+/// What one channel of a star shows beyond its fit; no samples where it has none.
+StarSamples samples_of(ConstView frame, int channel, const Star& star,
+                       const std::vector<const Star*>& others, double sigma, GridSize grid) {
+  const StarFit& fit = star.fits[static_cast<std::size_t>(channel)];
+  StarSamples out;
+  if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) return out;
+  const auto [reach, side] = grid;
+  out.terms = polynomial_terms(unit(static_cast<double>(star.x), frame.width()),
+                               unit(static_cast<double>(star.y), frame.height()),
+                               term_count(highest_order));
+  const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
+  const double peak = profile.pixel(0, 0), flux = fit.flux;
+  std::vector<float> outermost;
+  const int x0 = static_cast<int>(std::lround(fit.x)), y0 = static_cast<int>(std::lround(fit.y));
+  std::vector<double> columns, rows, values;
+  for (int y = std::max(0, y0 - reach); y <= std::min(frame.height() - 1, y0 + reach); ++y) {
+    for (int x = std::max(0, x0 - reach); x <= std::min(frame.width() - 1, x0 + reach); ++x) {
+      const double value = frame(channel, y, x);
+      if (std::hypot(x - static_cast<double>(fit.x), y - static_cast<double>(fit.y)) > reach ||
+          !std::isfinite(value) || value == 0)
+        continue;
+      columns.push_back(x);
+      rows.push_back(y);
+      values.push_back(value);
+    }
+  }
+  const auto count = static_cast<Eigen::Index>(values.size());
+  const Eigen::Map<const Eigen::ArrayXd> x(columns.data(), count), y(rows.data(), count);
+  const auto light_of = [&](float at_x, float at_y) {
+    return profile.pixels(x - static_cast<double>(at_x), y - static_cast<double>(at_y));
+  };
+  const Eigen::ArrayXd light = light_of(fit.x, fit.y);
+  const Eigen::ArrayXd most = (0.15 * static_cast<double>(star.flux) * light).max(0.5 * sigma);
+  Eigen::Array<bool, Eigen::Dynamic, 1> theirs =
+      Eigen::Array<bool, Eigen::Dynamic, 1>::Constant(count, false);
+  for (const Star* other : others)
+    theirs = theirs || static_cast<double>(other->flux) * light_of(other->x, other->y) > most;
+  for (Eigen::Index i = 0; i < count; ++i) {
+    if (theirs[i]) continue;
+    const double px = x[i] - static_cast<double>(fit.x), py = y[i] - static_cast<double>(fit.y);
+    Sample s{};
+    s.column = static_cast<float>((side - 1) / 2.0 + oversampling * px);
+    s.row = static_cast<float>((side - 1) / 2.0 + oversampling * py);
+    s.value = static_cast<float>(
+        (values[static_cast<std::size_t>(i)] - static_cast<double>(fit.sky)) / flux - light[i]);
+    // every star has faults of its own (colour, focus, a faint neighbour): 3 % of the profile
+    s.variance = static_cast<float>(std::pow(sigma / flux, 2) + std::pow(0.03 * light[i], 2) +
+                                    std::pow(0.001 * peak, 2));
+    s.prior = static_cast<float>(prior_of_profile * light[i] + prior_of_peak * peak);
+    if (std::hypot(px, py) > outermost_share * reach) outermost.push_back(s.value);
+    out.samples.push_back(s);
+  }
+  if (const auto level = level_around(std::move(outermost))) {
+    for (Sample& s : out.samples) s.value -= *level;
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<float> EffectivePsf::residual(float x, float y, int channel, int side_px, float dx,
@@ -193,9 +256,9 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
 std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
                                                           const StarCatalogue& catalogue,
                                                           int threads) {
-  constexpr int fewest_stars = 8, fewest_linear = 24, fewest_quadratic = 80;
+  constexpr std::size_t fewest_stars = 8, fewest_linear = 24, fewest_quadratic = 80;
   const auto chosen = bright_isolated_stars(catalogue, most_stars, least_snr);
-  if (static_cast<int>(chosen.size()) < fewest_stars) return nullptr;
+  if (chosen.size() < fewest_stars) return nullptr;
   std::vector<float> widths;
   for (const Star* star : chosen) widths.push_back(star->fwhm_px);
   const float fwhm = median(widths);
@@ -206,89 +269,52 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
   result->side_ = side;
   const Neighbourhood neighbourhood(catalogue, 4 * reach);
 
-  result->channels_.resize(static_cast<std::size_t>(frame.channels()));
-  std::vector<int> orders(result->channels_.size(), -1), counts(result->channels_.size());
+  const auto channels = static_cast<std::size_t>(frame.channels()), star_count = chosen.size();
+  std::vector<std::vector<StarSamples>> samples(channels, std::vector<StarSamples>(star_count));
+  parallel_for(static_cast<int>(channels * star_count), threads, [&](int i) {
+    const std::size_t c = static_cast<std::size_t>(i) / star_count,
+                      at = static_cast<std::size_t>(i) % star_count;
+    samples[c][at] =
+        samples_of(frame, static_cast<int>(c), *chosen[at], neighbourhood.around(*chosen[at]),
+                   std::max(1e-30, static_cast<double>(catalogue.sky[c].sigma)), {reach, side});
+  });
+  // without an order first, what is left over when nothing is taken from the stars
+  constexpr std::size_t trials = highest_order + 2;
+  std::vector<std::array<double, trials>> left(channels);
+  for (auto& stars : samples)
+    std::erase_if(stars, [](const StarSamples& s) { return s.samples.empty(); });
+  const auto highest_for = [](std::size_t count) {
+    return count < fewest_stars       ? -1
+           : count < fewest_linear    ? 0
+           : count < fewest_quadratic ? 1
+                                      : highest_order;
+  };
+  parallel_for(static_cast<int>(channels * trials), threads, [&](int i) {
+    const std::size_t c = static_cast<std::size_t>(i) / trials,
+                      trial = static_cast<std::size_t>(i) % trials;
+    const auto& stars = samples[c];
+    const int order = static_cast<int>(trial) - 1;
+    if (order <= highest_for(stars.size())) {
+      left[c][trial] =
+          left_over(stars, side, order < 0 ? Planes() : fit_order(stars, side, order, true));
+    }
+  });
+  result->channels_.resize(channels);
+  std::vector<int> orders(channels, -1);
   parallel_for(frame.channels(), threads, [&](int channel) {
     const auto c = static_cast<std::size_t>(channel);
-    const double sigma = std::max(1e-30, static_cast<double>(catalogue.sky[c].sigma));
-    std::vector<StarSamples> stars(chosen.size());
-    for (std::size_t index = 0; index < chosen.size(); ++index) {
-      const Star& star = *chosen[index];
-      const StarFit& fit = star.fits[c];
-      if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) continue;
-      StarSamples& out = stars[index];
-      out.terms = polynomial_terms(unit(static_cast<double>(star.x), catalogue.frame.width),
-                                   unit(static_cast<double>(star.y), catalogue.frame.height),
-                                   term_count(highest_order));
-      const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
-      const double peak = profile.pixel(0, 0), flux = fit.flux;
-      const auto others = neighbourhood.around(star);
-      std::vector<float> outermost;
-      const int x0 = static_cast<int>(std::lround(fit.x)),
-                y0 = static_cast<int>(std::lround(fit.y));
-      std::vector<double> columns, rows, values;
-      for (int y = std::max(0, y0 - reach); y <= std::min(frame.height() - 1, y0 + reach); ++y) {
-        for (int x = std::max(0, x0 - reach); x <= std::min(frame.width() - 1, x0 + reach); ++x) {
-          const double value = frame(channel, y, x);
-          if (std::hypot(x - static_cast<double>(fit.x), y - static_cast<double>(fit.y)) > reach ||
-              !std::isfinite(value) || value == 0)
-            continue;
-          columns.push_back(x);
-          rows.push_back(y);
-          values.push_back(value);
-        }
-      }
-      const auto count = static_cast<Eigen::Index>(values.size());
-      const Eigen::Map<const Eigen::ArrayXd> x(columns.data(), count), y(rows.data(), count);
-      const auto light_of = [&](float at_x, float at_y) {
-        return profile.pixels(x - static_cast<double>(at_x), y - static_cast<double>(at_y));
-      };
-      const Eigen::ArrayXd light = light_of(fit.x, fit.y);
-      const Eigen::ArrayXd most = (0.15 * static_cast<double>(star.flux) * light).max(0.5 * sigma);
-      Eigen::Array<bool, Eigen::Dynamic, 1> theirs =
-          Eigen::Array<bool, Eigen::Dynamic, 1>::Constant(count, false);
-      for (const Star* other : others)
-        theirs = theirs || static_cast<double>(other->flux) * light_of(other->x, other->y) > most;
-      for (Eigen::Index i = 0; i < count; ++i) {
-        if (theirs[i]) continue;
-        const double px = x[i] - static_cast<double>(fit.x), py = y[i] - static_cast<double>(fit.y);
-        Sample s{};
-        s.column = static_cast<float>((side - 1) / 2.0 + oversampling * px);
-        s.row = static_cast<float>((side - 1) / 2.0 + oversampling * py);
-        s.value = static_cast<float>(
-            (values[static_cast<std::size_t>(i)] - static_cast<double>(fit.sky)) / flux - light[i]);
-        // every star has faults of its own (colour, focus, a faint neighbour): 3 % of the profile
-        s.variance = static_cast<float>(std::pow(sigma / flux, 2) + std::pow(0.03 * light[i], 2) +
-                                        std::pow(0.001 * peak, 2));
-        s.prior = static_cast<float>(prior_of_profile * light[i] + prior_of_peak * peak);
-        if (std::hypot(px, py) > outermost_share * reach) outermost.push_back(s.value);
-        out.samples.push_back(s);
-      }
-      if (const auto level = level_around(std::move(outermost))) {
-        for (Sample& s : out.samples) s.value -= *level;
-      }
-    }
-    std::erase_if(stars, [](const StarSamples& s) { return s.samples.empty(); });
-    if (static_cast<int>(stars.size()) >= fewest_stars) {
-      const int highest = static_cast<int>(stars.size()) >= fewest_quadratic ? highest_order
-                          : static_cast<int>(stars.size()) >= fewest_linear  ? 1
-                                                                             : 0;
-      double best = left_over(stars, side, {});
-      int order = -1;
-      for (int o = 0; o <= highest; ++o) {
-        const double left = left_over(stars, side, fit_order(stars, side, o, true));
-        if (left < 0.999 * best) {
-          best = left;
-          order = o;
-        }
-      }
-      if (order >= 0) result->channels_[c] = fit_order(stars, side, order, false);
+    double best = left[c][0];
+    for (int order = 0; order <= highest_for(samples[c].size()); ++order) {
+      const double own = left[c][static_cast<std::size_t>(order + 1)];
+      if (own >= 0.999 * best) continue;
+      best = own;
       orders[c] = order;
     }
-    counts[c] = static_cast<int>(stars.size());
+    if (orders[c] >= 0) result->channels_[c] = fit_order(samples[c], side, orders[c], false);
   });
   result->order_ = *std::ranges::max_element(orders);
-  result->star_count_ = *std::ranges::max_element(counts);
+  for (const auto& stars : samples)
+    result->star_count_ = std::max(result->star_count_, static_cast<int>(stars.size()));
   return result->order_ < 0 ? nullptr : result;
 }
 
