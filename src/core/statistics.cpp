@@ -29,20 +29,18 @@ std::size_t move_ahead(std::span<float> samples, const Passes& passes) {
 
 /// What of some of the samples has the rank that the n-th has of all.
 float guess(std::span<const float> samples, std::size_t n) {
-  std::array<float, 31> some{};
+  std::array<float, 9> some{};
   for (std::size_t i = 0; i < some.size(); ++i)
     some[i] = samples[i * (samples.size() - 1) / (some.size() - 1)];
-  const auto at = some.begin() + static_cast<std::ptrdiff_t>(n * some.size() / samples.size());
-  std::nth_element(some.begin(), at, some.end());
-  return *at;
+  std::ranges::sort(some);
+  return some[n * some.size() / samples.size()];
 }
 
 /// std::nth_element() that does not wait for comparisons whose outcome no processor foresees, half
 /// of its time and more.
 void select(std::span<float> samples, std::size_t n) {
-  constexpr std::size_t few = 100;
-  constexpr int rounds =
-      40;  // in each of which two thirds go, but for samples made to prevent that
+  constexpr std::size_t few = 60;
+  constexpr int rounds = 40;  // each leaves some half, but of samples made to prevent that
   for (int round = 0; round < rounds && samples.size() > few; ++round) {
     const float pivot = guess(samples, n);
     const std::size_t lower = move_ahead(samples, [=](float v) { return v < pivot; });
