@@ -121,10 +121,13 @@ Clipped sigma_clip(std::span<const float> samples, const ClipOptions& options) {
   auto [centre, sigma] = robust_spread(kept);
   Clipped result{centre, centre, sigma, kept.size()};
   for (int i = 0; i <= options.max_iterations && !kept.empty(); ++i) {
+    std::size_t removed = 0;
     if (i > 0) {
       const float low = result.median - options.low_sigma * sigma;
       const float high = result.median + options.high_sigma * sigma;
-      const auto removed = std::erase_if(kept, [=](float v) { return v < low || v > high; });
+      const std::size_t left = move_ahead(kept, [=](float v) { return !(v < low || v > high); });
+      removed = kept.size() - left;
+      kept.resize(left);
       if (removed == 0 && i > 1) break;
     }
     double sum = 0;
@@ -132,7 +135,7 @@ Clipped sigma_clip(std::span<const float> samples, const ClipOptions& options) {
     const double mean = sum / static_cast<double>(kept.size());
     double squares = 0;
     for (const float value : kept) squares += (value - mean) * (value - mean);
-    result = {median_in_place(kept), static_cast<float>(mean),
+    result = {removed == 0 ? result.median : median_in_place(kept), static_cast<float>(mean),
               static_cast<float>(std::sqrt(squares / static_cast<double>(kept.size()))),
               kept.size()};
     if (i > 0) sigma = result.sigma;
