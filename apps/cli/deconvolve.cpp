@@ -245,7 +245,7 @@ void add_deconvolve(CLI::App& app, const Common& common) {
                                  .history = common.history(network.info().name)};
       check_writable(job.output, writing);
       if (!o.trust_map.empty()) check_writable(o.trust_map, writing);
-      Frame frame = read_frame(job.input);
+      Frame frame = read_frame(job.input, {.threads = common.threads()});
       for (const std::string& note : frame.metadata.notes) progress.say(note);
       DeconvolveOptions own = pipeline;
       if (mask) own.mask = mask->image.view();

@@ -94,6 +94,8 @@ class Image {
   Image() = default;
   /// Pixels start at `fill`. Throws Error(exhausted) when the memory cannot be had.
   Image(int channels, Size size, float fill = 0.0F);
+  /// Pixels are not set: for those who set each of them next.
+  static Image unset(int channels, Size size);
 
   [[nodiscard]] int channels() const { return channels_; }
   [[nodiscard]] Size size() const { return size_; }

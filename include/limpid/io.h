@@ -90,7 +90,8 @@ struct FrameInfo {
 };
 
 struct ReadOptions {
-  int image = 0;  ///< which image of a file that holds several
+  int image = 0;    ///< which image of a file that holds several
+  int threads = 1;  ///< of read_frame, where the format lets them share the work; 0: all cores
 };
 
 /// Reads by content, not by name; the path "-" is standard input, here and below. 1 or 3 channels.

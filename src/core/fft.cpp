@@ -93,7 +93,7 @@ Spectrum fft(ConstView image, int threads) {
 }
 
 Image inverse_fft(Spectrum spectrum, int threads) {
-  Image image(spectrum.channels(), spectrum.size());
+  Image image = Image::unset(spectrum.channels(), spectrum.size());
   if (image.empty()) return image;
   const Plans& plans = plans_for(image.size(), spectrum.plane(0).data());
   const float scale = 1.0F / static_cast<float>(image.size().pixels());

@@ -1,8 +1,9 @@
 #include "core/fft_columns.h"
 
 #include <algorithm>
+#include <cstring>
 
-#include "core/fft_plans.h"
+#include "core/lanes.h"
 #include "core/parallel.h"
 
 namespace limpid {
@@ -10,25 +11,40 @@ namespace {
 
 using Complex = std::complex<float>;
 
-constexpr std::size_t line_values = 64 / sizeof(Complex);  // of a cache line
-constexpr int block = static_cast<int>(line_values);       // columns that are moved together
+constexpr int block = 16;  // rows that are turned together: they stay in the first-level cache
+constexpr std::size_t together = float_lane_count / 2;  // complex values that are worked on at once
 
-/// Both transforms of one line, in place.
-const Plans& plans_for(int length) {
-  static PlanStore<int> store;
-  return store.find(length, [&] {
-    const SpectrumMemory memory = allocate_spectrum(static_cast<std::size_t>(length), {length, 1});
-    fftwf_complex* values = as_fftw(memory.get());
-    return Plans{Plan(fftwf_plan_dft_1d(length, values, values, FFTW_FORWARD, FFTW_ESTIMATE)),
-                 Plan(fftwf_plan_dft_1d(length, values, values, FFTW_BACKWARD, FFTW_ESTIMATE))};
-  });
+FloatLanes load(const Complex* from) {
+  FloatLanes values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+void store(Complex* to, FloatLanes values) {
+  std::memcpy(static_cast<void*>(to), &values, sizeof values);
+}
+FloatLanes reversed(FloatLanes values) {
+  return __builtin_shufflevector(values, values, 6, 7, 4, 5, 2, 3, 0, 1);
+}
+FloatLanes conjugate(FloatLanes values) { return values * FloatLanes{1, -1, 1, -1, 1, -1, 1, -1}; }
+FloatLanes parts_swapped(FloatLanes values) {
+  return __builtin_shufflevector(values, values, 1, 0, 3, 2, 5, 4, 7, 6);
 }
 
 /// Half spectra of two real rows from the transform of a + i b: A(k) = (Z(k) + conj Z(-k)) / 2,
 /// B(k) = (Z(k) - conj Z(-k)) / 2i.
 void split(const Complex* z, int width, Complex* a, Complex* b) {
-  for (int k = 0; k <= width / 2; ++k) {
-    const Complex there = z[k], back = z[k == 0 ? 0 : width - k];
+  const auto length = static_cast<std::size_t>(width), half = length / 2;
+  a[0] = z[0].real();
+  b[0] = z[0].imag();
+  std::size_t k = 1;
+  for (; k + together <= half + 1; k += together) {
+    const FloatLanes there = load(z + k),
+                     back = conjugate(reversed(load(z + length - k - together + 1)));
+    store(a + k, 0.5F * (there + back));
+    store(b + k, conjugate(parts_swapped(0.5F * (there - back))));
+  }
+  for (; k <= half; ++k) {
+    const Complex there = z[k], back = z[length - k];
     a[k] = {0.5F * (there.real() + back.real()), 0.5F * (there.imag() - back.imag())};
     b[k] = {0.5F * (there.imag() + back.imag()), 0.5F * (back.real() - there.real())};
   }
@@ -37,100 +53,76 @@ void split(const Complex* z, int width, Complex* a, Complex* b) {
 /// The spectrum of a + i b from the half spectra of the real rows a and b. Where these are their
 /// own mirror they are real.
 void join(const Complex* a, const Complex* b, int width, Complex* z) {
+  const auto length = static_cast<std::size_t>(width), end = (length + 1) / 2;
   z[0] = {a[0].real(), b[0].real()};
-  for (int k = 1; k < (width + 1) / 2; ++k) {
+  std::size_t k = 1;
+  for (; k + together <= end; k += together) {
+    const FloatLanes own = load(a + k), turned = parts_swapped(load(b + k));
+    store(z + k, own - conjugate(turned));
+    store(z + length - k - together + 1, reversed(conjugate(own) + turned));
+  }
+  for (; k < end; ++k) {
     z[k] = {a[k].real() - b[k].imag(), a[k].imag() + b[k].real()};
-    z[width - k] = {a[k].real() + b[k].imag(), b[k].real() - a[k].imag()};
+    z[length - k] = {a[k].real() + b[k].imag(), b[k].real() - a[k].imag()};
   }
-  if (width % 2 == 0) z[width / 2] = {a[width / 2].real(), b[width / 2].real()};
+  if (length % 2 == 0) z[length / 2] = {a[length / 2].real(), b[length / 2].real()};
 }
 
-/// Rows of half spectra into columns: column kx of `to` gets value kx of every row, at `place_of`.
-template <typename PlaceOf>
-void turn(const Complex* rows, std::size_t stride, int count, ColumnSpectrum& to, int channel,
-          const PlaceOf& place_of) {
-  for (int first = 0; first < to.columns(); first += block) {
-    const int columns = std::min(block, to.columns() - first);
-    for (int y = 0; y < count; ++y) {
-      const Complex* row = rows + static_cast<std::size_t>(y) * stride + first;
-      const auto place = static_cast<std::size_t>(place_of(y));
-      for (int i = 0; i < columns; ++i) to.column(channel, first + i)[place] = row[i];
-    }
-  }
-}
-
-/// Half spectra of the rows that `row_of(y)` points to.
+/// Half spectra of real rows, of which there are `count`, into the places first ... of `columns`.
+/// row_of(y): the first of `width` values.
 template <typename RowOf>
-SpectrumMemory transform_rows(int count, int width, const RowOf& row_of) {
-  const std::size_t stride = filled_line(width / 2 + 1);
-  // one row more than there may be: a last row without a second one
-  SpectrumMemory rows =
-      allocate_spectrum(stride * static_cast<std::size_t>(count + 1), {width, count});
-  const SpectrumMemory z = allocate_spectrum(static_cast<std::size_t>(width), {width, 1});
-  const Plans& plans = plans_for(width);
-  for (int y = 0; y < count; y += 2) {
-    const float* first = row_of(y);
-    const float* second = y + 1 < count ? row_of(y + 1) : nullptr;
-    for (int x = 0; x < width; ++x) z.get()[x] = {first[x], second != nullptr ? second[x] : 0.0F};
-    fftwf_execute_dft(plans.forward.get(), as_fftw(z.get()), as_fftw(z.get()));
-    Complex* a = rows.get() + static_cast<std::size_t>(y) * stride;
-    split(z.get(), width, a, a + stride);
-  }
-  return rows;
-}
-
-void transform_columns(ColumnSpectrum& spectrum, int channel) {
-  const Plans& plans = plans_for(spectrum.size().height);
-  for (int kx = 0; kx < spectrum.columns(); ++kx) {
-    fftwf_complex* values = as_fftw(spectrum.column(channel, kx).data());
-    fftwf_execute_dft(plans.forward.get(), values, values);
+void add_rows(int count, int width, const RowOf& row_of, int first, ComplexLines& columns) {
+  const LineFft line_fft(width);
+  const std::vector<float> nothing(static_cast<std::size_t>(width), 0.0F);
+  ComplexLines pair(2, width), rows(block, width / 2 + 1);
+  for (int begin = 0; begin < count; begin += block) {
+    const int some = std::min(block, count - begin);
+    for (int y = 0; y < some; y += 2) {
+      const float* a = row_of(begin + y);
+      const float* b = y + 1 < some ? row_of(begin + y + 1) : nothing.data();
+      const auto values = pair.line(0);
+      for (std::size_t x = 0; x < values.size(); ++x) values[x] = {a[x], b[x]};
+      line_fft.forward(values, pair.line(1));
+      split(pair.line(1).data(), width, rows.line(y).data(), rows.line(y + 1).data());
+    }
+    turn_back(rows, first + begin, some, columns);
   }
 }
 
-/// The rows of `part` of one plane, each after the inverse transform of its columns.
-SpectrumMemory columns_to_rows(int channel, Size size, Rect part, const FillColumn& fill) {
-  const int columns = size.width / 2 + 1;
-  const std::size_t stride = filled_line(columns), own = filled_line(size.height);
-  SpectrumMemory rows = allocate_spectrum(stride * static_cast<std::size_t>(part.height + 1), size);
-  const SpectrumMemory some = allocate_spectrum(own * block, size);
-  const Plans& plans = plans_for(size.height);
-  for (int first = 0; first < columns; first += block) {
-    const int count = std::min(block, columns - first);
-    for (int i = 0; i < count; ++i) {
-      Complex* column = some.get() + static_cast<std::size_t>(i) * own;
-      fill(channel, first + i, {column, static_cast<std::size_t>(size.height)});
-      fftwf_execute_dft(plans.inverse.get(), as_fftw(column), as_fftw(column));
-    }
-    for (int y = 0; y < part.height; ++y) {
-      Complex* row = rows.get() + static_cast<std::size_t>(y) * stride + first;
-      const Complex* from = some.get() + part.y + y;
-      for (int i = 0; i < count; ++i) row[i] = from[static_cast<std::size_t>(i) * own];
-    }
+void transform(ComplexLines& columns) {
+  const LineFft line_fft(columns.length());
+  ComplexLines transformed(1, columns.length());
+  for (int kx = 0; kx < columns.count(); ++kx) {
+    line_fft.forward(columns.line(kx), transformed.line(0));
+    std::ranges::copy(transformed.line(0), columns.line(kx).begin());
   }
-  return rows;
+}
+
+/// The columns of one plane after their inverse transform.
+ComplexLines columns_of(int channel, Size size, const FillColumn& fill) {
+  ComplexLines columns(size.width / 2 + 1, size.height), filled(1, size.height);
+  const LineFft line_fft(size.height);
+  for (int kx = 0; kx < columns.count(); ++kx) {
+    fill(channel, kx, filled.line(0));
+    line_fft.inverse(filled.line(0), columns.line(kx));
+  }
+  return columns;
 }
 
 }  // namespace
 
-ColumnSpectrum::ColumnSpectrum(int channels, Size size)
-    : channels_(channels),
-      size_(size),
-      stride_(spread_line(size.height)),
-      values_(allocate_spectrum(
-          static_cast<std::size_t>(channels) * static_cast<std::size_t>(columns()) * stride_,
-          size)) {}
+ColumnSpectrum::ColumnSpectrum(int channels, Size size) : size_(size) {
+  for (int channel = 0; channel < channels; ++channel) planes_.emplace_back(columns(), size.height);
+}
 
 ColumnSpectrum column_fft(ConstView image, int threads) {
   ColumnSpectrum spectrum(image.channels(), image.size());
   if (image.empty()) return spectrum;
-  const int width = image.width(), height = image.height();
   parallel_for(image.channels(), threads, [&](int channel) {
-    const ConstView plane = image.channel(channel);
-    const SpectrumMemory rows =
-        transform_rows(height, width, [&](int y) { return plane.row(0, y).data(); });
-    turn(rows.get(), filled_line(width / 2 + 1), height, spectrum, channel,
-         [](int y) { return y; });
-    transform_columns(spectrum, channel);
+    add_rows(
+        image.height(), image.width(), [&](int y) { return image.row(channel, y).data(); }, 0,
+        spectrum.plane(channel));
+    transform(spectrum.plane(channel));
   });
   return spectrum;
 }
@@ -139,47 +131,50 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
   ColumnSpectrum spectrum(static_cast<int>(kernels.size()), size);
   parallel_for(spectrum.channels(), threads, [&](int channel) {
     const ConstView kernel = kernels[static_cast<std::size_t>(channel)].view();
-    const int side = kernel.width();
+    const int side = kernel.width(), half = side / 2;
     // the rows of the frame that hold nothing are not transformed
     Image laid(1, {size.width, side});
     for (int y = 0; y < side; ++y) {
       const auto row = laid.view().row(0, y);
       for (int x = 0; x < side; ++x)
-        row[static_cast<std::size_t>((x - side / 2 + size.width) % size.width)] = kernel(0, y, x);
+        row[static_cast<std::size_t>((x - half + size.width) % size.width)] = kernel(0, y, x);
     }
-    const SpectrumMemory rows =
-        transform_rows(side, size.width, [&](int y) { return laid.view().row(0, y).data(); });
-    for (int kx = 0; kx < spectrum.columns(); ++kx)
-      std::ranges::fill(spectrum.column(channel, kx), Complex());
-    turn(rows.get(), filled_line(size.width / 2 + 1), side, spectrum, channel,
-         [&](int y) { return (y - side / 2 + size.height) % size.height; });
-    transform_columns(spectrum, channel);
+    ComplexLines& columns = spectrum.plane(channel);
+    columns.clear();
+    const auto from = [&](int first) {
+      return [&, first](int y) { return laid.view().row(0, first + y).data(); };
+    };
+    add_rows(half, size.width, from(0), size.height - half, columns);
+    add_rows(side - half, size.width, from(half), 0, columns);
+    transform(columns);
   });
   return spectrum;
 }
 
 Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill, int threads) {
-  Image image(channels, part.size());
+  Image image = Image::unset(channels, part.size());
   if (image.empty()) return image;
   const float scale = 1.0F / static_cast<float>(size.pixels());
   parallel_for(channels, threads, [&](int channel) {
-    const SpectrumMemory rows = columns_to_rows(channel, size, part, fill);
-    const std::size_t stride = filled_line(size.width / 2 + 1);
-    const SpectrumMemory z = allocate_spectrum(static_cast<std::size_t>(size.width), size);
-    const Plans& plans = plans_for(size.width);
-    for (int y = 0; y < part.height; y += 2) {
-      Complex* a = rows.get() + static_cast<std::size_t>(y) * stride;
-      const bool pair = y + 1 < part.height;
-      if (!pair) std::fill_n(a + stride, size.width / 2 + 1, Complex());
-      join(a, a + stride, size.width, z.get());
-      fftwf_execute_dft(plans.inverse.get(), as_fftw(z.get()), as_fftw(z.get()));
-      const auto first = image.view().row(channel, y);
-      for (std::size_t x = 0; x < first.size(); ++x)
-        first[x] = scale * z.get()[static_cast<std::size_t>(part.x) + x].real();
-      if (!pair) continue;
-      const auto second = image.view().row(channel, y + 1);
-      for (std::size_t x = 0; x < second.size(); ++x)
-        second[x] = scale * z.get()[static_cast<std::size_t>(part.x) + x].imag();
+    const ComplexLines columns = columns_of(channel, size, fill);
+    const LineFft line_fft(size.width);
+    ComplexLines pair(2, size.width), rows(block, columns.count());
+    for (int begin = 0; begin < part.height; begin += block) {
+      const int some = std::min(block, part.height - begin);
+      turn(columns, part.y + begin, some, rows);
+      for (int y = 0; y < some; y += 2) {
+        const bool single = y + 1 == some;
+        if (single) std::ranges::fill(rows.line(y + 1), Complex());
+        join(rows.line(y).data(), rows.line(y + 1).data(), size.width, pair.line(0).data());
+        line_fft.inverse(pair.line(0), pair.line(1));
+        const auto* values = reinterpret_cast<const float*>(pair.line(1).data() + part.x);
+        const auto write = [&](int to, std::size_t imaginary) {
+          const auto row = image.view().row(channel, begin + to);
+          for (std::size_t x = 0; x < row.size(); ++x) row[x] = scale * values[2 * x + imaginary];
+        };
+        write(y, 0);
+        if (!single) write(y + 1, 1);
+      }
     }
   });
   return image;

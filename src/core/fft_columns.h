@@ -5,10 +5,11 @@
 #include <cstddef>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include <limpid/image.h>
 
-#include "core/spectrum_memory.h"
+#include "core/fft_lines.h"
 
 namespace limpid {
 
@@ -18,34 +19,32 @@ class ColumnSpectrum {
   /// Of an image of `size`. Values are not set. Throws Error(exhausted).
   ColumnSpectrum(int channels, Size size);
 
-  [[nodiscard]] int channels() const { return channels_; }
+  [[nodiscard]] int channels() const { return static_cast<int>(planes_.size()); }
   /// Of the image, in pixels.
   [[nodiscard]] Size size() const { return size_; }
   [[nodiscard]] int columns() const { return size_.width / 2 + 1; }
   /// All vertical frequencies of the horizontal frequency kx.
   [[nodiscard]] std::span<std::complex<float>> column(int channel, int kx) {
-    return {values_.get() + offset(channel, kx), static_cast<std::size_t>(size_.height)};
+    return plane(channel).line(kx);
   }
   [[nodiscard]] std::span<const std::complex<float>> column(int channel, int kx) const {
-    return {values_.get() + offset(channel, kx), static_cast<std::size_t>(size_.height)};
+    return plane(channel).line(kx);
+  }
+  /// All columns of one channel.
+  [[nodiscard]] ComplexLines& plane(int channel) {
+    return planes_[static_cast<std::size_t>(channel)];
+  }
+  [[nodiscard]] const ComplexLines& plane(int channel) const {
+    return planes_[static_cast<std::size_t>(channel)];
   }
   /// Memory of one channel of an image of `size`.
   static std::size_t bytes(Size size) {
-    return sizeof(std::complex<float>) * spread_line(size.height) *
-           static_cast<std::size_t>(size.width / 2 + 1);
+    return ComplexLines::bytes(size.width / 2 + 1, size.height);
   }
 
  private:
-  [[nodiscard]] std::size_t offset(int channel, int kx) const {
-    return (static_cast<std::size_t>(channel) * static_cast<std::size_t>(columns()) +
-            static_cast<std::size_t>(kx)) *
-           stride_;
-  }
-
-  int channels_;
   Size size_;
-  std::size_t stride_;  ///< of columns
-  SpectrumMemory values_;
+  std::vector<ComplexLines> planes_;
 };
 
 /// What fft() gives, channel by channel.

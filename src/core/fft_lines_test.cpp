@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -43,7 +44,7 @@ TEST(ComplexLines, RowsAreTheColumnsTurnedAndTurnedBack) {
 }
 
 TEST(LineFft, InverseGivesTheLineBackAndLeavesWhatItReads) {
-  for (const int length : {1, 2, 21, 64, 640}) {
+  for (const int length : {1, 2, 21, 64, 576, 640}) {
     const ComplexLines start = drawn(1, length);
     ComplexLines spectrum(1, length), back(1, length);
     const LineFft fft(length);
@@ -53,6 +54,25 @@ TEST(LineFft, InverseGivesTheLineBackAndLeavesWhatItReads) {
     // rounding grows with log2 of the length, ten steps of 6e-8
     for (std::size_t i = 0; i < static_cast<std::size_t>(length); ++i) {
       ASSERT_LT(std::abs(back.line(0)[i] / static_cast<float>(length) - start.line(0)[i]), 3e-6F);
+    }
+  }
+}
+
+// Of some lengths the plan is told beforehand.
+TEST(LineFft, IsTheSumOverTheLine) {
+  for (const int length : {21, 576}) {
+    const ComplexLines start = drawn(1, length);
+    ComplexLines spectrum(1, length);
+    LineFft(length).forward(start.line(0), spectrum.line(0));
+    for (int k = 0; k < length; ++k) {
+      std::complex<double> sum = 0;
+      for (int x = 0; x < length; ++x) {
+        sum += std::complex<double>(start.line(0)[static_cast<std::size_t>(x)]) *
+               std::polar(1.0, -2 * std::numbers::pi * (k * x % length) / length);
+      }
+      const std::complex<double> got(spectrum.line(0)[static_cast<std::size_t>(k)]);
+      // 576 terms of size one, each rounded to 6e-8 in ten steps
+      ASSERT_LT(std::abs(got - sum), 3e-5) << k << " of " << length;
     }
   }
 }

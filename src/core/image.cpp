@@ -63,10 +63,18 @@ Image::Image(int channels, Size size, float fill)
   if (fill != 0) std::ranges::fill(pixels(), fill);
 }
 
+Image Image::unset(int channels, Size size) {
+  Image image;
+  image.channels_ = channels;
+  image.size_ = size;
+  image.pixels_.reset(allocate(channels, size, false));
+  return image;
+}
+
 Image Image::clone() const { return copy(view()); }
 
 Image copy(ConstView view) {
-  Image out(view.channels(), view.size());
+  Image out = Image::unset(view.channels(), view.size());
   for (int channel = 0; channel < view.channels(); ++channel) {
     for (int y = 0; y < view.height(); ++y) {
       std::ranges::copy(view.row(channel, y), out.view().row(channel, y).begin());
@@ -77,7 +85,7 @@ Image copy(ConstView view) {
 
 Image extract_mirrored(ConstView frame, Rect rect) {
   assert(!frame.empty());
-  Image out(frame.channels(), rect.size());
+  Image out = Image::unset(frame.channels(), rect.size());
   const Rect inside = intersect(rect, {0, 0, frame.width(), frame.height()});
   const int first = inside.width > 0 ? inside.x - rect.x : rect.width;
   const int last = inside.width > 0 ? first + inside.width : rect.width;

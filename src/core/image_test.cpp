@@ -22,6 +22,13 @@ TEST(Image, StartsAtItsFill) {
   for (const float pixel : image.pixels()) EXPECT_EQ(pixel, 0.5F);
 }
 
+TEST(Image, UnsetHasRoomForItsPixels) {
+  Image image = Image::unset(2, {3, 2});
+  ASSERT_EQ(image.pixels().size(), 12U);
+  image.view()(1, 1, 2) = 7;
+  EXPECT_EQ(image.pixels()[11], 7.0F);
+}
+
 TEST(Image, OfImpossibleSizeIsAnError) {
   try {
     const Image image(1000000, {2000000000, 2000000000});

@@ -1,21 +1,83 @@
 #include "core/statistics.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cmath>
+#include <cstring>
 #include <limits>
+
+#include "core/lanes.h"
 
 namespace limpid {
 namespace {
 
 constexpr float no_data = std::numeric_limits<float>::quiet_NaN();
 
+/// Moves those that pass to the front. Returns how many. Without a branch that depends on them.
+template <typename Passes>
+std::size_t move_ahead(std::span<float> samples, const Passes& passes) {
+  std::size_t ahead = 0;
+  for (float& sample : samples) {
+    const float value = sample;
+    sample = samples[ahead];
+    samples[ahead] = value;
+    ahead += passes(value) ? 1 : 0;
+  }
+  return ahead;
+}
+
+/// What of some of the samples has the rank that the n-th has of all.
+float guess(std::span<const float> samples, std::size_t n) {
+  std::array<float, 9> some{};
+  for (std::size_t i = 0; i < some.size(); ++i)
+    some[i] = samples[i * (samples.size() - 1) / (some.size() - 1)];
+  std::ranges::sort(some);
+  return some[n * some.size() / samples.size()];
+}
+
+/// std::nth_element() that does not wait for comparisons whose outcome no processor foresees, half
+/// of its time and more.
+void select(std::span<float> samples, std::size_t n) {
+  constexpr std::size_t few = 60;
+  constexpr int rounds = 40;  // each leaves some half, but of samples made to prevent that
+  for (int round = 0; round < rounds && samples.size() > few; ++round) {
+    const float pivot = guess(samples, n);
+    const std::size_t lower = move_ahead(samples, [=](float v) { return v < pivot; });
+    if (n < lower) {
+      samples = samples.first(lower);
+      continue;
+    }
+    const std::size_t not_higher =
+        lower + move_ahead(samples.subspan(lower), [=](float v) { return v == pivot; });
+    if (n < not_higher) return;
+    samples = samples.subspan(not_higher);
+    n -= not_higher;
+  }
+  std::nth_element(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(n),
+                   samples.end());
+}
+
+/// Of at least one sample.
+float lowest(std::span<const float> samples) {
+  FloatLanes least = FloatLanes{} + samples[0];
+  std::size_t i = 0;
+  for (; i + float_lane_count <= samples.size(); i += float_lane_count) {
+    FloatLanes some;
+    std::memcpy(&some, &samples[i], sizeof some);
+    least = some < least ? some : least;
+  }
+  float result = samples[0];
+  for (int lane = 0; lane < float_lane_count; ++lane) result = std::min(result, least[lane]);
+  for (; i < samples.size(); ++i) result = std::min(result, samples[i]);
+  return result;
+}
+
 }  // namespace
 
 std::vector<float> without_nan(std::span<const float> samples) {
-  std::vector<float> kept;
-  kept.reserve(samples.size());
-  std::ranges::copy_if(samples, std::back_inserter(kept), [](float v) { return !std::isnan(v); });
+  std::vector<float> kept(samples.begin(), samples.end());
+  kept.resize(move_ahead(kept, [](float v) { return !std::isnan(v); }));
   return kept;
 }
 
@@ -23,13 +85,13 @@ float quantile_in_place(std::span<float> samples, double q) {
   assert(q >= 0 && q <= 1);
   if (samples.empty()) return no_data;
   const double position = q * static_cast<double>(samples.size() - 1);
-  const auto below = static_cast<std::ptrdiff_t>(position);
-  const auto nth = samples.begin() + below;
-  std::nth_element(samples.begin(), nth, samples.end());
+  const auto below = static_cast<std::size_t>(position);
+  select(samples, below);
+  const float value = samples[below];
   const double part = position - static_cast<double>(below);
-  if (part == 0) return *nth;
-  const float above = *std::min_element(nth + 1, samples.end());
-  return static_cast<float>(*nth + part * (static_cast<double>(above) - *nth));
+  if (part == 0) return value;
+  const float above = lowest(samples.subspan(below + 1));
+  return static_cast<float>(value + part * (static_cast<double>(above) - value));
 }
 
 float median_in_place(std::span<float> samples) { return quantile_in_place(samples, 0.5); }
@@ -59,10 +121,13 @@ Clipped sigma_clip(std::span<const float> samples, const ClipOptions& options) {
   auto [centre, sigma] = robust_spread(kept);
   Clipped result{centre, centre, sigma, kept.size()};
   for (int i = 0; i <= options.max_iterations && !kept.empty(); ++i) {
+    std::size_t removed = 0;
     if (i > 0) {
       const float low = result.median - options.low_sigma * sigma;
       const float high = result.median + options.high_sigma * sigma;
-      const auto removed = std::erase_if(kept, [=](float v) { return v < low || v > high; });
+      const std::size_t left = move_ahead(kept, [=](float v) { return !(v < low || v > high); });
+      removed = kept.size() - left;
+      kept.resize(left);
       if (removed == 0 && i > 1) break;
     }
     double sum = 0;
@@ -70,7 +135,7 @@ Clipped sigma_clip(std::span<const float> samples, const ClipOptions& options) {
     const double mean = sum / static_cast<double>(kept.size());
     double squares = 0;
     for (const float value : kept) squares += (value - mean) * (value - mean);
-    result = {median_in_place(kept), static_cast<float>(mean),
+    result = {removed == 0 ? result.median : median_in_place(kept), static_cast<float>(mean),
               static_cast<float>(std::sqrt(squares / static_cast<double>(kept.size()))),
               kept.size()};
     if (i > 0) sigma = result.sigma;

@@ -21,7 +21,7 @@ std::vector<float> normal_samples(int count, float mean, float sigma) {
 }
 
 TEST(Statistics, QuantileAgreesWithSorting) {
-  for (const int count : {1, 2, 3, 10, 101}) {
+  for (const int count : {1, 2, 3, 10, 101, 1000, 1001}) {
     const std::vector<float> samples = normal_samples(count, 0, 1);
     std::vector<float> sorted = samples;
     std::ranges::sort(sorted);
@@ -32,6 +32,25 @@ TEST(Statistics, QuantileAgreesWithSorting) {
       const double part = position - std::floor(position);
       const double expected = sorted[below] * (1 - part) + sorted[above] * part;
       EXPECT_NEAR(quantile(samples, q), expected, 1e-6) << count << " " << q;
+    }
+  }
+}
+
+TEST(Statistics, QuantileOfSortedAndOfRepeatedSamplesAgreesWithSorting) {
+  std::vector<float> rising(1000), few_values(1000), organ(1000);
+  for (int i = 0; i < 1000; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    rising[at] = static_cast<float>(i);
+    few_values[at] = static_cast<float>(i * 7919 % 3);
+    organ[at] = static_cast<float>(std::min(i, 999 - i));
+  }
+  for (std::vector<float> samples : {rising, few_values, organ, std::vector(1000, 5.0F)}) {
+    for (const bool backwards : {false, true}) {
+      if (backwards) std::ranges::reverse(samples);
+      std::vector<float> sorted = samples;
+      std::ranges::sort(sorted);
+      for (const std::size_t n : {0U, 1U, 333U, 500U, 998U, 999U})
+        EXPECT_EQ(quantile(samples, static_cast<double>(n) / 999), sorted[n]) << n;
     }
   }
 }

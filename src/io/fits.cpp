@@ -236,6 +236,7 @@ class FitsSource final : public ImageSource {
       pixels_.read(fits_.file(), rect, out);
     }
   }
+  [[nodiscard]] bool concurrent() const override { return !compressed_; }
 
  private:
   void name_images(const std::vector<int>& images) {

@@ -87,6 +87,18 @@ TEST(Fits, BlankIsNoData) {
   EXPECT_FALSE(std::isnan(frame.image.pixels()[1]));
 }
 
+TEST(Fits, ReadsTheSameWithAnyNumberOfThreads) {
+  TemporaryFolder folder;
+  Frame frame{Image(3, {700, 900}), {}};  // several bands of rows
+  float value = 0;
+  for (float& pixel : frame.image.pixels()) pixel = value++;
+  write_frame(folder / "a.fits", frame, {.depth = Depth::f32});
+  const Frame one = read_frame(folder / "a.fits"),
+              three = read_frame(folder / "a.fits", {.threads = 3});
+  EXPECT_EQ(one.metadata.scale, three.metadata.scale);
+  EXPECT_TRUE(std::ranges::equal(one.image.pixels(), three.image.pixels()));
+}
+
 TEST(Fits, NoDataSurvivesInIntegers) {
   const TemporaryFolder folder;
   Frame frame{Image(1, {2, 2}, 0.5F), {}};

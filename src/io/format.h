@@ -20,6 +20,8 @@ class ImageSource {
   [[nodiscard]] const FrameInfo& info() const { return info_; }
   /// The samples of `rect` in the file's own units, NaN where the file has no data.
   virtual void read(Rect rect, MutableView out) = 0;
+  /// Whether several threads may read() at once.
+  [[nodiscard]] virtual bool concurrent() const { return false; }
 
  protected:
   FrameInfo info_;

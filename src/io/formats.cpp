@@ -8,9 +8,12 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <mutex>
 #include <numbers>
 
 #include <limpid/error.h>
+
+#include "core/parallel.h"
 
 namespace limpid {
 namespace io {
@@ -281,22 +284,26 @@ Frame read_frame(const std::filesystem::path& path, const ReadOptions& options,
   const auto source = io::open_source(path, options);
   const FrameInfo& info = source->info();
   io::refuse_mosaic(path, info);
-  Frame frame{Image(info.channels, info.size), info.metadata};
+  Frame frame{Image::unset(info.channels, info.size), info.metadata};
   if (info.image_count > 1 && frame.metadata.others.indices.empty()) {
     frame.metadata.notes.push_back(io::shown(path) + ": image " + std::to_string(options.image) +
                                    " of " + std::to_string(info.image_count) +
                                    ", counted from 0; the others stay behind");
   }
-  const int rows = io::rows_at_once(info);
+  const int rows = io::rows_at_once(info), bands = (info.size.height + rows - 1) / rows;
+  std::mutex mutex;
   float largest = 0.0F;
-  for (int y = 0; y < info.size.height; y += rows) {
+  int done = 0;
+  parallel_for(bands, source->concurrent() ? options.threads : 1, [&](int band) {
     progress.throw_if_stopped();
-    const int count = std::min(rows, info.size.height - y);
+    const int y = band * rows, count = std::min(rows, info.size.height - y);
     const MutableView view = io::rows_of(frame.image.view(), y, count);
     source->read({0, y, info.size.width, count}, view);
-    if (info.metadata.scale == 0.0) largest = std::max(largest, io::largest_in(view));
-    progress(static_cast<double>(y + count) / info.size.height, "reading");
-  }
+    const float largest_here = info.metadata.scale == 0.0 ? io::largest_in(view) : 0;
+    const std::scoped_lock lock(mutex);
+    largest = std::max(largest, largest_here);
+    progress(static_cast<double>(++done) / bands, "reading");
+  });
   if (frame.metadata.scale == 0.0) frame.metadata.scale = io::scale_for_largest(largest);
   io::divide(frame.image.pixels(), frame.metadata.scale, frame.metadata.offset);
   return frame;

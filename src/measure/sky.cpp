@@ -146,13 +146,33 @@ Rect cell_rect(Size frame, Size cells, int column, int row) {
           edge(frame.height, cells.height, row + 1) - y};
 }
 
+/// How far, in cells, a pixel lies behind the middle of the first, up to that of the last.
+float cells_along(float position, int length, int count) {
+  const float cell =
+      (position + 0.5F) * static_cast<float>(count) / static_cast<float>(length) - 0.5F;
+  return std::clamp(cell, 0.0F, static_cast<float>(count - 1));
+}
+
+/// Where a pixel lies between the centres of the cells along one axis.
+struct Between {
+  std::size_t first, second;
+  float part;
+};
+Between between_cells(float position, int length, int count) {
+  const float inside = cells_along(position, length, count);
+  const auto first = static_cast<std::size_t>(inside);
+  return {first, std::min(first + 1, static_cast<std::size_t>(count - 1)),
+          inside - static_cast<float>(first)};
+}
+
 }  // namespace
 
 Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatistic statistic,
            int threads)
     : cells_{std::max(1, channel.width() / cell_px), std::max(1, channel.height() / cell_px)},
       frame_(channel.size()),
-      values_(cells_.pixels(), no_data) {
+      values_(cells_.pixels(), no_data),
+      stretch_ends_(static_cast<std::size_t>(cells_.width), 0) {
   // 256 samples give the level to 8 % of the noise, which the smoothing halves.
   const int step = std::max(1, cell_px / 16);
   parallel_for(cells_.height, threads, [&](int row) {
@@ -168,6 +188,10 @@ Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatist
   });
   fill_empty_cells();
   smooth();
+  for (int x = 0; x < frame_.width; ++x) {
+    const Between u = between_cells(static_cast<float>(x), frame_.width, cells_.width);
+    stretch_ends_[u.first] = x + 1;
+  }
 }
 
 /// Each pass gives the cells next to known ones the mean of these.
@@ -226,24 +250,6 @@ void Mesh::smooth() {
   }
 }
 
-namespace {
-
-/// Where a pixel lies between the centres of the cells along one axis.
-struct Between {
-  std::size_t first, second;
-  float part;
-};
-Between between_cells(float position, int length, int count) {
-  const float cell =
-      (position + 0.5F) * static_cast<float>(count) / static_cast<float>(length) - 0.5F;
-  const float inside = std::clamp(cell, 0.0F, static_cast<float>(count - 1));
-  const auto first = static_cast<std::size_t>(inside);
-  return {first, std::min(first + 1, static_cast<std::size_t>(count - 1)),
-          inside - static_cast<float>(first)};
-}
-
-}  // namespace
-
 float Mesh::at(float x, float y) const {
   const Between u = between_cells(x, frame_.width, cells_.width);
   const Between v = between_cells(y, frame_.height, cells_.height);
@@ -262,9 +268,14 @@ void Mesh::fill_row(int y, std::span<float> row) const {
     const float above = values_[v.first * line.size() + i];
     line[i] = above + v.part * (values_[v.second * line.size() + i] - above);
   }
-  for (std::size_t x = 0; x < row.size(); ++x) {
-    const Between u = between_cells(static_cast<float>(x), frame_.width, cells_.width);
-    row[x] = line[u.first] + u.part * (line[u.second] - line[u.first]);
+  // stretch by stretch of pixels between the same cells
+  int x = 0;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    const float from = line[i], rise = line[std::min(i + 1, line.size() - 1)] - from;
+    for (; x < stretch_ends_[i]; ++x) {
+      const float along = cells_along(static_cast<float>(x), frame_.width, cells_.width);
+      row[static_cast<std::size_t>(x)] = from + (along - static_cast<float>(i)) * rise;
+    }
   }
 }
 

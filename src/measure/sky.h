@@ -53,6 +53,8 @@ class Mesh {
 
   Size cells_, frame_;
   std::vector<float> values_;
+  std::vector<int>
+      stretch_ends_;  ///< behind the last pixel of a row that has this cell on its left
 };
 
 /// Level and noise of the quiet parts of one channel; see measure_sky.

@@ -64,43 +64,35 @@ struct Neighbour {
   double x, y, flux;
 };
 
-/// Stars around, and the light of them that the model of one channel knows.
-class Surroundings {
- public:
-  Surroundings(const std::vector<const Star*>& others, const Star& star, std::size_t channel,
-               double channel_share, const MoffatProfile& profile, const std::vector<float>& wings)
-      : profile_(profile),
-        wings_(wings) {
-    for (const Star* other : others) {
-      const double x = other->x, y = other->y;
-      if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) >
-          2.0 * reach_px)
-        continue;
-      const bool fitted = !other->fits.empty() && other->fits[channel].flux > 0;
-      const double flux = fitted ? static_cast<double>(other->fits[channel].flux)
-                                 : static_cast<double>(other->flux) * channel_share;
-      if (other->saturated) clipped_ = true;  // nobody knows how much light it has
-      neighbours_.push_back({x, y, flux});
-    }
+/// Stars around `star` as one channel shows them; nothing where one is clipped, since nobody knows
+/// how much light it has.
+std::optional<std::vector<Neighbour>> neighbours_of(const Star& star,
+                                                    const std::vector<const Star*>& others,
+                                                    std::size_t channel, double channel_share) {
+  std::vector<Neighbour> neighbours;
+  for (const Star* other : others) {
+    const double x = other->x, y = other->y;
+    if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) >
+        2.0 * reach_px)
+      continue;
+    if (other->saturated) return std::nullopt;
+    const bool fitted = !other->fits.empty() && other->fits[channel].flux > 0;
+    const double flux = fitted ? static_cast<double>(other->fits[channel].flux)
+                               : static_cast<double>(other->flux) * channel_share;
+    neighbours.push_back({x, y, flux});
   }
-  [[nodiscard]] bool clipped() const { return clipped_; }
-  /// What they shine onto a pixel; nothing where it is more than `most`, from their own cores.
-  [[nodiscard]] std::optional<double> light(double x, double y, double most) const {
-    double sum = 0;
-    for (const Neighbour& n : neighbours_) {
-      const double dx = x - n.x, dy = y - n.y;
-      const double core = n.flux * profile_.pixel(dx, dy);
-      if (core > most) return std::nullopt;
-      sum += core + n.flux * light_at(wings_, std::hypot(dx, dy));
-    }
-    return sum;
-  }
+  return neighbours;
+}
 
- private:
-  const MoffatProfile& profile_;
-  const std::vector<float>& wings_;
-  std::vector<Neighbour> neighbours_;
-  bool clipped_ = false;
+/// The pixels around a star that its neighbours' cores leave alone.
+struct StarPixels {
+  struct Pixel {
+    double x, y;
+    double beyond;  ///< the model of the star and the neighbours' cores, in shares of the flux
+    std::size_t ring;
+  };
+  std::vector<Pixel> pixels;
+  std::vector<Neighbour> neighbours;  ///< with fluxes in shares of the star's
 };
 
 /// Middle of a ring's pixels, those beyond 2.5 robust sigmas left out, and its variance.
@@ -124,51 +116,78 @@ std::pair<double, double> middle_of(const std::vector<float>& values) {
   return {centre + sum / count, squares / count / independent};
 }
 
-std::optional<StarRings> rings_of(ConstView frame, int channel, const Star& star,
-                                  const EffectivePsf* effective, const MoffatProfile& profile,
-                                  const Surroundings& surroundings, double sigma) {
-  const StarFit& fit = star.fits[static_cast<std::size_t>(channel)];
-  constexpr int side = 2 * reach_px + 2;
-  const std::vector<float> beyond =
-      effective != nullptr
-          ? effective->residual(star.x, star.y, channel, side, fit.x - std::round(fit.x),
-                                fit.y - std::round(fit.y))
-          : std::vector<float>();
+std::optional<StarPixels> pixels_of(ConstView frame, int channel, const Star& star,
+                                    const EffectivePsf* effective,
+                                    const Neighbourhood& neighbourhood, double sigma) {
+  const auto c = static_cast<std::size_t>(channel);
+  const StarFit& fit = star.fits[c];
+  if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) return std::nullopt;
   const int x0 = static_cast<int>(std::lround(fit.x)), y0 = static_cast<int>(std::lround(fit.y));
   if (x0 < reach_px || y0 < reach_px || x0 + reach_px >= frame.width() ||
       y0 + reach_px >= frame.height())
     return std::nullopt;
+  const auto flux = static_cast<double>(fit.flux);
+  auto neighbours =
+      neighbours_of(star, neighbourhood.around(star), c, flux / static_cast<double>(star.flux));
+  if (!neighbours) return std::nullopt;
+  constexpr int side = 2 * reach_px + 2;
+  const std::vector<float> residual =
+      effective != nullptr
+          ? effective->residual(star.x, star.y, channel, side, fit.x - std::round(fit.x),
+                                fit.y - std::round(fit.y))
+          : std::vector<float>();
   constexpr int across = 2 * reach_px + 1;
   const auto place = [](Eigen::Index i) {
     return std::pair(static_cast<int>(i) % across - reach_px,
                      static_cast<int>(i) / across - reach_px);
   };
-  const auto offsets = [&](const auto& of) {
-    return Eigen::ArrayXd::NullaryExpr(across * across, of);
+  const auto places = [&](const auto& of) {
+    return Eigen::ArrayXd(Eigen::ArrayXd::NullaryExpr(across * across, of));
   };
-  const Eigen::ArrayXd dx =
-      offsets([&](Eigen::Index i) { return x0 + place(i).first - static_cast<double>(fit.x); });
-  const Eigen::ArrayXd dy =
-      offsets([&](Eigen::Index i) { return y0 + place(i).second - static_cast<double>(fit.y); });
-  const Eigen::ArrayXd profiles = profile.pixels(dx, dy);
+  const Eigen::ArrayXd x =
+      places([&](Eigen::Index i) { return static_cast<double>(x0 + place(i).first); });
+  const Eigen::ArrayXd y =
+      places([&](Eigen::Index i) { return static_cast<double>(y0 + place(i).second); });
+  const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
+  const auto light_at_place = [&](double from_x, double from_y) {
+    return profile.pixels(x - from_x, y - from_y);
+  };
+  const Eigen::ArrayXd own = light_at_place(static_cast<double>(fit.x), static_cast<double>(fit.y));
+  const Eigen::ArrayXd most = (0.15 * flux * own).max(0.3 * sigma);
+  Eigen::ArrayXd cores = Eigen::ArrayXd::Zero(own.size()), brightest = cores;
+  for (const Neighbour& n : *neighbours) {
+    const Eigen::ArrayXd core = n.flux * light_at_place(n.x, n.y);
+    cores += core;
+    brightest = brightest.max(core);
+  }
+  StarPixels result;
+  for (Eigen::Index i = 0; i < own.size(); ++i) {
+    const auto [dx, dy] = place(i);
+    const double radius =
+        std::hypot(x[i] - static_cast<double>(fit.x), y[i] - static_cast<double>(fit.y));
+    const double value = frame(channel, y0 + dy, x0 + dx);
+    if (radius >= reach_px || !std::isfinite(value) || value == 0 || brightest[i] > most[i])
+      continue;
+    double known = own[i];
+    if (!residual.empty())
+      known += static_cast<double>(
+          residual[static_cast<std::size_t>((dy + side / 2) * side + dx + side / 2)]);
+    result.pixels.push_back({x[i], y[i], (value - cores[i]) / flux - known, ring_of(radius)});
+  }
+  for (Neighbour& n : *neighbours) n.flux /= flux;
+  result.neighbours = std::move(*neighbours);
+  return result;
+}
+
+std::optional<StarRings> rings_of(const StarPixels& star, const std::vector<float>& wings) {
   std::array<std::vector<float>, ring_count + 1> values;
-  for (Eigen::Index i = 0; i < profiles.size(); ++i) {
-    const auto [x, y] = place(i);
-    const double radius = std::hypot(dx[i], dy[i]);
-    if (radius >= reach_px) continue;
-    const double value = frame(channel, y0 + y, x0 + x);
-    if (!std::isfinite(value) || value == 0) continue;
-    const double own = profiles[i];
-    const auto others = surroundings.light(
-        x0 + x, y0 + y, std::max(0.15 * static_cast<double>(fit.flux) * own, 0.3 * sigma));
-    if (!others) continue;
-    const double known =
-        own + (beyond.empty()
-                   ? 0.0
-                   : static_cast<double>(
-                         beyond[static_cast<std::size_t>((y + side / 2) * side + x + side / 2)]));
-    values[ring_of(radius)].push_back(
-        static_cast<float>((value - *others) / static_cast<double>(fit.flux) - known));
+  for (const StarPixels::Pixel& pixel : star.pixels) {
+    double shone = 0;
+    if (!wings.empty()) {
+      for (const Neighbour& n : star.neighbours)
+        shone += n.flux * light_at(wings, std::hypot(pixel.x - n.x, pixel.y - n.y));
+    }
+    values[pixel.ring].push_back(static_cast<float>(pixel.beyond - shone));
   }
   if (values[ring_count].size() < 200) return std::nullopt;
   const auto [sky, sky_variance] = middle_of(values[ring_count]);
@@ -259,30 +278,32 @@ std::shared_ptr<const PsfWings> measure_psf_wings(ConstView frame, const StarCat
   const Neighbourhood neighbourhood(catalogue, 2 * reach_px);
   auto result = std::make_shared<PsfWings>();
   result->channels_.resize(static_cast<std::size_t>(frame.channels()));
-  parallel_for(frame.channels(), threads, [&](int channel) {
+  for (int channel = 0; channel < frame.channels(); ++channel) {
     const auto c = static_cast<std::size_t>(channel);
     std::vector<float>& wings = result->channels_[c];
+    std::vector<std::optional<StarPixels>> pixels(chosen.size());
+    parallel_for(static_cast<int>(chosen.size()), threads, [&](int i) {
+      const auto at = static_cast<std::size_t>(i);
+      pixels[at] = pixels_of(frame, channel, *chosen[at], effective, neighbourhood,
+                             static_cast<double>(catalogue.sky[c].sigma));
+    });
     // neighbours shine with the wings of the round before
     for (int round = 0; round < 2; ++round) {
+      std::vector<std::optional<StarRings>> rings(chosen.size());
+      parallel_for(static_cast<int>(chosen.size()), threads, [&](int i) {
+        const auto at = static_cast<std::size_t>(i);
+        if (pixels[at]) rings[at] = rings_of(*pixels[at], wings);
+      });
       std::vector<StarRings> stars;
-      for (const Star* star : chosen) {
-        const StarFit& fit = star->fits[c];
-        if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) continue;
-        const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
-        const double share = static_cast<double>(fit.flux) / static_cast<double>(star->flux);
-        const Surroundings surroundings(neighbourhood.around(*star), *star, c, share, profile,
-                                        wings);
-        if (surroundings.clipped()) continue;
-        if (const auto rings = rings_of(frame, channel, *star, effective, profile, surroundings,
-                                        static_cast<double>(catalogue.sky[c].sigma)))
-          stars.push_back(*rings);
+      for (const auto& star : rings) {
+        if (star) stars.push_back(*star);
       }
       std::vector<float> next(ring_count);
       for (std::size_t ring = 0; ring < ring_count; ++ring) next[ring] = stacked(stars, ring);
       wings = std::move(next);
     }
     keep_positive(wings, chosen, effective, catalogue.frame, channel);
-  });
+  }
   return result;
 }
 

@@ -26,16 +26,23 @@ void filter(ConstValues light_values, ConstValues g_values, ConstValues want_val
   }
 }
 
+/// Squares of the frequencies of a transform, cycles per pixel.
+std::vector<float> squared_frequencies(int length) {
+  std::vector<float> squares;
+  for (int k = 0; k < length; ++k) {
+    const float f =
+        static_cast<float>(k < (length + 1) / 2 ? k : k - length) / static_cast<float>(length);
+    squares.push_back(f * f);
+  }
+  return squares;
+}
+
 /// Nebulae have little light in fine structure: see guides.cpp.
-std::vector<float> steep_lambda(float lambda, int kx, Size size) {
-  std::vector<float> values(static_cast<std::size_t>(size.height));
-  const float fx = static_cast<float>(kx) / static_cast<float>(size.width);
-  for (int ky = 0; ky < size.height; ++ky) {
-    const float fy = static_cast<float>(ky < (size.height + 1) / 2 ? ky : ky - size.height) /
-                     static_cast<float>(size.height);
-    const float f2 = fx * fx + fy * fy;
-    values[static_cast<std::size_t>(ky)] =
-        lambda * f2 * std::sqrt(f2) + static_cast<float>(lambda_floor);
+std::vector<float> steep_lambda(float lambda, float fx2, const std::vector<float>& fy2) {
+  std::vector<float> values(fy2.size());
+  for (std::size_t ky = 0; ky < values.size(); ++ky) {
+    const float f2 = fx2 + fy2[ky];
+    values[ky] = lambda * f2 * std::sqrt(f2) + static_cast<float>(lambda_floor);
   }
   return values;
 }
@@ -64,13 +71,14 @@ Image planes_of(const ColumnSpectrum& spectra, Rect part, const GuideRecipe& rec
   const ColumnSpectrum transfers = column_transfer(kernels, size, threads);
   const int first = recipe.stellar ? nonstellar_guide_count : 0,
             count = recipe.stellar ? guide_count - nonstellar_guide_count : nonstellar_guide_count;
+  const auto fx2 = squared_frequencies(size.width), fy2 = squared_frequencies(size.height);
   const auto fill = [&](int plane, int kx, Values out) {
     const int c = plane % colours;
     const auto lambda =
         static_cast<float>(guide_lambda[static_cast<std::size_t>(first + plane / colours)]);
     filter(spectra.column(c, kx), transfers.column(c, kx), transfers.column(colours, kx),
-           recipe.stellar ? std::vector<float>(static_cast<std::size_t>(size.height), lambda)
-                          : steep_lambda(lambda, kx, size),
+           recipe.stellar ? std::vector<float>(fy2.size(), lambda)
+                          : steep_lambda(lambda, fx2[static_cast<std::size_t>(kx)], fy2),
            out);
   };
   return image_from_columns(count * colours, size, part, fill, threads);

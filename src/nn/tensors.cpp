@@ -18,8 +18,8 @@ torch::Tensor to_tensor(ConstView view) {
 
 Image to_image(const torch::Tensor& tensor) {
   const auto plain = tensor.to(torch::kFloat).cpu().contiguous();
-  Image image(static_cast<int>(plain.size(0)),
-              {static_cast<int>(plain.size(2)), static_cast<int>(plain.size(1))});
+  Image image = Image::unset(static_cast<int>(plain.size(0)),
+                             {static_cast<int>(plain.size(2)), static_cast<int>(plain.size(1))});
   std::copy_n(plain.data_ptr<float>(), plain.numel(), image.pixels().data());
   return image;
 }

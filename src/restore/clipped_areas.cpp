@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 
 #include "core/parallel.h"
 #include "restore/geometry.h"
@@ -21,6 +22,20 @@ std::vector<int> distances(const RestoredPart& known, Rect box, int half, int mo
   const auto width = static_cast<std::size_t>(box.width),
              height = static_cast<std::size_t>(box.height);
   const auto at = [width](std::size_t x, std::size_t y) { return y * width + x; };
+  std::vector<int> reached(width * height, 0);
+  int count = 0;
+  for (std::size_t y = 0; y < height; ++y) {
+    const auto flags = std::span(reached).subspan(y * width, width);
+    for (int c = 0; c < known.before.channels(); ++c) {
+      const auto row = known.before.row(c, box.y + static_cast<int>(y))
+                           .subspan(static_cast<std::size_t>(box.x), width);
+      for (std::size_t x = 0; x < width; ++x) flags[x] |= row[x] >= level ? 1 : 0;
+    }
+    count = std::accumulate(flags.begin(), flags.end(), count);
+  }
+  const auto side = static_cast<std::size_t>(2 * half + 1), middle = static_cast<std::size_t>(half);
+  const int fewest = static_cast<int>(clipped_part * static_cast<float>(side * side));
+  if (count == 0 || count < fewest) return {};
   // clipped pixels above and to the left of each
   std::vector<int> sum((width + 1) * (height + 1), 0);
   const auto sum_at = [&](std::size_t x, std::size_t y) -> int& {
@@ -29,14 +44,10 @@ std::vector<int> distances(const RestoredPart& known, Rect box, int half, int mo
   for (std::size_t y = 0; y < height; ++y) {
     int row = 0;
     for (std::size_t x = 0; x < width; ++x) {
-      const int u = box.x + static_cast<int>(x), v = box.y + static_cast<int>(y);
-      row += any_reaches(known.before, level, u, v) ? 1 : 0;
+      row += reached[at(x, y)];
       sum_at(x + 1, y + 1) = sum_at(x + 1, y) + row;
     }
   }
-  if (sum.back() == 0) return {};
-  const auto side = static_cast<std::size_t>(2 * half + 1), middle = static_cast<std::size_t>(half);
-  const int fewest = static_cast<int>(clipped_part * static_cast<float>(side * side));
   std::vector<int> distance(width * height, most);
   bool any = false;
   for (std::size_t y = 0; y + side <= height; ++y) {

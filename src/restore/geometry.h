@@ -29,7 +29,8 @@ inline Rect square_around(const Star& star, int reach) {
 
 /// From the star's centre to the pixel's, px.
 inline float distance(const Star& star, int x, int y) {
-  return std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
+  const double dx = static_cast<float>(x) - star.x, dy = static_cast<float>(y) - star.y;
+  return static_cast<float>(std::sqrt(dx * dx + dy * dy));  // std::hypot() is no vector function
 }
 
 /// 1 up to `from`, 0 from `to` on, half a cosine between.

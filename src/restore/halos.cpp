@@ -196,6 +196,33 @@ void raise_dark_patches(const Surroundings& around, const RestoredPart& known, i
   }
 }
 
+/// In groups to be worked on one after the other: of two that may see each other's pixels the first
+/// comes before the second. Told by squares of 16 px, so that many stars are no matter.
+std::vector<std::vector<const Surroundings*>> in_turns(const std::vector<Surroundings>& patches,
+                                                       Rect part) {
+  constexpr int square_px = 16, widest_half = 2;
+  const Size squares{part.width / square_px + 1, part.height / square_px + 1};
+  std::vector<std::size_t> next_turn(squares.pixels(), 0);
+  std::vector<std::vector<const Surroundings*>> turns;
+  for (const Surroundings& patch : patches) {
+    const Rect seen = intersect(grown(patch.box, widest_half), part);
+    const int left = (seen.x - part.x) / square_px, top = (seen.y - part.y) / square_px,
+              right = (seen.x - part.x + seen.width) / square_px,
+              bottom = (seen.y - part.y + seen.height) / square_px;
+    const auto next_at = [&](int x, int y) -> std::size_t& {
+      return next_turn[static_cast<std::size_t>(y) * static_cast<std::size_t>(squares.width) +
+                       static_cast<std::size_t>(x)];
+    };
+    const Rect covered{left, top, right - left + 1, bottom - top + 1};
+    std::size_t turn = 0;
+    for_pixels(covered, [&](int x, int y) { turn = std::max(turn, next_at(x, y)); });
+    for_pixels(covered, [&](int x, int y) { next_at(x, y) = turn + 1; });
+    if (turn == turns.size()) turns.emplace_back();
+    turns[turn].push_back(&patch);
+  }
+  return turns;
+}
+
 /// (1, part): how far the record stays.
 Image kept_shares(const std::vector<Halo>& halos, const RestoredPart& known, float least_peak) {
   const Rect part = known.part;
@@ -286,8 +313,13 @@ int keep_halos(const RestoredPart& known, MutableView after) {
   const auto patches =
       of_each(bright_stars(known, least_patch_sigma * noise, patches_px), known.threads,
               [&](const Star& star) { return surroundings_of(star, known); });
+  const auto turns = in_turns(patches, known.part);
   for (const int half : {2, 1}) {
-    for (const Surroundings& around : patches) raise_dark_patches(around, known, half, after);
+    for (const auto& turn : turns) {
+      parallel_for(static_cast<int>(turn.size()), known.threads, [&](int i) {
+        raise_dark_patches(*turn[static_cast<std::size_t>(i)], known, half, after);
+      });
+    }
   }
   const auto halos = of_each(bright_stars(known, least_sigma * noise, far_px), known.threads,
                              [&](const Star& star) { return measure_halo(known, star); });

@@ -118,6 +118,33 @@ TEST(Halos, SameForAnyThreads) {
   EXPECT_TRUE(std::ranges::equal(one.after.pixels(), three.after.pixels()));
 }
 
+TEST(Halos, CrowdedStarsAreTheSameForAnyThreads) {
+  const auto crowd = [] {
+    Scene scene;
+    scene.before = Image(1, size, 0.1F);
+    scene.after = Image(1, size, 0.1F);
+    for (Image* image : {&scene.before, &scene.after})
+      synthetic::add_noise(image->view(), sigma, 0, 0, image == &scene.before ? 7 : 8);
+    scene.catalogue.stars.resize(60, scene.catalogue.stars[0]);
+    for (std::size_t i = 0; i < 60; ++i) {
+      Star& star = scene.catalogue.stars[i];
+      star.peak = 0.1F;  // 100 times the noise
+      star.x = static_cast<float>(10 + i * 37 % 140);
+      star.y = static_cast<float>(10 + i * 53 % 140);
+    }
+    for (int y = 20; y < 140; y += 12) {
+      for (int x = 20; x < 140; ++x) scene.after.view()(0, y, x) -= 4 * sigma;
+    }
+    return scene;
+  };
+  Scene one = crowd(), three = crowd();
+  const Image as_it_was = one.after.clone();
+  one.keep({0, 0, size.width, size.height}, 1);
+  three.keep({0, 0, size.width, size.height}, 3);
+  EXPECT_FALSE(std::ranges::equal(one.after.pixels(), as_it_was.pixels()));
+  EXPECT_TRUE(std::ranges::equal(one.after.pixels(), three.after.pixels()));
+}
+
 TEST(Halos, WithoutStarsNothing) {
   Scene scene;
   scene.catalogue.stars.clear();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "core/box_mean.h"
 #include "restore/geometry.h"
@@ -19,11 +20,14 @@ Image clipped_pixels(ConstView part, const StarCatalogue& catalogue, float fwhm_
   if (!catalogue.saturation) return clipped;
   const float level = clipped_share * *catalogue.saturation;
   bool any = false;
-  for_pixels({0, 0, part.width(), part.height()}, [&](int x, int y) {
-    if (!any_reaches(part, level, x, y)) return;
-    clipped.view()(0, y, x) = 1;
-    any = true;
-  });
+  for (int y = 0; y < part.height(); ++y) {
+    const auto flags = clipped.view().row(0, y);
+    for (int c = 0; c < part.channels(); ++c) {
+      const auto row = part.row(c, y);
+      for (std::size_t x = 0; x < flags.size(); ++x) flags[x] = row[x] >= level ? 1.0F : flags[x];
+    }
+    any = any || std::ranges::find(flags, 1.0F) != flags.end();
+  }
   if (!any) return clipped;
   return near_flags(clipped, static_cast<int>(std::ceil(beside_clipped_fwhm * fwhm_px)));
 }
@@ -34,16 +38,15 @@ void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float f
   const Image peak = box_mean(channel, 1),
               around = box_mean(channel, static_cast<int>(std::ceil(narrow_fwhm * fwhm_px)));
   const auto over = [&](int x, int y) { return peak.view()(0, y, x) - around.view()(0, y, x); };
-  for_pixels({1, 1, channel.width() - 2, channel.height() - 2}, [&](int x, int y) {
-    const float height = over(x, y);
-    if (height <=
-        std::max(narrow_sigma * sky.sigma, narrow_share * (around.view()(0, y, x) - sky.sky)))
-      return;
+  const auto is_highest = [&](int x, int y) {
     for (int j = -1; j <= 1; ++j) {
       for (int i = -1; i <= 1; ++i) {
-        if (over(x + i, y + j) > height) return;
+        if (over(x + i, y + j) > over(x, y)) return false;
       }
     }
+    return true;
+  };
+  const auto hide = [&](int x, int y) {
     const double light = static_cast<double>(channel(0, y, x) - sky.sky);
     const float radius =
         std::max(beside_clipped_fwhm * fwhm_px,
@@ -55,7 +58,19 @@ void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float f
                  if (std::hypot(static_cast<float>(u - x), static_cast<float>(v - y)) <= radius)
                    hidden(0, v, u) = 1;
                });
-  });
+  };
+  // few pixels are narrow: rows are looked through at once
+  std::vector<float> excess(static_cast<std::size_t>(channel.width()));
+  for (int y = 1; y + 1 < channel.height(); ++y) {
+    const auto narrow = peak.view().row(0, y), wide = around.view().row(0, y);
+    for (std::size_t x = 0; x < excess.size(); ++x) {
+      excess[x] = narrow[x] - wide[x] -
+                  std::max(narrow_sigma * sky.sigma, narrow_share * (wide[x] - sky.sky));
+    }
+    for (int x = 1; x + 1 < channel.width(); ++x) {
+      if (excess[static_cast<std::size_t>(x)] > 0 && is_highest(x, y)) hide(x, y);
+    }
+  }
 }
 
 }  // namespace

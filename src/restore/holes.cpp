@@ -41,32 +41,39 @@ class Levels {
     Image darkest(frame.channels(), blocks, 1e30F);
     brightest_ = Image(frame.channels(), blocks, -1e30F);
     parallel_for(blocks.height, threads, [&](int row) {
+      std::vector<float> pairs(static_cast<std::size_t>(frame.width()));
       for (int c = 0; c < frame.channels(); ++c) {
+        const auto lowest = darkest.view().row(c, row), highest = brightest_.view().row(c, row);
         for (int y = row * block_; y < std::min((row + 1) * block_, frame.height() - 1); ++y) {
           // pairs of pixels: a single one may be dead
-          for (int x = 0; x + 1 < frame.width(); ++x) {
-            const float pair = std::max(frame(c, y, x), frame(c, y + 1, x + 1));
-            float& low = darkest.view()(c, row, x / block_);
-            float& high = brightest_.view()(c, row, x / block_);
-            low = std::min(low, pair);
-            high = std::max(high, pair);
+          const auto upper = frame.row(c, y), lower = frame.row(c, y + 1);
+          for (std::size_t x = 0; x + 1 < pairs.size(); ++x)
+            pairs[x] = std::max(upper[x], lower[x + 1]);
+          for (std::size_t i = 0; i < lowest.size(); ++i) {
+            const std::size_t first = i * static_cast<std::size_t>(block_),
+                              end = std::min(first + static_cast<std::size_t>(block_),
+                                             pairs.size() - 1);
+            for (std::size_t x = first; x < end; ++x) {
+              lowest[i] = std::min(lowest[i], pairs[x]);
+              highest[i] = std::max(highest[i], pairs[x]);
+            }
           }
         }
-        for (int x = 0; x < blocks.width; ++x) {
-          darkest.view()(c, row, x) = in_sigma(c, darkest.view()(c, row, x));
-          brightest_.view()(c, row, x) = in_sigma(c, brightest_.view()(c, row, x));
-        }
+        for (float& value : lowest) value = in_sigma(c, value);
+        for (float& value : highest) value = in_sigma(c, value);
       }
     });
-    floor_ = extreme(darkest.view(), [](float a, float b) { return std::min(a, b); });
-    brightest_ = extreme(brightest_.view(), [](float a, float b) { return std::max(a, b); });
+    floor_ = extreme(darkest.view(), threads, [](float a, float b) { return std::min(a, b); });
+    brightest_ =
+        extreme(brightest_.view(), threads, [](float a, float b) { return std::max(a, b); });
   }
 
   /// Pixels at which the result has holes, row by row of blocks.
-  [[nodiscard]] std::vector<Hole> holes(ConstView after) const {
-    std::vector<Hole> found;
-    for (int j = 0; j < floor_.view().height(); ++j) {
-      for (int i = 0; i < floor_.view().width(); ++i) {
+  [[nodiscard]] std::vector<Hole> holes(ConstView after, int threads) const {
+    std::vector<std::vector<Hole>> rows(static_cast<std::size_t>(floor_.height()));
+    parallel_for(floor_.height(), threads, [&](int j) {
+      std::vector<Hole>& found = rows[static_cast<std::size_t>(j)];
+      for (int i = 0; i < floor_.width(); ++i) {
         bool star = false;
         for (int c = 0; c < frame_.channels(); ++c) star |= beside_star(c, i, j);
         if (!star) continue;
@@ -77,8 +84,10 @@ class Levels {
           }
         }
       }
-    }
-    return found;
+    });
+    std::vector<Hole> all;
+    for (const auto& found : rows) all.insert(all.end(), found.begin(), found.end());
+    return all;
   }
   /// Raises what lies under the darkest place nearby, where light was recorded beside a star.
   void fill(MutableView after, int threads) const {
@@ -154,24 +163,29 @@ class Levels {
   }
   /// Over the blocks up to five away, first along rows, then along columns.
   template <typename Choose>
-  static Image extreme(ConstView blocks, Choose choose) {
+  static Image extreme(ConstView blocks, int threads, Choose choose) {
     constexpr int away = 5;
+    const int width = blocks.width(), height = blocks.height();
     Image rows = copy(blocks), result = copy(blocks);
-    for (int c = 0; c < blocks.channels(); ++c) {
-      for (int y = 0; y < blocks.height(); ++y) {
-        for (int x = 0; x < blocks.width(); ++x) {
-          for (int i = std::max(0, x - away); i <= std::min(blocks.width() - 1, x + away); ++i)
-            rows.view()(c, y, x) = choose(rows.view()(c, y, x), blocks(c, y, i));
+    parallel_for(height, threads, [&](int y) {
+      for (int c = 0; c < blocks.channels(); ++c) {
+        const float* from = blocks.row(c, y).data();
+        float* to = rows.view().row(c, y).data();
+        for (int by = -away; by <= away; ++by) {
+          const int end = std::min(width, width - by);
+          for (int x = std::max(0, -by); x < end; ++x) to[x] = choose(to[x], from[x + by]);
         }
       }
-      for (int y = 0; y < blocks.height(); ++y) {
-        for (int x = 0; x < blocks.width(); ++x) {
-          result.view()(c, y, x) = rows.view()(c, y, x);
-          for (int j = std::max(0, y - away); j <= std::min(blocks.height() - 1, y + away); ++j)
-            result.view()(c, y, x) = choose(result.view()(c, y, x), rows.view()(c, j, x));
+    });
+    parallel_for(height, threads, [&](int y) {
+      for (int c = 0; c < blocks.channels(); ++c) {
+        float* to = result.view().row(c, y).data();
+        for (int j = std::max(0, y - away); j <= std::min(height - 1, y + away); ++j) {
+          const float* from = rows.view().row(c, j).data();
+          for (int x = 0; x < width; ++x) to[x] = choose(to[x], from[x]);
         }
       }
-    }
+    });
     return result;
   }
 
@@ -258,8 +272,9 @@ class Mixture {
 };
 
 /// put_back_holes() where the levels are known.
-int put_back(const Levels& levels, ConstView before, MutableView after, double fwhm_px) {
-  const std::vector<Hole> holes = levels.holes(after);
+int put_back(const Levels& levels, ConstView before, MutableView after, double fwhm_px,
+             int threads) {
+  const std::vector<Hole> holes = levels.holes(after, threads);
   if (holes.empty()) return 0;
   Mixture mixture(levels, before.size(), reach_fwhm * fwhm_px);
   const int stars = mixture.fill(holes);
@@ -272,7 +287,7 @@ int put_back(const Levels& levels, ConstView before, MutableView after, double f
 
 int put_back_holes(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
                    double fwhm_px, int threads) {
-  return put_back(Levels(before, sky, fwhm_px, threads), before, after, fwhm_px);
+  return put_back(Levels(before, sky, fwhm_px, threads), before, after, fwhm_px, threads);
 }
 
 void fill_rings(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
@@ -283,7 +298,7 @@ void fill_rings(ConstView before, MutableView after, const std::vector<SkyLevel>
 int mend_darkness(ConstView before, MutableView after, const std::vector<SkyLevel>& sky,
                   double fwhm_px, int threads) {
   const Levels levels(before, sky, fwhm_px, threads);
-  const int places = put_back(levels, before, after, fwhm_px);
+  const int places = put_back(levels, before, after, fwhm_px, threads);
   levels.fill(after, threads);
   return places;
 }

@@ -27,6 +27,37 @@ double median_over(Size size, const std::function<double(float, float)>& value) 
   return values[12];
 }
 
+/// All but what the PSFs have beyond their Moffats, which takes far longer to draw.
+TileControls moffat_controls(const Knowledge& known, const DeconvolveOptions& o, int channels,
+                             float x, float y) {
+  TileControls controls;
+  controls.mono = channels == 1;
+  for (int c = 0; c < 3; ++c) {
+    Psf psf = known.field ? known.field->at(x, y, channels == 1 ? 0 : c) : known.assumed;
+    if (controls.mono) psf.dx = psf.dy = 0;
+    psf.fwhm_px = std::clamp(psf.fwhm_px, narrowest_fwhm_px, 1.25F * widest_fwhm_px);
+    psf.beta = std::clamp(psf.beta, 1.3F, 11.5F);
+    const float excess = psf.ellipticity() / 0.5F;
+    if (excess > 1) psf.e1 /= excess, psf.e2 /= excess;
+    controls.measured[static_cast<std::size_t>(c)] = psf;
+  }
+  controls.nonstellar = controls.measured;
+  if (o.psf_fwhm_px) {
+    Psf round = wanted_psfs(controls).nonstellar;  // for its mean beta
+    round.fwhm_px = *o.psf_fwhm_px;
+    controls.nonstellar.fill(round);
+    if (o.no_stars) controls.measured = controls.nonstellar;
+  }
+  controls.sharpen_stars = o.correct_only ? 0 : o.sharpen_stars;
+  controls.adjust_halos = o.correct_only ? 0 : o.adjust_halos;
+  controls.sharpen_nonstellar = o.correct_only ? 0 : o.sharpen_nonstellar;
+  if (o.no_stars) {  // everything is non-stellar: what little looks like a star is treated alike
+    controls.sharpen_stars = std::min(0.7F, controls.sharpen_nonstellar);
+    controls.adjust_halos = 0;
+  }
+  return controls;
+}
+
 }  // namespace
 
 Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& progress) {
@@ -99,41 +130,22 @@ float typical_fwhm(const Knowledge& known, Size size) {
 
 TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
                          float y) {
-  TileControls controls;
-  controls.mono = channels == 1;
-  for (int c = 0; c < 3; ++c) {
-    Psf psf = known.field ? known.field->at(x, y, channels == 1 ? 0 : c) : known.assumed;
-    if (controls.mono) psf.dx = psf.dy = 0;
-    psf.fwhm_px = std::clamp(psf.fwhm_px, narrowest_fwhm_px, 1.25F * widest_fwhm_px);
-    psf.beta = std::clamp(psf.beta, 1.3F, 11.5F);
-    const float excess = psf.ellipticity() / 0.5F;
-    if (excess > 1) psf.e1 /= excess, psf.e2 /= excess;
-    controls.measured[static_cast<std::size_t>(c)] = psf;
-    if (known.field) {
-      const int channel = channels == 1 ? 0 : c;
-      controls.residual[static_cast<std::size_t>(c)] =
-          known.field->residual(x, y, channel, psf_kernel_px, controls.mono);
-      if (!o.psf_fwhm_px) {
-        controls.nonstellar_residual[static_cast<std::size_t>(c)] =
-            known.field->residual_with_wings(x, y, channel, psf_kernel_px, controls.mono);
-      }
+  TileControls controls = moffat_controls(known, o, channels, x, y);
+  for (int c = 0; c < 3 && known.field; ++c) {
+    const int channel = channels == 1 ? 0 : c;
+    controls.residual[static_cast<std::size_t>(c)] =
+        known.field->residual(x, y, channel, psf_kernel_px, controls.mono);
+    if (!o.psf_fwhm_px) {
+      controls.nonstellar_residual[static_cast<std::size_t>(c)] =
+          known.field->residual_with_wings(x, y, channel, psf_kernel_px, controls.mono);
     }
   }
-  controls.nonstellar = controls.measured;
-  if (o.psf_fwhm_px) {
-    Psf round = wanted_psfs(controls).nonstellar;  // for its mean beta
-    round.fwhm_px = *o.psf_fwhm_px;
-    controls.nonstellar.fill(round);
-    if (o.no_stars) controls.measured = controls.nonstellar;
-  }
-  controls.sharpen_stars = o.correct_only ? 0 : o.sharpen_stars;
-  controls.adjust_halos = o.correct_only ? 0 : o.adjust_halos;
-  controls.sharpen_nonstellar = o.correct_only ? 0 : o.sharpen_nonstellar;
-  if (o.no_stars) {  // everything is non-stellar: what little looks like a star is treated alike
-    controls.sharpen_stars = std::min(0.7F, controls.sharpen_nonstellar);
-    controls.adjust_halos = 0;
-  }
   return controls;
+}
+
+WantedPsfs wanted_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
+                     float y) {
+  return wanted_psfs(moffat_controls(known, o, channels, x, y));
 }
 
 void describe(DeconvolveReport& report, const Knowledge& known, ConstView frame,
@@ -147,8 +159,8 @@ void describe(DeconvolveReport& report, const Knowledge& known, ConstView frame,
         frame.size(), [&](float x, float y) { return known.field->mean_at(x, y).ellipticity(); });
   }
   const WantedPsfs wanted =
-      wanted_psfs(controls_at(known, o, frame.channels(), static_cast<float>(frame.width()) / 2,
-                              static_cast<float>(frame.height()) / 2));
+      wanted_at(known, o, frame.channels(), static_cast<float>(frame.width()) / 2,
+                static_cast<float>(frame.height()) / 2);
   report.fwhm_asked_px = wanted.stellar.fwhm_px;
   report.nonstellar_fwhm_asked_px = wanted.nonstellar.fwhm_px;
 }

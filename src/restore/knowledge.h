@@ -44,6 +44,9 @@ float typical_fwhm(const Knowledge& known, Size size);
 /// What the network is told of a place.
 TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
                          float y);
+/// wanted_psfs() of these, at a fraction of the cost.
+WantedPsfs wanted_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
+                     float y);
 /// What the report says of the frame.
 void describe(DeconvolveReport& report, const Knowledge& known, ConstView frame,
               const DeconvolveOptions& o);

@@ -69,23 +69,37 @@ double star_radius(double peak, double fwhm_px, float sigma) {
                     static_cast<double>(largest_radius_px));
 }
 
-Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect part) {
+Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect part, int threads) {
   Image discs(1, part.size());
   if (catalogue.sky.empty()) return discs;
   constexpr double hidden = 100;  // how far a clipped peak may rise over the clipping
   const auto faintest = std::ranges::min(catalogue.sky, {}, &SkyLevel::sigma).sigma;
+  struct Disc {
+    const Star* star;
+    double radius;
+    Rect box;
+  };
+  std::vector<Disc> drawn;
   for (const Star& star : catalogue.stars) {
     if (intersect(square_around(star, largest_radius_px), part).size().pixels() == 0) continue;
     const double fwhm = star.fwhm_px > 0 ? static_cast<double>(star.fwhm_px) : typical_fwhm_px;
     const double peak = static_cast<double>(star.peak) * (star.saturated ? hidden : 1);
     const double radius = star_radius(peak, fwhm, faintest);
-    if (radius == 0) continue;
-    const Rect box = intersect(square_around(star, static_cast<int>(std::ceil(radius))), part);
-    for_pixels(box, [&](int x, int y) {
-      if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) <= radius)
-        discs.view()(0, y - part.y, x - part.x) = 1;
-    });
+    if (radius > 0)
+      drawn.push_back({&star, radius, square_around(star, static_cast<int>(std::ceil(radius)))});
   }
+  // the first touch of a frame's memory takes longer than what is drawn there
+  constexpr int band_px = 256;
+  parallel_for((part.height + band_px - 1) / band_px, threads, [&](int i) {
+    const Rect band = intersect({part.x, part.y + i * band_px, part.width, band_px}, part);
+    for (const auto& [star, radius, box] : drawn) {
+      for_pixels(intersect(box, band), [&, star = star, radius = radius](int x, int y) {
+        if (std::hypot(x - static_cast<double>(star->x), y - static_cast<double>(star->y)) <=
+            radius)
+          discs.view()(0, y - part.y, x - part.x) = 1;
+      });
+    }
+  });
   return discs;
 }
 
@@ -105,7 +119,8 @@ NoiseModel measure_noise(ConstView frame, const StarCatalogue& catalogue, double
                          int threads) {
   NoiseModel noise{catalogue.sky, std::vector<float>(static_cast<std::size_t>(frame.channels())),
                    catalogue.noise_correlation};
-  const Image discs = star_discs(catalogue, typical_fwhm_px, {0, 0, frame.width(), frame.height()});
+  const Image discs =
+      star_discs(catalogue, typical_fwhm_px, {0, 0, frame.width(), frame.height()}, threads);
   parallel_for(frame.channels(), threads, [&](int c) {
     const auto at = static_cast<std::size_t>(c);
     noise.photon_shares[at] = photon_share(frame.channel(c), discs.view(), noise.sky[at]);

@@ -15,7 +15,8 @@ double star_radius(double peak, double fwhm_px, float sigma);
 
 /// (1, part's size): 1 where a detected star outshines half the noise: star_radius().
 /// `typical_fwhm_px`: of stars that were not fitted.
-Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect part);
+Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect part,
+                 int threads = 1);
 
 /// Variance per unit of light, in the frame's units, of a frame of one channel: how much noisier
 /// bright blocks without stars are than faint ones (Foi et al. 2008, IEEE TIP 17, 1737), noise

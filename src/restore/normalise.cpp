@@ -30,6 +30,46 @@ float dark_quantile(ConstView channel) {
   return *nth;
 }
 
+/// Means of the known ones of 2 x 2 pixels. Returns whether there are squares without any: these
+/// are 0, and missing.
+bool halve(ConstView frame, ConstView missing, MutableView coarse, MutableView coarse_missing) {
+  const auto width = static_cast<std::size_t>(frame.width()), pairs = width / 2;
+  const std::vector<float> no_row(width, 1.0F);
+  const auto light = [](float value, float flag) { return flag == 0 ? value : 0.0F; };
+  std::vector<float> known(pairs + width % 2);
+  bool gaps = false;
+  for (int y = 0; y < coarse.height(); ++y) {
+    const bool both = 2 * y + 1 < frame.height();
+    const float* above = missing.row(0, 2 * y).data();
+    const float* below = both ? missing.row(0, 2 * y + 1).data() : no_row.data();
+    // columns one by one, since a last one may stand alone
+    const auto count = [&](std::size_t x) {
+      return (above[x] == 0 ? 1.0F : 0.0F) + (below[x] == 0 ? 1.0F : 0.0F);
+    };
+    for (std::size_t x = 0; x < pairs; ++x) known[x] = count(2 * x) + count(2 * x + 1);
+    if (width % 2 == 1) known[pairs] = count(width - 1);
+    const auto flags = coarse_missing.row(0, y);
+    for (std::size_t x = 0; x < flags.size(); ++x) flags[x] = known[x] == 0 ? 1.0F : 0.0F;
+    gaps = gaps || std::ranges::find(flags, 1.0F) != flags.end();
+    for (int c = 0; c < frame.channels(); ++c) {
+      const float* first = frame.row(c, 2 * y).data();
+      const float* second = both ? frame.row(c, 2 * y + 1).data() : first;
+      const auto mean = coarse.row(c, y);
+      for (std::size_t x = 0; x < pairs; ++x) {
+        const std::size_t i = 2 * x;
+        mean[x] = light(first[i], above[i]) + light(first[i + 1], above[i + 1]) +
+                  light(second[i], below[i]) + light(second[i + 1], below[i + 1]);
+      }
+      if (width % 2 == 1) {
+        const std::size_t i = width - 1;
+        mean[pairs] = light(first[i], above[i]) + light(second[i], below[i]);
+      }
+      for (std::size_t x = 0; x < mean.size(); ++x) mean[x] /= std::max(known[x], 1.0F);
+    }
+  }
+  return gaps;
+}
+
 }  // namespace
 
 Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(std::move(sky)) {
@@ -57,7 +97,7 @@ Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(
 }
 
 Image Normalisation::apply(ConstView tile) const {
-  Image result(3, tile.size());
+  Image result = Image::unset(3, tile.size());
   for (int c = 0; c < 3; ++c) {
     const int from = tile.channels() == 1 ? 0 : c;
     const SkyLevel& level = sky_[static_cast<std::size_t>(from)];
@@ -72,7 +112,7 @@ Image Normalisation::apply(ConstView tile) const {
 
 Image Normalisation::undo(ConstView tile) const {
   const int channels = static_cast<int>(sky_.size());
-  Image result(channels, tile.size());
+  Image result = Image::unset(channels, tile.size());
   for (int c = 0; c < channels; ++c) {
     const SkyLevel& level = sky_[static_cast<std::size_t>(c)];
     for (int y = 0; y < tile.height(); ++y) {
@@ -177,28 +217,8 @@ void fill_missing(MutableView frame, ConstView missing) {
   const Size size = frame.size();
   if (size.width <= 1 && size.height <= 1) return;
   const Size half{(size.width + 1) / 2, (size.height + 1) / 2};
-  Image coarse(frame.channels(), half), coarse_missing(1, half);
-  bool gaps = false;
-  for (int y = 0; y < half.height; ++y) {
-    for (int x = 0; x < half.width; ++x) {
-      int known = 0;
-      std::array<float, 8> sum{};
-      for (int j = 2 * y; j < std::min(2 * y + 2, size.height); ++j) {
-        for (int i = 2 * x; i < std::min(2 * x + 2, size.width); ++i) {
-          if (missing(0, j, i) != 0) continue;
-          ++known;
-          for (int c = 0; c < frame.channels(); ++c)
-            sum[static_cast<std::size_t>(c)] += frame(c, j, i);
-        }
-      }
-      for (int c = 0; c < frame.channels(); ++c) {
-        coarse.view()(c, y, x) =
-            known > 0 ? sum[static_cast<std::size_t>(c)] / static_cast<float>(known) : 0.0F;
-      }
-      coarse_missing.view()(0, y, x) = known == 0 ? 1.0F : 0.0F;
-      gaps = gaps || known == 0;
-    }
-  }
+  Image coarse = Image::unset(frame.channels(), half), coarse_missing = Image::unset(1, half);
+  const bool gaps = halve(frame, missing, coarse.view(), coarse_missing.view());
   if (gaps) fill_missing(coarse.view(), coarse_missing.view());
   for (int y = 0; y < size.height; ++y) {
     for (int x = 0; x < size.width; ++x) {

@@ -226,7 +226,9 @@ Image mended(ConstView frame, Rect region, Knowledge& known, const DeconvolveOpt
   }
   if (!stars) return result;
   progress.throw_if_stopped();
-  const auto wanted = [&](float x, float y) { return wanted_psfs(controls(x, y)).stellar; };
+  const auto wanted = [&](float x, float y) {
+    return wanted_at(known, o, frame.channels(), x, y).stellar;
+  };
   report.light = balance_light(restored, *known.field, wanted, result.view());
   if (larger == region) return result;
   return copy(

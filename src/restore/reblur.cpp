@@ -116,7 +116,7 @@ Sums sum_up(ConstView residual, ConstView at_stars, Rect cell) {
 Reblurring test_by_reblurring(const ReblurInput& in, int threads, const Progress& progress) {
   const Size size = in.before.size();
   const StarCatalogue& catalogue = in.catalogue;
-  const Image discs = star_discs(catalogue, in.fwhm_px, {0, 0, size.width, size.height});
+  const Image discs = star_discs(catalogue, in.fwhm_px, {0, 0, size.width, size.height}, threads);
 
   Reblurring result;
   result.residual = Image(in.before.channels(), size);

@@ -68,12 +68,13 @@ Stamp::Stamp(const RestoredPart& known, ConstView after, const Star& star, int s
   const Rect square{middle.x - side_ / 2, middle.y - side_ / 2, side_, side_};
   made_ = extract_mirrored(after, {square.x - known.part.x, square.y - known.part.y, side_, side_});
   recorded_ = extract_mirrored(known.before, square);
+  away_.resize(square.size().pixels());
+  window_.resize(away_.size());
   for (int y = 0; y < side_; ++y) {
-    for (int x = 0; x < side_; ++x) {
-      away_.push_back(distance(star, square.x + x, square.y + y));
-      window_.push_back(falling(away_.back(), window_px / 2, window_px));
-    }
+    for (int x = 0; x < side_; ++x) away_[index(x, y)] = distance(star, square.x + x, square.y + y);
   }
+  std::ranges::transform(away_, window_.begin(),
+                         [&](float away) { return falling(away, window_px / 2, window_px); });
 }
 
 Image Stamp::difference(const Optics& optics, int channel) const {
@@ -158,7 +159,8 @@ std::optional<Explanation> explain(const Stamp& stamp, ConstView difference, con
       const double weight = w / (noise * noise + unsure * unsure);
       for (int k = 0; k < term_count; ++k) row[k] = static_cast<double>(basis(k, y, x));
       row[term_count] = 1;
-      matrix.selfadjointView<Eigen::Lower>().rankUpdate(row, weight);
+      // column by column: products of whole vectors are unrolled, updates of half a matrix are not
+      for (int k = 0; k < unknowns; ++k) matrix.col(k) += weight * row[k] * row;
       right += weight * static_cast<double>(difference(0, y, x)) * row;
       right_own +=
           weight *
