@@ -119,6 +119,27 @@ double left_over(const std::vector<StarSamples>& stars, int side, const Planes& 
   return sum;
 }
 
+/// Takes the level at its end from a residual. Where samples are averaged, faint stars and knots of
+/// nebulae that were not detected count; in the median that is the level about a star they do not.
+/// Over the area of the whole stack that difference is some per cent of a star's light.
+void end_at_zero(Planes& planes, int reach) {
+  const int side = grid_side(reach);
+  const double centre = (side - 1) / 2.0;
+  const auto away = [&](int i) {
+    return std::hypot(i % side - centre, i / side - centre) / (oversampling * reach);
+  };
+  for (auto& plane : planes) {
+    double sum = 0, count = 0;
+    for (int i = 0; i < side * side; ++i) {
+      if (away(i) < outermost_share || away(i) > 1) continue;
+      sum += static_cast<double>(plane[static_cast<std::size_t>(i)]);
+      count += 1;
+    }
+    const auto level = static_cast<float>(sum / count);
+    for (float& cell : plane) cell -= level;
+  }
+}
+
 struct StackedChannel {
   std::vector<StackedStar> found;
   std::vector<StarSamples> samples;
@@ -193,7 +214,9 @@ std::vector<StackedChannel> stack_channels(ConstView frame, const StarCatalogue&
   const auto fit = [&] {
     parallel_for(frame.channels(), threads, [&](int channel) {
       StackedChannel& of = channels[static_cast<std::size_t>(channel)];
-      if (of.order >= 0) of.planes = fit_order(of.samples, side, of.order, false);
+      if (of.order < 0) return;
+      of.planes = fit_order(of.samples, side, of.order, false);
+      end_at_zero(of.planes, reach);
     });
   };
   sample(channels, threads);

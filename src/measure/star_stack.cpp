@@ -10,8 +10,6 @@
 namespace limpid {
 namespace {
 
-/// From this share of the reach on pixels tell the level about a star.
-constexpr double outermost_share = 0.85;
 /// Prior of a residual: this share of the profile there, plus this share of its peak.
 constexpr double prior_of_profile = 0.15, prior_of_peak = 0.003;
 constexpr double core_fwhm = 2;  // pixels this near tell place and flux

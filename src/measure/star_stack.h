@@ -17,6 +17,8 @@ inline constexpr int oversampling = 2;
 /// Cells across a grid that reaches so far.
 inline int grid_side(int reach_px) { return 2 * oversampling * (reach_px + 1) + 1; }
 
+/// From this share of the reach on pixels tell the level about a star.
+inline constexpr double outermost_share = 0.85;
 /// Of the polynomials of position that a cell of the grid is.
 inline constexpr int highest_order = 2;
 /// Coefficients on the grid, one plane of side * side cells per term.
