@@ -14,19 +14,59 @@
 #include "measure/moffat.h"
 #include "measure/neighbours.h"
 #include "measure/polynomials.h"
-#include "measure/star_stack.h"
 
 namespace limpid {
 namespace {
 
-constexpr std::size_t fewest_stars = 8, most_stars = 200;
+constexpr int oversampling = 2;
+constexpr int highest_order = 2;
+constexpr std::size_t most_stars = 200;
 constexpr float least_snr = 40;
-/// Stars are found again with what the stack before told.
-constexpr int more_rounds = 2;
+/// From this share of the reach on pixels tell the level about a star.
+constexpr double outermost_share = 0.85;
+/// Prior of a residual: this share of the profile there, plus this share of its peak.
+constexpr double prior_of_profile = 0.15, prior_of_peak = 0.003;
 
-/// predict() at a sample.
-double predicted(const Planes& planes, int side, const Eigen::VectorXd& terms, const Sample& s) {
-  return predict(planes, side, terms, static_cast<double>(s.column), static_cast<double>(s.row));
+/// Coefficients on the grid, one plane of side * side cells per term.
+using Planes = std::vector<std::vector<float>>;
+
+/// One pixel of one star: where on the grid it falls, and by how much it misses the Moffat.
+struct Sample {
+  float column, row;             ///< grid coordinates
+  float value, variance, prior;  ///< as shares of the star's flux; prior is one sigma
+};
+struct StarSamples {
+  Eigen::VectorXd terms;  ///< of highest_order, at the star's place
+  std::vector<Sample> samples;
+};
+
+/// Bilinear, on a plane of side * side cells.
+double interpolate(const std::vector<float>& plane, int side, double column, double row) {
+  const int x = static_cast<int>(column), y = static_cast<int>(row);
+  const double fx = column - x, fy = row - y;
+  const float* at = &plane[static_cast<std::size_t>(y * side + x)];
+  return (1 - fy) * ((1 - fx) * static_cast<double>(at[0]) + fx * static_cast<double>(at[1])) +
+         fy * ((1 - fx) * static_cast<double>(at[side]) + fx * static_cast<double>(at[side + 1]));
+}
+
+/// What the planes say of a sample's residual; 0 without planes.
+double predict(const Planes& planes, int side, const Eigen::VectorXd& terms, const Sample& s) {
+  double value = 0;
+  for (std::size_t a = 0; a < planes.size(); ++a) {
+    value +=
+        terms[static_cast<Eigen::Index>(a)] *
+        interpolate(planes[a], side, static_cast<double>(s.column), static_cast<double>(s.row));
+  }
+  return value;
+}
+
+/// The level about a star, of what is left of its pixels after the fit, where its samples end. A
+/// fitted sky has swallowed the wings that a Moffat does not have: stacked over it they came out
+/// dark, and an aperture of 4 FWHM held 1.02 of a star.
+std::optional<float> level_around(std::vector<float> outermost) {
+  constexpr std::size_t fewest = 40;
+  if (outermost.size() < fewest) return std::nullopt;
+  return median_in_place(outermost);
 }
 
 /// Accumulates weighted normal equations, cell by cell, and solves them.
@@ -42,7 +82,7 @@ class Grid {
     for (const Sample& s : star.samples) {
       if (clip_against != nullptr) {
         const double miss =
-            static_cast<double>(s.value) - predicted(*clip_against, side_, star.terms, s);
+            static_cast<double>(s.value) - predict(*clip_against, side_, star.terms, s);
         if (miss * miss > 25 * static_cast<double>(s.variance + s.prior * s.prior)) continue;
       }
       const int column = static_cast<int>(s.column), row = static_cast<int>(s.row);
@@ -112,153 +152,74 @@ double left_over(const std::vector<StarSamples>& stars, int side, const Planes& 
   for (std::size_t i = 0; i < stars.size(); ++i) {
     if (!is_left_out(i)) continue;
     for (const Sample& s : stars[i].samples) {
-      const double miss = static_cast<double>(s.value) - predicted(planes, side, stars[i].terms, s);
+      const double miss = static_cast<double>(s.value) - predict(planes, side, stars[i].terms, s);
       sum += std::min(miss * miss / static_cast<double>(s.variance), 25.0);
     }
   }
   return sum;
 }
 
-/// Takes the level at its end from a residual. Where samples are averaged, faint stars and knots of
-/// nebulae that were not detected count; in the median that is the level about a star they do not.
-/// Over the area of the whole stack that difference is some per cent of a star's light.
-void end_at_zero(Planes& planes, int reach) {
-  const int side = grid_side(reach);
-  const double centre = (side - 1) / 2.0;
-  const auto away = [&](int i) {
-    return std::hypot(i % side - centre, i / side - centre) / (oversampling * reach);
-  };
-  for (auto& plane : planes) {
-    double sum = 0, count = 0;
-    for (int i = 0; i < side * side; ++i) {
-      if (away(i) < outermost_share || away(i) > 1) continue;
-      sum += static_cast<double>(plane[static_cast<std::size_t>(i)]);
-      count += 1;
-    }
-    const auto level = static_cast<float>(sum / count);
-    for (float& cell : plane) cell -= level;
-  }
-}
-
-struct StackedChannel {
-  std::vector<StackedStar> found;
-  std::vector<StarSamples> samples;
-  Planes planes;
-  int order = -1;
+/// Where a grid begins and how far it goes, px and cells.
+struct GridSize {
+  int reach_px, side;
 };
 
-/// What stars of all channels show beside the Moffat and the planes that are now known.
-void sample(std::vector<StackedChannel>& channels, int threads) {
-  std::vector<std::pair<StackedChannel*, std::size_t>> all;
-  for (StackedChannel& channel : channels) {
-    channel.samples.assign(channel.found.size(), {});
-    for (std::size_t i = 0; i < channel.found.size(); ++i) all.emplace_back(&channel, i);
+/// What one channel of a star shows beyond its fit; no samples where it has none.
+StarSamples samples_of(ConstView frame, int channel, const Star& star,
+                       const std::vector<const Star*>& others, double sigma, GridSize grid) {
+  const StarFit& fit = star.fits[static_cast<std::size_t>(channel)];
+  StarSamples out;
+  if (fit.psf.fwhm_px <= 0 || fit.flux <= 0) return out;
+  const auto [reach, side] = grid;
+  out.terms = polynomial_terms(unit(static_cast<double>(star.x), frame.width()),
+                               unit(static_cast<double>(star.y), frame.height()),
+                               term_count(highest_order));
+  const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
+  const double peak = profile.pixel(0, 0), flux = fit.flux;
+  std::vector<float> outermost;
+  const int x0 = static_cast<int>(std::lround(fit.x)), y0 = static_cast<int>(std::lround(fit.y));
+  std::vector<double> columns, rows, values;
+  for (int y = std::max(0, y0 - reach); y <= std::min(frame.height() - 1, y0 + reach); ++y) {
+    for (int x = std::max(0, x0 - reach); x <= std::min(frame.width() - 1, x0 + reach); ++x) {
+      const double value = frame(channel, y, x);
+      if (std::hypot(x - static_cast<double>(fit.x), y - static_cast<double>(fit.y)) > reach ||
+          !std::isfinite(value) || value == 0)
+        continue;
+      columns.push_back(x);
+      rows.push_back(y);
+      values.push_back(value);
+    }
   }
-  parallel_for(static_cast<int>(all.size()), threads, [&](int i) {
-    const auto [channel, star] = all[static_cast<std::size_t>(i)];
-    channel->samples[star] = channel->found[star].samples(channel->planes);
-  });
-  for (StackedChannel& channel : channels)
-    std::erase_if(channel.samples, [](const StarSamples& s) { return s.samples.empty(); });
-}
-
-/// The order with which stars left out are predicted best; -1 where none does better than nothing.
-void choose_orders(std::vector<StackedChannel>& channels, int side, int threads) {
-  constexpr std::size_t fewest_linear = 24, fewest_quadratic = 80;
-  // without an order first, what is left over when nothing is taken from the stars
-  constexpr std::size_t trials = highest_order + 2;
-  const auto highest_for = [](std::size_t count) {
-    return count < fewest_stars       ? -1
-           : count < fewest_linear    ? 0
-           : count < fewest_quadratic ? 1
-                                      : highest_order;
+  const auto count = static_cast<Eigen::Index>(values.size());
+  const Eigen::Map<const Eigen::ArrayXd> x(columns.data(), count), y(rows.data(), count);
+  const auto light_of = [&](float at_x, float at_y) {
+    return profile.pixels(x - static_cast<double>(at_x), y - static_cast<double>(at_y));
   };
-  std::vector<std::array<double, trials>> left(channels.size());
-  parallel_for(static_cast<int>(channels.size() * trials), threads, [&](int i) {
-    const std::size_t c = static_cast<std::size_t>(i) / trials,
-                      trial = static_cast<std::size_t>(i) % trials;
-    const auto& stars = channels[c].samples;
-    const int order = static_cast<int>(trial) - 1;
-    if (order <= highest_for(stars.size())) {
-      left[c][trial] =
-          left_over(stars, side, order < 0 ? Planes() : fit_order(stars, side, order, true));
-    }
-  });
-  for (std::size_t c = 0; c < channels.size(); ++c) {
-    double best = left[c][0];
-    for (int order = 0; order <= highest_for(channels[c].samples.size()); ++order) {
-      const double own = left[c][static_cast<std::size_t>(order + 1)];
-      if (own >= 0.999 * best) continue;
-      best = own;
-      channels[c].order = order;
-    }
+  const Eigen::ArrayXd light = light_of(fit.x, fit.y);
+  const Eigen::ArrayXd most = (0.15 * static_cast<double>(star.flux) * light).max(0.5 * sigma);
+  Eigen::Array<bool, Eigen::Dynamic, 1> theirs =
+      Eigen::Array<bool, Eigen::Dynamic, 1>::Constant(count, false);
+  for (const Star* other : others)
+    theirs = theirs || static_cast<double>(other->flux) * light_of(other->x, other->y) > most;
+  for (Eigen::Index i = 0; i < count; ++i) {
+    if (theirs[i]) continue;
+    const double px = x[i] - static_cast<double>(fit.x), py = y[i] - static_cast<double>(fit.y);
+    Sample s{};
+    s.column = static_cast<float>((side - 1) / 2.0 + oversampling * px);
+    s.row = static_cast<float>((side - 1) / 2.0 + oversampling * py);
+    s.value = static_cast<float>(
+        (values[static_cast<std::size_t>(i)] - static_cast<double>(fit.sky)) / flux - light[i]);
+    // every star has faults of its own (colour, focus, a faint neighbour): 3 % of the profile
+    s.variance = static_cast<float>(std::pow(sigma / flux, 2) + std::pow(0.03 * light[i], 2) +
+                                    std::pow(0.001 * peak, 2));
+    s.prior = static_cast<float>(prior_of_profile * light[i] + prior_of_peak * peak);
+    if (std::hypot(px, py) > outermost_share * reach) outermost.push_back(s.value);
+    out.samples.push_back(s);
   }
-}
-
-std::vector<StackedChannel> stack_channels(ConstView frame, const StarCatalogue& catalogue,
-                                           const PsfField& field,
-                                           const std::vector<const Star*>& chosen, int reach,
-                                           int threads) {
-  const Neighbourhood neighbourhood(catalogue, 4 * reach);
-  std::vector<StackedChannel> channels(static_cast<std::size_t>(frame.channels()));
-  parallel_for(frame.channels(), threads, [&](int channel) {
-    const auto c = static_cast<std::size_t>(channel);
-    const double sigma = std::max(1e-30, static_cast<double>(catalogue.sky[c].sigma));
-    for (const Star* star : chosen) {
-      if (star->fits[c].psf.fwhm_px <= 0 || star->fits[c].flux <= 0) continue;
-      channels[c].found.emplace_back(frame, channel, *star, neighbourhood.around(*star),
-                                     field.at(star->x, star->y, channel), sigma, reach);
-    }
-  });
-  const int side = grid_side(reach);
-  const auto fit = [&] {
-    parallel_for(frame.channels(), threads, [&](int channel) {
-      StackedChannel& of = channels[static_cast<std::size_t>(channel)];
-      if (of.order < 0) return;
-      of.planes = fit_order(of.samples, side, of.order, false);
-      end_at_zero(of.planes, reach);
-    });
-  };
-  sample(channels, threads);
-  choose_orders(channels, side, threads);
-  fit();
-  for (int round = 0; round < more_rounds; ++round) {
-    sample(channels, threads);
-    fit();
+  if (const auto level = level_around(std::move(outermost))) {
+    for (Sample& s : out.samples) s.value -= *level;
   }
-  return channels;
-}
-
-/// Whether the residual near its end, to one side, in the middle of the frame or in a corner, is
-/// light of which more lies farther out: the tail of a coma.
-bool ends_in_a_tail(const std::vector<StackedChannel>& channels, int reach, const Psf& psf) {
-  constexpr int sectors = 8;
-  constexpr double least_of_peak = 0.005, from = 0.6, to = 0.9;
-  const double peak = MoffatProfile(psf.fwhm_px, psf.e1, psf.e2, psf.beta).pixel(0, 0);
-  const int side = grid_side(reach);
-  const double centre = (side - 1) / 2.0;
-  for (const StackedChannel& channel : channels) {
-    for (const auto& [u, v] :
-         {std::pair{0.0, 0.0}, {-0.8, -0.8}, {0.8, -0.8}, {-0.8, 0.8}, {0.8, 0.8}}) {
-      const Eigen::VectorXd terms = polynomial_terms(u, v, term_count(highest_order));
-      std::array<double, sectors> sums{}, counts{};
-      for (int y = -reach; y <= reach; ++y) {
-        for (int x = -reach; x <= reach; ++x) {
-          const double share = std::hypot(x, y) / reach;
-          if (share < from || share > to) continue;
-          const double turn = 0.5 + std::atan2(y, x) / (2 * std::numbers::pi);
-          const auto sector = static_cast<std::size_t>(turn * sectors) % sectors;
-          sums[sector] += predict(channel.planes, side, terms, centre + oversampling * x,
-                                  centre + oversampling * y);
-          counts[sector] += 1;
-        }
-      }
-      for (std::size_t i = 0; i < sectors; ++i) {
-        if (sums[i] > least_of_peak * peak * counts[i]) return true;
-      }
-    }
-  }
-  return false;
+  return out;
 }
 
 }  // namespace
@@ -295,33 +256,65 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
 std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
                                                           const StarCatalogue& catalogue,
                                                           int threads) {
+  constexpr std::size_t fewest_stars = 8, fewest_linear = 24, fewest_quadratic = 80;
   const auto chosen = bright_isolated_stars(catalogue, most_stars, least_snr);
   if (chosen.size() < fewest_stars) return nullptr;
-  const auto field = fit_psf_field(catalogue);
-  if (!field) return nullptr;
   std::vector<float> widths;
   for (const Star* star : chosen) widths.push_back(star->fwhm_px);
   const float fwhm = median(widths);
-  const auto reach_of = [&](int times_fwhm) {
-    return std::clamp(static_cast<int>(std::ceil(static_cast<float>(times_fwhm) * fwhm)) + 5, 8,
-                      28);
-  };
-  int reach = reach_of(3);
-  auto stacked = stack_channels(frame, catalogue, *field, chosen, reach, threads);
-  if (const int farther = reach_of(5);
-      farther > reach && ends_in_a_tail(stacked, reach, field->mean_at(0, 0))) {
-    reach = farther;
-    stacked = stack_channels(frame, catalogue, *field, chosen, reach, threads);
-  }
   auto result = std::make_shared<EffectivePsf>();
   result->frame_ = catalogue.frame;
-  result->reach_px_ = reach;
-  result->side_ = grid_side(reach);
-  for (StackedChannel& channel : stacked) {
-    result->order_ = std::max(result->order_, channel.order);
-    result->star_count_ = std::max(result->star_count_, static_cast<int>(channel.samples.size()));
-    result->channels_.push_back(std::move(channel.planes));
-  }
+  result->reach_px_ = std::clamp(static_cast<int>(std::ceil(3 * fwhm)) + 5, 8, 28);
+  const int reach = result->reach_px_, side = 2 * oversampling * (reach + 1) + 1;
+  result->side_ = side;
+  const Neighbourhood neighbourhood(catalogue, 4 * reach);
+
+  const auto channels = static_cast<std::size_t>(frame.channels()), star_count = chosen.size();
+  std::vector<std::vector<StarSamples>> samples(channels, std::vector<StarSamples>(star_count));
+  parallel_for(static_cast<int>(channels * star_count), threads, [&](int i) {
+    const std::size_t c = static_cast<std::size_t>(i) / star_count,
+                      at = static_cast<std::size_t>(i) % star_count;
+    samples[c][at] =
+        samples_of(frame, static_cast<int>(c), *chosen[at], neighbourhood.around(*chosen[at]),
+                   std::max(1e-30, static_cast<double>(catalogue.sky[c].sigma)), {reach, side});
+  });
+  // without an order first, what is left over when nothing is taken from the stars
+  constexpr std::size_t trials = highest_order + 2;
+  std::vector<std::array<double, trials>> left(channels);
+  for (auto& stars : samples)
+    std::erase_if(stars, [](const StarSamples& s) { return s.samples.empty(); });
+  const auto highest_for = [](std::size_t count) {
+    return count < fewest_stars       ? -1
+           : count < fewest_linear    ? 0
+           : count < fewest_quadratic ? 1
+                                      : highest_order;
+  };
+  parallel_for(static_cast<int>(channels * trials), threads, [&](int i) {
+    const std::size_t c = static_cast<std::size_t>(i) / trials,
+                      trial = static_cast<std::size_t>(i) % trials;
+    const auto& stars = samples[c];
+    const int order = static_cast<int>(trial) - 1;
+    if (order <= highest_for(stars.size())) {
+      left[c][trial] =
+          left_over(stars, side, order < 0 ? Planes() : fit_order(stars, side, order, true));
+    }
+  });
+  result->channels_.resize(channels);
+  std::vector<int> orders(channels, -1);
+  parallel_for(frame.channels(), threads, [&](int channel) {
+    const auto c = static_cast<std::size_t>(channel);
+    double best = left[c][0];
+    for (int order = 0; order <= highest_for(samples[c].size()); ++order) {
+      const double own = left[c][static_cast<std::size_t>(order + 1)];
+      if (own >= 0.999 * best) continue;
+      best = own;
+      orders[c] = order;
+    }
+    if (orders[c] >= 0) result->channels_[c] = fit_order(samples[c], side, orders[c], false);
+  });
+  result->order_ = *std::ranges::max_element(orders);
+  for (const auto& stars : samples)
+    result->star_count_ = std::max(result->star_count_, static_cast<int>(stars.size()));
   return result->order_ < 0 ? nullptr : result;
 }
 
