@@ -67,41 +67,43 @@ Moments moments_of(const BandGainInput& in, const Bands& shares) {
   const Size size = in.transfer.size(), half{size.width / 2, size.height / 2};
   const auto rows = static_cast<std::size_t>(size.height), half_rows = rows / 2;
   Moments m{.spectra = ColumnSpectrum(2 * bands, half)};
-  for (int plane = 0; plane < 2 * bands; ++plane) {
-    for (int kx = 0; kx < m.spectra.columns(); ++kx)
-      std::ranges::fill(m.spectra.column(plane, kx), Complex{});
-  }
+  for (int plane = 0; plane < 2 * bands; ++plane) m.spectra.plane(plane).clear();
+  // column kx of all planes
+  using Columns = std::array<std::span<Complex>, 2 * middles.size()>;
+  const auto columns_at = [&m](int kx) {
+    Columns columns;
+    for (int plane = 0; plane < 2 * bands; ++plane)
+      columns[static_cast<std::size_t>(plane)] = m.spectra.column(plane, kx);
+    return columns;
+  };
   for (int kx = 0; kx < in.transfer.columns(); ++kx) {
     const double twice = kx == 0 || 2 * kx == size.width ? 1 : 2;
-    const int mirrored = size.width / 2 - kx;
-    const bool own = kx < m.spectra.columns(), other = mirrored < m.spectra.columns();
+    const int mirrored_kx = size.width / 2 - kx;
+    const bool has_own = kx < m.spectra.columns(), has_mirrored = mirrored_kx < m.spectra.columns();
+    const Columns own = has_own ? columns_at(kx) : Columns(),
+                  mirrored = has_mirrored ? columns_at(mirrored_kx) : Columns();
     const auto transfer = in.transfer.column(in.channel, kx),
                recorded = in.recorded.column(in.channel, kx),
                changed = in.changed.column(in.channel, kx);
     const auto places = shares.places(kx);
     for (std::size_t ky = 0; ky < rows; ++ky) {
-      const int band = std::min(static_cast<int>(places[ky]), bands - 2);
-      const float upper = places[ky] - static_cast<float>(band);
-      // T* (1 - T), in parts: products of std::complex look for infinities
-      const float re = transfer[ky].real(), im = transfer[ky].imag(), power = re * re + im * im;
-      const float a = re - power, b = -im;
-      const Complex wanted(a * recorded[ky].real() - b * recorded[ky].imag(),
-                           a * recorded[ky].imag() + b * recorded[ky].real());
-      const Complex made = power * changed[ky];
-      for (int i = 0; i < 2; ++i) {
+      const std::size_t band = std::min(static_cast<std::size_t>(places[ky]), middles.size() - 2);
+      const float upper = places[ky] - static_cast<float>(band), power = std::norm(transfer[ky]);
+      const Complex filter = std::conj(transfer[ky]) - power;  // T* (1 - T)
+      const Complex wanted = filter * recorded[ky], made = power * changed[ky];
+      for (std::size_t i = 0; i < 2; ++i) {
         const float share = i == 0 ? 1 - upper : upper;
-        m.noise_power[static_cast<std::size_t>(band + i)] +=
-            twice * static_cast<double>(share * share * (a * a + b * b));
+        m.noise_power[band + i] += twice * static_cast<double>(share * share * std::norm(filter));
         const Complex w = 0.25F * share * wanted, d = 0.25F * share * made;
-        if (own) {
+        if (has_own) {
           const std::size_t to = ky < half_rows ? ky : ky - half_rows;
-          m.spectra.column(band + i, kx)[to] += w;
-          m.spectra.column(bands + band + i, kx)[to] += d;
+          own[band + i][to] += w;
+          own[middles.size() + band + i][to] += d;
         }
-        if (other) {
+        if (has_mirrored) {
           const std::size_t to = (rows - ky) % half_rows;
-          m.spectra.column(band + i, mirrored)[to] += std::conj(w);
-          m.spectra.column(bands + band + i, mirrored)[to] += std::conj(d);
+          mirrored[band + i][to] += std::conj(w);
+          mirrored[middles.size() + band + i][to] += std::conj(d);
         }
       }
     }
@@ -122,34 +124,42 @@ Image in_windows(const Image& sampled) {
   return box_mean(box_mean(sums.view(), half_window_blocks).view(), half_window_blocks);
 }
 
-/// A map of blocks, between whose middles values are linear, row by row.
-class BlockMap {
+/// Reads maps of blocks, between whose middles values are linear, row by row of what lies inside
+/// the margin.
+class BlockReader {
  public:
-  BlockMap(const Image& blocks, int margin_px) : blocks_(blocks.view()), margin_px_(margin_px) {}
-  /// Values for the pixels of row y of what lies inside the margin.
-  void row(int y, std::span<float> out) {
-    const auto [top, down] = place(y, blocks_.height());
-    line_.resize(static_cast<std::size_t>(blocks_.width()));
-    const auto above = blocks_.row(0, top), below = blocks_.row(0, top + 1);
+  BlockReader(Size blocks, Size inner, int margin_px)
+      : blocks_(blocks),
+        margin_px_(margin_px),
+        line_(static_cast<std::size_t>(blocks.width)) {
+    for (int x = 0; x < inner.width; ++x) columns_.push_back(place(x, blocks.width));
+  }
+  void row(const Image& map, int y, std::span<float> out) {
+    const auto [top, down] = place(y, blocks_.height);
+    const auto above = map.view().row(0, top), below = map.view().row(0, top + 1);
     for (std::size_t i = 0; i < line_.size(); ++i)
       line_[i] = above[i] + down * (below[i] - above[i]);
     for (std::size_t x = 0; x < out.size(); ++x) {
-      const auto [left, right] = place(static_cast<int>(x), blocks_.width());
-      const float* at = &line_[static_cast<std::size_t>(left)];
-      out[x] = at[0] + right * (at[1] - at[0]);
+      const float* at = &line_[static_cast<std::size_t>(columns_[x].first)];
+      out[x] = at[0] + columns_[x].part * (at[1] - at[0]);
     }
   }
 
  private:
-  [[nodiscard]] std::pair<int, float> place(int px, int count) const {
+  struct Place {
+    int first;
+    float part;  ///< of the way to the next block
+  };
+  [[nodiscard]] Place place(int px, int count) const {
     const float at = (static_cast<float>(px + margin_px_) - (block_px - 2) / 2.0F) /
                      static_cast<float>(block_px);
     const int first = std::clamp(static_cast<int>(at), 0, count - 2);
     return {first, std::clamp(at - static_cast<float>(first), 0.0F, 1.0F)};
   }
-  ConstView blocks_;
+  Size blocks_;
   int margin_px_;
   std::vector<float> line_;
+  std::vector<Place> columns_;
 };
 
 /// Noise of a band over that of the frequencies of stars, which the variance is about. Where
@@ -233,17 +243,16 @@ Image band_gains(const BandGainInput& in, Rect inner) {
         for (std::size_t ky = 0; ky < out.size(); ++ky)
           out[ky] = std::max(0.0F, 1 - std::abs(places[ky] - middle)) * from[ky];
       });
-  std::vector<BlockMap> rows;
-  for (const Image& map : maps) rows.emplace_back(map, reach_px);
-  Image added(1, inner.size());
+  BlockReader gains_of(maps[0].size(), inner.size(), reach_px);
+  Image added = Image::unset(1, inner.size());
   std::vector<float> gain(static_cast<std::size_t>(inner.width)), last(gain.size());
   for (int y = 0; y < inner.height; ++y) {
-    rows.back().row(y, last);
+    gains_of.row(maps.back(), y, last);
     const auto out = added.view().row(0, y);
     const auto change = in.changes.row(0, inner.y + y).subspan(static_cast<std::size_t>(inner.x));
     for (std::size_t x = 0; x < out.size(); ++x) out[x] = (last[x] - 1) * change[x];
     for (int band = 0; band + 1 < bands; ++band) {
-      rows[static_cast<std::size_t>(band)].row(y, gain);
+      gains_of.row(maps[static_cast<std::size_t>(band)], y, gain);
       const auto part = parts.view().row(band, y);
       for (std::size_t x = 0; x < out.size(); ++x) out[x] += (gain[x] - last[x]) * part[x];
     }

@@ -43,10 +43,19 @@ constexpr float seen_sigma = 0.5F;                  // of a change that counts
 struct Tile {
   Rect around;  ///< in the frame
   Rect inner;   ///< of `around`
-  Rect judged;  ///< of `around`: the inner part and what else is compared with the record
   Image before, after;
   Image hidden;  ///< not 0 where nothing is compared
 };
+
+/// The part of `around` that is compared with the record: more than the inner one, whose gains are
+/// told by what changes around it.
+constexpr int judged_px = margin_px - rim_px;
+Rect judged(const Tile& tile) { return grown(tile.inner, judged_px); }
+/// The inner part of what is made for the judged one.
+template <typename View>
+View inner_of(const Tile& tile, View of_judged) {
+  return of_judged.crop({judged_px, judged_px, tile.inner.width, tile.inner.height});
+}
 
 /// Weight of a tile's differences: 0 where something is hidden, at the rim and at the frame's edge,
 /// since what shines in from outside is not known.
@@ -245,8 +254,8 @@ bool without_structure(const Tile& tile, const NoiseModel& noise) {
 void add_missing(const Tile& tile, const Passing& pass, ConstView difference, ConstView shown,
                  const NoiseModel& noise, MutableView change) {
   const int channels = change.channels();
+  const Rect place = judged(tile), wide = grown(place, half_window_px + half_soft_px);
   const ColumnSpectrum missing = column_fft(difference);
-  const Rect wide = grown(tile.judged, half_window_px + half_soft_px);
   const Image filtered = image_from_columns(
       bands * channels, tile.around.size(), wide, [&](int plane, int kx, auto out) {
         const int c = plane % channels;
@@ -265,12 +274,11 @@ void add_missing(const Tile& tile, const Passing& pass, ConstView difference, Co
       add_band(filtered.view().channel(band * channels + c), light.crop(wide), variance,
                static_cast<float>(power), change.channel(c));
     }
-    keep_modest(tile.before.view().channel(c).crop(tile.judged),
-                tile.after.view().channel(c).crop(tile.judged), light.crop(tile.judged), variance,
-                change.channel(c));
+    keep_modest(tile.before.view().channel(c).crop(place), tile.after.view().channel(c).crop(place),
+                light.crop(place), variance, change.channel(c));
     const SkyLevel sky = noise.sky[static_cast<std::size_t>(c)];
-    const Image around = box_mean(light.crop(tile.judged), half_window_px);
-    for_pixels({0, 0, tile.judged.width, tile.judged.height}, [&](int x, int y) {
+    const Image around = box_mean(light.crop(place), half_window_px);
+    for_pixels({0, 0, place.width, place.height}, [&](int x, int y) {
       float& by = change(c, y, x);
       const float most =
           most_sigma * sky.sigma + most_share * std::max(0.0F, around.view()(0, y, x) - sky.sky);
@@ -304,16 +312,12 @@ void add_gains(const Tile& tile, const Passing& pass, ConstView shown, ConstView
   Image changes = tile.after.clone();
   std::ranges::transform(changes.pixels(), tile.before.pixels(), changes.pixels().begin(),
                          std::minus<>());
-  const Rect inner{tile.inner.x - tile.judged.x, tile.inner.y - tile.judged.y, tile.inner.width,
-                   tile.inner.height};
-  const int channels = change.channels();
+  const MutableView changed_here = changes.view().crop(judged(tile));
   std::vector<int> changed_channels;
-  for (int c = 0; c < channels; ++c) {
-    const MutableView whole = changes.view().channel(c);
-    for_pixels({0, 0, change.width(), change.height()}, [&](int x, int y) {
-      whole(0, tile.judged.y + y, tile.judged.x + x) += change(c, y, x);
-    });
-    if (changes_something(whole, noise.sky[static_cast<std::size_t>(c)].sigma))
+  for (int c = 0; c < change.channels(); ++c) {
+    for_pixels({0, 0, change.width(), change.height()},
+               [&](int x, int y) { changed_here(c, y, x) += change(c, y, x); });
+    if (changes_something(changes.view().channel(c), noise.sky[static_cast<std::size_t>(c)].sigma))
       changed_channels.push_back(c);
   }
   if (changed_channels.empty()) return;
@@ -330,10 +334,10 @@ void add_gains(const Tile& tile, const Passing& pass, ConstView shown, ConstView
                                     .variance = NoiseVariance(noise, c),
                                     .correlation = noise.correlation},
                                    tile.inner);
-    for_pixels({0, 0, inner.width, inner.height}, [&](int x, int y) {
-      change(c, inner.y + y, inner.x + x) +=
-          weight(0, tile.inner.y + y, tile.inner.x + x) * added.view()(0, y, x);
-    });
+    const MutableView inner = inner_of(tile, change).channel(c);
+    const ConstView share = weight.crop(tile.inner);
+    for_pixels({0, 0, tile.inner.width, tile.inner.height},
+               [&](int x, int y) { inner(0, y, x) += share(0, y, x) * added.view()(0, y, x); });
   }
 }
 
@@ -358,22 +362,20 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
     return true;
   };
   bool agreed = agrees();
-  if (!agreed) {
-    if (const float worst = hide_defects(tile, difference.view(), shown.view(), noise); worst > 0) {
-      if (worst > spreading_defect) {
-        fill();
-        shown = blurred(tile, pass);
-      }
-      weight = weight_of(tile, frame, fwhm_px);
-      difference = difference_of(tile, shown.view(), weight.view());
-      agreed = agrees();
+  const float worst = agreed ? 0 : hide_defects(tile, difference.view(), shown.view(), noise);
+  if (worst > 0) {
+    if (worst > spreading_defect) {
+      fill();
+      shown = blurred(tile, pass);
     }
+    weight = weight_of(tile, frame, fwhm_px);
+    difference = difference_of(tile, shown.view(), weight.view());
+    agreed = agrees();
   }
-  Image change(channels, tile.judged.size());
+  Image change(channels, judged(tile).size());
   if (!agreed) add_missing(tile, pass, difference.view(), shown.view(), noise, change.view());
   add_gains(tile, pass, shown.view(), weight.view(), noise, change.view());
-  return copy(change.view().crop({tile.inner.x - tile.judged.x, tile.inner.y - tile.judged.y,
-                                  tile.inner.width, tile.inner.height}));
+  return copy(inner_of(tile, change.view()));
 }
 
 }  // namespace
@@ -417,7 +419,6 @@ double make_nebulae_consistent(const RestoredPart& known, const NoiseModel& nois
       Tile tile{
           .around = in_frame,
           .inner = {margin_px, margin_px, size.width - 2 * margin_px, size.height - 2 * margin_px},
-          .judged = {rim_px, rim_px, size.width - 2 * rim_px, size.height - 2 * rim_px},
           .before = extract_mirrored(before, around),
           .after = extract_mirrored(after, around),
           .hidden = {}};
