@@ -1,9 +1,8 @@
 #include "core/fft_columns.h"
 
 #include <algorithm>
-#include <cstring>
 
-#include "core/lanes.h"
+#include "core/complex_lanes.h"
 #include "core/parallel.h"
 
 namespace limpid {
@@ -12,22 +11,10 @@ namespace {
 using Complex = std::complex<float>;
 
 constexpr int block = 16;  // rows that are turned together: they stay in the first-level cache
-constexpr std::size_t together = float_lane_count / 2;  // complex values that are worked on at once
+constexpr std::size_t together = complex_lane_count;
 
-FloatLanes load(const Complex* from) {
-  FloatLanes values;
-  std::memcpy(&values, from, sizeof values);
-  return values;
-}
-void store(Complex* to, FloatLanes values) {
-  std::memcpy(static_cast<void*>(to), &values, sizeof values);
-}
 FloatLanes reversed(FloatLanes values) {
   return __builtin_shufflevector(values, values, 6, 7, 4, 5, 2, 3, 0, 1);
-}
-FloatLanes conjugate(FloatLanes values) { return values * FloatLanes{1, -1, 1, -1, 1, -1, 1, -1}; }
-FloatLanes parts_swapped(FloatLanes values) {
-  return __builtin_shufflevector(values, values, 1, 0, 3, 2, 5, 4, 7, 6);
 }
 
 /// Half spectra of two real rows from the transform of a + i b: A(k) = (Z(k) + conj Z(-k)) / 2,
@@ -38,10 +25,10 @@ void split(const Complex* z, int width, Complex* a, Complex* b) {
   b[0] = z[0].imag();
   std::size_t k = 1;
   for (; k + together <= half + 1; k += together) {
-    const FloatLanes there = load(z + k),
-                     back = conjugate(reversed(load(z + length - k - together + 1)));
-    store(a + k, 0.5F * (there + back));
-    store(b + k, conjugate(parts_swapped(0.5F * (there - back))));
+    const FloatLanes there = load_lanes(z + k),
+                     back = conjugate(reversed(load_lanes(z + length - k - together + 1)));
+    store_lanes(a + k, 0.5F * (there + back));
+    store_lanes(b + k, conjugate(parts_swapped(0.5F * (there - back))));
   }
   for (; k <= half; ++k) {
     const Complex there = z[k], back = z[length - k];
@@ -57,9 +44,9 @@ void join(const Complex* a, const Complex* b, int width, Complex* z) {
   z[0] = {a[0].real(), b[0].real()};
   std::size_t k = 1;
   for (; k + together <= end; k += together) {
-    const FloatLanes own = load(a + k), turned = parts_swapped(load(b + k));
-    store(z + k, own - conjugate(turned));
-    store(z + length - k - together + 1, reversed(conjugate(own) + turned));
+    const FloatLanes own = load_lanes(a + k), turned = parts_swapped(load_lanes(b + k));
+    store_lanes(z + k, own - conjugate(turned));
+    store_lanes(z + length - k - together + 1, reversed(conjugate(own) + turned));
   }
   for (; k < end; ++k) {
     z[k] = {a[k].real() - b[k].imag(), a[k].imag() + b[k].real()};

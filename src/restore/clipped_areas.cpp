@@ -26,11 +26,7 @@ std::vector<int> distances(const RestoredPart& known, Rect box, int half, int mo
   int count = 0;
   for (std::size_t y = 0; y < height; ++y) {
     const auto flags = std::span(reached).subspan(y * width, width);
-    for (int c = 0; c < known.before.channels(); ++c) {
-      const auto row = known.before.row(c, box.y + static_cast<int>(y))
-                           .subspan(static_cast<std::size_t>(box.x), width);
-      for (std::size_t x = 0; x < width; ++x) flags[x] |= row[x] >= level ? 1 : 0;
-    }
+    flag_reaching(known.before.crop(box), level, static_cast<int>(y), flags);
     count = std::accumulate(flags.begin(), flags.end(), count);
   }
   const auto side = static_cast<std::size_t>(2 * half + 1), middle = static_cast<std::size_t>(half);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <span>
 
 #include <limpid/image.h>
 #include <limpid/stars.h>
@@ -47,6 +48,14 @@ inline bool any_reaches(ConstView frame, float level, int x, int y) {
     if (frame(c, y, x) >= level) return true;
   }
   return false;
+}
+/// 1 for the pixels of row y in which any channel does; the others' flags stay.
+template <typename Flag>
+void flag_reaching(ConstView frame, float level, int y, std::span<Flag> flags) {
+  for (int c = 0; c < frame.channels(); ++c) {
+    const auto row = frame.row(c, y);
+    for (std::size_t x = 0; x < flags.size(); ++x) flags[x] = row[x] >= level ? 1 : flags[x];
+  }
 }
 
 }  // namespace limpid

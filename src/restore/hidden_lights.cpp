@@ -22,10 +22,7 @@ Image clipped_pixels(ConstView part, const StarCatalogue& catalogue, float fwhm_
   bool any = false;
   for (int y = 0; y < part.height(); ++y) {
     const auto flags = clipped.view().row(0, y);
-    for (int c = 0; c < part.channels(); ++c) {
-      const auto row = part.row(c, y);
-      for (std::size_t x = 0; x < flags.size(); ++x) flags[x] = row[x] >= level ? 1.0F : flags[x];
-    }
+    flag_reaching(part, level, y, flags);
     any = any || std::ranges::find(flags, 1.0F) != flags.end();
   }
   if (!any) return clipped;
