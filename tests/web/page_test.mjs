@@ -326,9 +326,14 @@ await page.waitForSelector('#mosaic:visible');
 await page.waitForSelector('#why-not');
 checks.that('a panel begins at its top for another frame', await page.evaluate(() => document.getElementById('panels').scrollTop) === 0);
 checks.that('what cannot be done is not offered', await page.isDisabled('#apply') && /give “PSF”/.test(await page.innerText('#sharpen-status')), await page.innerText('#sharpen-status'));
-await page.locator('label:has(#psf-auto)').click();
-await page.waitForSelector('#apply:not([disabled])');
-checks.that('but with a PSF by hand', await page.locator('#why-not').count() === 0);
+await page.evaluate(() => {
+  const auto = document.getElementById('psf-auto');
+  auto.click();
+  auto.click();
+});
+await page.waitForSelector('#apply[disabled]', { timeout: 10000 });  // nor after a change that is taken back at once
+await previewed(page, () => page.locator('label:has(#psf-auto)').click());
+checks.that('but with a PSF by hand', await page.isEnabled('#apply') && await page.locator('#why-not').count() === 0);
 await page.locator('label:has(#psf-auto)').click();
 await page.waitForSelector('#apply[disabled]');
 await page.setViewportSize({ width: 390, height: 844 });

@@ -82,7 +82,7 @@ export class SharpenPanel {
 
   private changed(): void {
     this.moved = true;
-    this.impossible = false;
+    this.mayBePossible();
     remember();
     this.command.renew();
     this.ask();
@@ -145,6 +145,12 @@ export class SharpenPanel {
     if (this.impossible === !possible) return;
     this.impossible = !possible;
     this.job.show(this.state);
+  }
+
+  /// To be asked about anew, also where the options are soon what they were.
+  private mayBePossible(): void {
+    if (this.impossible) this.asked = '';
+    this.impossible = false;
   }
 
   private sameAsResult(): boolean {
