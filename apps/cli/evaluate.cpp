@@ -91,6 +91,8 @@ ordered_json to_json(const Evaluation& evaluation) {
   json["program_clipped"] = clipped(evaluation.program_clipped);
   json["noise_change_sigma"] = to_json(evaluation.noise_change_sigma);
   json["invented"] = {{"stars", evaluation.invented},
+                      {"stars_by_network", evaluation.invented_by_network},
+                      {"unseen_in_wanted", evaluation.unseen},
                       {"megapixels", evaluation.starless_megapixels},
                       {"per_4_megapixels", to_json(evaluation.invented_per_4_megapixels)}};
   return json;

@@ -288,9 +288,11 @@ struct Evaluation {
   std::vector<ClippedRow> clipped;          ///< the network alone
   std::vector<ClippedRow> program_clipped;  ///< EvaluateOptions::restore, where it was given
   Estimate noise_change_sigma;              ///< rms change of pure noise
-  /// Stars found at 5 sigma in results of starless scenes that the wanted picture has not.
+  /// In results of starless scenes, as in use, or the network's without EvaluateOptions::agree:
+  /// what is found at 5 sigma and of whose light the wanted picture lacks more than half.
   Estimate invented_per_4_megapixels;
-  int invented = 0;
+  int invented = 0, invented_by_network = 0;
+  int unseen = 0;  ///< found at 5 sigma where the wanted picture shows no star at 3.5
   double starless_megapixels = 0;
   [[nodiscard]] std::string table() const;  ///< Markdown
 };

@@ -13,6 +13,7 @@
 #include "nn/weights.h"
 #include "train/evaluation_rows.h"
 #include "train/interval.h"
+#include "train/invented_stars.h"
 #include "train/reference.h"
 #include "train/simulator.h"
 #include "train/star_figures.h"
@@ -232,21 +233,21 @@ void judge_stars(Judge& judge, const EvaluationRow& row, int scenes, Evaluation&
   if (as_used.stars > 0) result.program_stars.push_back(as_used);
 }
 
-/// Stars found in `picture` at this S/N.
-std::vector<Star> found(const torch::Tensor& picture, float threshold_sigma) {
-  const ConstView view(picture.data_ptr<float>(), 3, {side, side}, side, side * side);
-  return detect_stars(view, {.threshold_sigma = threshold_sigma, .max_fits = 0, .threads = 1})
-      .stars;
+InventedStars invented_by(const torch::Tensor& result, const Judge::Answer& a) {
+  const auto view = [](const torch::Tensor& picture) {
+    return ConstView(picture.data_ptr<float>(), 3, {side, side}, side, side * side);
+  };
+  return invented_stars(view(result), view(a.target), 1);
 }
 
-/// Those that the wanted picture does not show, not even at 3.5 sigma within three pixels.
-int invented_stars(const Judge::Answer& a) {
-  const auto after = found(a.network, 5), right = found(a.target, 3.5F);
-  return static_cast<int>(std::ranges::count_if(after, [&](const Star& star) {
-    return std::ranges::none_of(right, [&](const Star& other) {
-      return std::hypot(star.x - other.x, star.y - other.y) <= 3;
-    });
-  }));
+/// Counts the stars that the network invents, and those in use of it.
+void count_invented(const Judge::Answer& a, const torch::Tensor& used, Evaluation& result) {
+  const auto network = invented_by(a.network, a),
+             in_use = used.defined() ? invented_by(inner(used, side).contiguous(), a) : network;
+  result.starless_megapixels += side * side * 1e-6;
+  result.invented_by_network += network.invented;
+  result.invented += in_use.invented;
+  result.unseen += in_use.unseen;
 }
 
 /// The step (and weight of the total variation) with the best mean over the scenes.
@@ -296,8 +297,7 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
       for (const auto& [steps, estimate] : richardson_lucy(a.scene, variation))
         lucy[{variation, steps}].push_back(gain(inner(estimate, side)));
     }
-    result.invented += invented_stars(a);
-    result.starless_megapixels += side * side * 1e-6;
+    count_invented(a, used, result);
   }
   r.network = mean_of(network);
   r.previous = mean_of(previous);
@@ -445,8 +445,8 @@ Evaluation evaluate(const EvaluateOptions& options, const Progress& progress) {
       const auto a =
           judge.answer(first_scene(row.label) + static_cast<std::uint64_t>(i), row.scene);
       changes.push_back((a.network - a.input).square().mean().sqrt().item<double>());
-      result.invented += invented_stars(a);
-      result.starless_megapixels += side * side * 1e-6;
+      count_invented(a, judge.in_agreement(a, judge.told(a, a.scene.controls), a.scene.controls, 1),
+                     result);
     }
   }
   result.noise_change_sigma = mean_of(changes);
