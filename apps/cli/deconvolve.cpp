@@ -33,9 +33,11 @@ std::string in_words(const Job& job, const DeconvolveReport& r) {
   if (r.trust) words += "  " + r.trust->summary + "\n";
   if (r.reblurring) {
     std::snprintf(text.data(), text.size(),
-                  "  Blurred again the result gives the input within %.2f times its noise; %zu of "
-                  "%d places are off by more than noise, %td of these at clipped stars.\n",
-                  r.reblurring->residual_rms, r.reblurring->doubtful.size(), r.reblurring->tiles,
+                  "  Blurred again the result gives the input within %.2f times its noise (%.2f at "
+                  "stars that are not clipped); %zu of %d places are off by more than noise, %td of "
+                  "these at clipped stars.\n",
+                  r.reblurring->residual_rms, r.reblurring->unclipped_star_residual_rms,
+                  r.reblurring->doubtful.size(), r.reblurring->tiles,
                   std::ranges::count_if(r.reblurring->doubtful, &DoubtfulTile::clipped_star));
     words += text.data();
   }
@@ -149,6 +151,8 @@ ordered_json to_json(const Job& job, const DeconvolveReport& r) {
     }
     json["reblurring"] = {{"residual_rms", r.reblurring->residual_rms},
                           {"star_residual_rms", r.reblurring->star_residual_rms},
+                          {"unclipped_star_residual_rms",
+                           r.reblurring->unclipped_star_residual_rms},
                           {"tiles", r.reblurring->tiles},
                           {"doubtful_tiles", doubtful}};
   }

@@ -50,6 +50,7 @@ struct DoubtfulTile {
 struct ReblurReport {
   double residual_rms = 0;       ///< over the frame, in units of the noise: 1 or less is right
   double star_residual_rms = 0;  ///< the same over the bright parts of stars; 0 without stars
+  double unclipped_star_residual_rms = 0;  ///< and of those over five FWHM from clipped pixels
   int tiles = 0;                 ///< places looked at, 64 px wide
   std::vector<DoubtfulTile> doubtful;  ///< rms over 1.5, or 8 sigma in 6 x 6 px; worst first
 };

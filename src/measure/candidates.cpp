@@ -170,14 +170,40 @@ bool is_artefact(ConstView detection, const Peak& peak, const StarTemplate& shap
 
 enum class Kind { star, artefact, other };
 
+/// Curvature of a peak over that of a point, along the two axes where it is most and least.
+struct Curvature {
+  float mean, least;
+};
+Curvature curvature_of(const Peak& peak, const StarTemplate& shape) {
+  return {0.5F * (peak.most_curved + peak.least_curved) / shape.curvature,
+          peak.least_curved / shape.curvature};
+}
+
+/// Knots of nebulae have half of a point's curvature, seven tenths in one of a hundred.
+bool is_sharp(const Peak& peak, const StarTemplate& shape) {
+  const auto [mean, least] = curvature_of(peak, shape);
+  return mean > 0.8F && least > 0.6F;
+}
+
+/// Within a FWHM of the frame's edge.
+bool is_cut(const Peak& peak, Size frame, float fwhm_px) {
+  const int nearest = std::min({peak.x, peak.y, frame.width - 1 - peak.x, frame.height - 1 - peak.y});
+  return static_cast<float>(nearest) < fwhm_px;
+}
+
 Kind kind_of(const CandidateInput& input, const Peak& peak, float detection_noise) {
   if (is_artefact(input.detection, peak, input.shape, detection_noise)) return Kind::artefact;
-  const float most = peak.most_curved / input.shape.curvature;
-  const float least = peak.least_curved / input.shape.curvature;
+  const auto [mean, least] = curvature_of(peak, input.shape);
+  // what only stands out of the noise, not of the nebula's structure, must be as sharp as a point
+  if (peak.snr < input.threshold_sigma && !is_sharp(peak, input.shape)) return Kind::other;
   // 1.5 / snr: error of the curvature, from simulated stars; three of them are granted.
-  const float error = 3 * 1.5F / std::max(peak.snr, 1.0F);
-  if (0.5F * (most + least) < 0.55F - error) return Kind::other;  // a galaxy, a knot of nebula
-  if (least < 0.25F - error) return Kind::other;                  // a filament, a spike
+  const float error = 3 * 1.5F / std::max(peak.pixel_snr, 1.0F);
+  if (is_cut(peak, input.frame.size(), input.shape.fwhm_px))  // and so mirrored: a long pair
+    return peak.most_curved / input.shape.curvature < 0.55F - error ? Kind::other : Kind::star;
+  // stars of corners may be half as wide again; over nebulae that is more often a knot
+  const float least_mean = peak.snr < 2 * input.threshold_sigma ? 0.7F : 0.55F;
+  if (mean < least_mean - error) return Kind::other;  // a galaxy, a knot of nebula
+  if (least < 0.25F - error) return Kind::other;  // a filament, a spike
   return Kind::star;
 }
 
@@ -372,6 +398,7 @@ std::vector<Candidate> judge_peaks(const CandidateInput& input, const std::vecto
       candidate.star.y = peak.sub_y;
       candidate.star.snr = peak.snr;
       candidate.star.saturated = candidate.plateau_px > 0;
+      candidate.sharp = is_sharp(peak, input.shape);
       const auto [x, y] = brightest_pixel(input.detection, peak);
       candidate.brightness = input.detection(0, y, x);
       if (!candidate.star.saturated) kinds[i] = kind_of(input, peak, noise.at(peak.sub_x, peak.sub_y));

@@ -26,6 +26,7 @@ struct StarTemplate {
 struct Candidate {
   Peak peak;
   Star star;
+  bool sharp = false;          ///< as curved as a point
   float plateau_px = 0;        ///< radius of the clipped core
   float brightness = 0;        ///< peak of the detection frame over its noise
   std::vector<int> neighbours; ///< whose light its fit must not see
@@ -41,6 +42,7 @@ struct CandidateInput {
   const SkyModel& sky;
   const StarTemplate& shape;
   const std::vector<float>& saturation;
+  float threshold_sigma;  ///< that of detection
 };
 
 /// Stars and artefacts, with their flags; what is clearly neither is left out. Brightest first.

@@ -131,11 +131,42 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
   return Shape{std::exp(median(widths)), std::clamp(median(betas), 1.8F, 6.0F)};
 }
 
-/// `filtered` comes from a detection frame, whose pixels have noise 1, through `filter`.
-std::vector<Peak> detect_with(ConstView filtered, const Coverage& coverage,
-                              const MatchedFilter& filter, float threshold, int threads) {
-  const Mesh noise(filtered, coverage, noise_cell_px, lower_scatter, threads);
-  return find_peaks(filtered, noise, 0.5F * filter.white_noise_gain(), threshold, threads);
+/// Over bright nebulae, whose structure scatters more than noise, peaks of so many times the
+/// threshold in units of the noise are looked at, too.
+constexpr float point_thresholds = 1.6F;
+
+/// The filtered frame's noise over the frame's roughness: that of the places with the least
+/// structure for their noise, and no less than what independent noise has. 0 where pixels do not
+/// tell, as in frames of few levels.
+float noise_to_roughness(const Mesh& scatter, const Mesh& rough, Size size, float white_gain) {
+  std::vector<float> ratios;
+  for (int y = noise_cell_px / 2; y < size.height; y += noise_cell_px) {
+    for (int x = noise_cell_px / 2; x < size.width; x += noise_cell_px) {
+      const auto u = static_cast<float>(x), v = static_cast<float>(y);
+      const float noise = rough.at(u / 2, v / 2);
+      if (noise > 0) ratios.push_back(scatter.at(u, v) / noise);
+    }
+  }
+  constexpr double least_structure = 0.1;
+  return ratios.empty() ? 0 : std::max(quantile(ratios, least_structure), white_gain);
+}
+
+/// `filtered` comes from `detection`, whose pixels have noise 1, through `filter`.
+std::vector<Peak> detect_with(ConstView detection, ConstView filtered, const Coverage& coverage,
+                              const MatchedFilter& filter, float threshold, float point_threshold,
+                              int threads) {
+  const Mesh scatter(filtered, coverage, noise_cell_px, lower_scatter, threads);
+  const Image rough = roughness(detection, threads);
+  const Mesh rough_scatter(rough.view(), Coverage(rough.view()), noise_cell_px / 2, lower_scatter,
+                           threads);
+  const float white_gain = filter.white_noise_gain();
+  return find_peaks(filtered,
+                    {.scatter = scatter,
+                     .roughness = rough_scatter,
+                     .noise_to_roughness =
+                         noise_to_roughness(scatter, rough_scatter, detection.size(), white_gain),
+                     .least = 0.5F * white_gain},
+                    threshold, point_threshold, threads);
 }
 
 /// The shape of the stars in the middle of a large frame, where there are enough of them, else in
@@ -152,8 +183,8 @@ std::optional<Shape> find_shape(ConstView detection, int threads) {
   for (const Rect part : {middle, whole}) {
     const ConstView view = detection.crop(part);
     const Image filtered = filter.apply(view, threads);
-    const auto peaks =
-        detect_with(filtered.view(), Coverage(filtered.view()), filter, first_threshold, threads);
+    const auto peaks = detect_with(view, filtered.view(), Coverage(filtered.view()), filter,
+                                   first_threshold, INFINITY, threads);
     if (part == whole || peaks.size() >= enough) return typical_shape(view, peaks, threads);
   }
   return std::nullopt;
@@ -216,19 +247,21 @@ Deviation deviation_of(const Star& star, const PsfField& expected) {
           mean.shape_error / count};
 }
 
-/// Fits that tell against a star: much wider than the stars around it is a galaxy, much narrower
-/// an artefact, somewhat wider or longer an unresolved pair. `expected` is the field of all fits.
-void weigh_fits(std::vector<Star>& stars, const PsfField& expected) {
+enum class Verdict { star, star_without_fit, none };
+
+/// What fits tell of a star, and its flags: much wider than the stars around it is a galaxy, much
+/// narrower an artefact, somewhat wider or longer an unresolved pair. But what is as sharp as a
+/// point is one, and the nebula around it has spoilt its fit. `expected` is the field of all fits.
+Verdict weigh_fits(Star& star, bool sharp, const PsfField& expected) {
+  if (star.fits.empty()) return Verdict::star;
   constexpr double sure = 5;  // sigmas
-  std::erase_if(stars, [&](Star& star) {
-    if (star.fits.empty()) return false;
-    const Deviation off = deviation_of(star, expected);
-    if (off.log_width < -0.5 && off.log_width < -sure * off.width_error) star.artefact = true;
-    const bool wide = off.log_width > 0.15 && off.log_width > sure * off.width_error;
-    const bool long_drawn = off.shape > 0.12 && off.shape > sure * off.shape_error;
-    if (wide || long_drawn) star.blended = true;
-    return wide && off.log_width > 0.35;
-  });
+  const Deviation off = deviation_of(star, expected);
+  if (off.log_width < -0.5 && off.log_width < -sure * off.width_error) star.artefact = true;
+  const bool wide = off.log_width > 0.15 && off.log_width > sure * off.width_error;
+  const bool long_drawn = off.shape > 0.12 && off.shape > sure * off.shape_error;
+  if (wide || long_drawn) star.blended = true;
+  if (!wide || off.log_width <= 0.35) return Verdict::star;
+  return sharp ? Verdict::star_without_fit : Verdict::none;
 }
 
 void summarise_fits(Star& star) {
@@ -275,14 +308,16 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options,
   progress(0.4, "finding stars");
   const Image filtered = shape.filter.apply(detection.view(), options.threads);
   const Coverage coverage(filtered.view());
-  const auto peaks = detect_with(filtered.view(), coverage, shape.filter, options.threshold_sigma,
-                                 options.threads);
+  const auto peaks = detect_with(detection.view(), filtered.view(), coverage, shape.filter,
+                                 options.threshold_sigma,
+                                 point_thresholds * options.threshold_sigma, options.threads);
   const auto saturation = find_saturation(frame, peaks, sky, shape);
   for (const float level : saturation) {
     if (std::isfinite(level))
       catalogue.saturation = std::min(level, catalogue.saturation.value_or(level));
   }
-  const CandidateInput judged{frame, detection.view(), sky, shape, saturation};
+  const CandidateInput judged{frame, detection.view(), sky,
+                              shape, saturation,       options.threshold_sigma};
   const auto candidates = judge_peaks(judged, peaks, options.threads);
 
   progress.throw_if_stopped();
@@ -306,19 +341,27 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options,
   // What is bright and alone, and yet like no star of any width, is a knot of nebula or a galaxy;
   // but stars of one pixel leave the fit nothing to hold on to.
   constexpr float sure_snr = 15, resolved_px = 1.5F;
-  std::vector<bool> odd(candidates.size(), false);
+  std::vector<bool> none(candidates.size(), false);
   for (const int index : chosen) {
-    const Star& star = catalogue.stars[static_cast<std::size_t>(index)];
-    odd[static_cast<std::size_t>(index)] =
-        shape.fwhm_px >= resolved_px && star.fits.empty() && star.snr >= sure_snr;
+    const auto i = static_cast<std::size_t>(index);
+    const Star& star = catalogue.stars[i];
+    none[i] = shape.fwhm_px >= resolved_px && star.fits.empty() && star.snr >= sure_snr &&
+              !candidates[i].sharp;
   }
-  std::erase_if(catalogue.stars, [&](const Star& star) {
-    return odd[static_cast<std::size_t>(&star - catalogue.stars.data())];
-  });
   for (Star& star : catalogue.stars) summarise_fits(star);
   if (const auto expected = fit_psf_field(catalogue, {.max_order = 2})) {
-    weigh_fits(catalogue.stars, *expected);
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      Star& star = catalogue.stars[i];
+      const Verdict verdict = weigh_fits(star, candidates[i].sharp, *expected);
+      none[i] = none[i] || verdict == Verdict::none;
+      if (verdict != Verdict::star_without_fit) continue;
+      star = candidates[i].star;
+      star.blended = true;
+    }
   }
+  std::erase_if(catalogue.stars, [&](const Star& star) {
+    return none[static_cast<std::size_t>(&star - catalogue.stars.data())];
+  });
   std::ranges::stable_sort(catalogue.stars,
                            [](const Star& a, const Star& b) { return a.flux > b.flux; });
   progress(1, "fitting stars");

@@ -58,7 +58,8 @@ Image detection_frame(ConstView frame, const SkyModel& sky, int threads) {
 
 // ---- the filter
 
-MatchedFilter::MatchedFilter(float fwhm_px) : box_(std::max(3, static_cast<int>(std::lround(2 * fwhm_px)))) {
+MatchedFilter::MatchedFilter(float fwhm_px)
+    : box_(std::max(3, static_cast<int>(std::lround(2 * fwhm_px)))) {
   const float sigma = std::max(fwhm_px, 0.8F) / 2.3548F;
   const int reach = std::min(box_, static_cast<int>(std::ceil(2.5F * sigma)));
   float sum = 0;
@@ -131,14 +132,15 @@ void MatchedFilter::filter_band(ConstView frame, MutableView out, int first, int
   }
   const auto side = static_cast<float>(2 * box_ + 1);
   std::vector<float> box_sum(columns, 0.0F);
-  for (int i = 0; i < 2 * box_; ++i) add_scaled(boxed.view().row(0, i).data(), 1, box_sum.data(), columns);
+  for (int i = 0; i < 2 * box_; ++i)
+    add_scaled(boxed.view().row(0, i).data(), 1, box_sum.data(), columns);
   for (int y = first; y < last; ++y) {
     const int middle = y - first + box_;
     add_scaled(boxed.view().row(0, middle + box_).data(), 1, box_sum.data(), columns);
     const auto target = out.row(0, y);
     for (int tap = -reach; tap <= reach; ++tap) {
-      add_scaled(smooth.view().row(0, middle + tap).data(), taps_[static_cast<std::size_t>(tap + reach)],
-                 target.data(), columns);
+      add_scaled(smooth.view().row(0, middle + tap).data(),
+                 taps_[static_cast<std::size_t>(tap + reach)], target.data(), columns);
     }
     add_scaled(box_sum.data(), -1 / (side * side), target.data(), columns);
     add_scaled(boxed.view().row(0, middle - box_).data(), -1, box_sum.data(), columns);
@@ -201,22 +203,48 @@ bool is_maximum(ConstView filtered, int x, int y) {
 
 }  // namespace
 
-std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float least_noise,
-                             float threshold, int threads) {
+Image roughness(ConstView frame, int threads) {
+  Image rough(1, {std::max(1, (frame.width() - 1) / 2), std::max(1, (frame.height() - 1) / 2)});
+  if (std::min(frame.width(), frame.height()) < 3) return rough;
+  const MutableView out = rough.view();
+  parallel_for(out.height(), threads, [&](int i) {
+    const auto above = frame.row(0, 2 * i), middle = frame.row(0, 2 * i + 1),
+               below = frame.row(0, 2 * i + 2);
+    const auto row = out.row(0, i);
+    const auto bend = [](std::span<const float> pixels, std::size_t x) {
+      return pixels[x] - 2 * pixels[x + 1] + pixels[x + 2];
+    };
+    for (std::size_t k = 0; k < row.size(); ++k)
+      row[k] = (bend(above, 2 * k) - 2 * bend(middle, 2 * k) + bend(below, 2 * k)) / 6;
+  });
+  return rough;
+}
+
+std::vector<Peak> find_peaks(ConstView filtered, const FilteredNoise& noise, float threshold,
+                             float point_threshold, int threads) {
   const int rows = std::max(0, filtered.height() - 2);
   std::vector<std::vector<Peak>> by_row(static_cast<std::size_t>(rows));
   parallel_for(rows, threads, [&](int i) {
     const int y = i + 1;
     const auto row = filtered.row(0, y);
-    std::vector<float> level(row.size());
-    noise.fill_row(y, level);
-    for (float& value : level) value = std::max(value, least_noise);
+    std::vector<float> scatter(row.size()), pixels(row.size()), half((row.size() + 1) / 2);
+    noise.scatter.fill_row(y, scatter);
+    if (noise.noise_to_roughness > 0) {
+      noise.roughness.fill_row(y / 2, half);
+      for (std::size_t x = 0; x < row.size(); ++x)
+        pixels[x] = noise.noise_to_roughness * half[std::min(x / 2, half.size() - 1)];
+    } else {
+      pixels = scatter;
+    }
+    for (float& value : scatter) value = std::max(value, noise.least);
+    for (float& value : pixels) value = std::max(value, noise.least);
     for (std::size_t x = 1; x + 1 < row.size(); ++x) {
-      if (!(row[x] > threshold * level[x])) continue;
+      if (!(row[x] > threshold * scatter[x] || row[x] > point_threshold * pixels[x])) continue;
       if (row[x - 1] > row[x] || row[x + 1] > row[x]) continue;
       if (!is_maximum(filtered, static_cast<int>(x), y)) continue;
       Peak peak = describe_peak(filtered, static_cast<int>(x), y);
-      peak.snr = peak.height / level[x];
+      peak.snr = peak.height / scatter[x];
+      peak.pixel_snr = peak.height / pixels[x];
       by_row[static_cast<std::size_t>(i)].push_back(peak);
     }
   });

@@ -43,18 +43,33 @@ struct Peak {
   int x = 0, y = 0;
   float sub_x = 0, sub_y = 0;  ///< px, to a fraction of a pixel
   float height = 0;            ///< of the filtered frame
-  float snr = 0;               ///< height over the filtered frame's local noise
+  float snr = 0;               ///< height over the filtered frame's local scatter, nebulae included
+  float pixel_snr = 0;  ///< height over what the pixels' own noise makes of the filtered frame
   /// Curvature over height along the axes where it is most and least; what a point source has is 1
   /// after division by that of the PSF.
   float most_curved = 0, least_curved = 0;
 };
 
-/// Local maxima above `threshold` times the local noise, from top to bottom. The noise counts as
-/// `least_noise` where it is less: in frames of few levels most of the sky has none.
-std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float least_noise,
-                             float threshold, int threads);
+/// What a frame scatters from a pixel to its neighbours, in units in which independent noise keeps
+/// its sigma: planes and saddles give nothing (Immerkaer 1996, CVIU 64, 300). At every other pixel
+/// of every other row. `frame` has one channel.
+Image roughness(ConstView frame, int threads);
 
-/// Half the distance between 16 % and 84 % of the samples, from the lower side: stars are on the upper.
+/// Scatter of a filtered frame from place to place.
+struct FilteredNoise {
+  const Mesh& scatter;           ///< of all that is there: noise, and structure of nebulae
+  const Mesh& roughness;         ///< of the frame before the filter: noise alone, at half the scale
+  float noise_to_roughness = 0;  ///< noise of the filtered frame over that; 0: not known
+  float least = 0;               ///< either counts as that where it is less
+};
+
+/// Local maxima above `threshold` times the local scatter, or above `point_threshold` times the
+/// noise of the pixels, from top to bottom.
+std::vector<Peak> find_peaks(ConstView filtered, const FilteredNoise& noise, float threshold,
+                             float point_threshold, int threads);
+
+/// Half the distance between 16 % and 84 % of the samples, from the lower side: stars are on the
+/// upper.
 float lower_scatter(std::span<float> samples);
 
 }  // namespace limpid

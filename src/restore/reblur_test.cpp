@@ -116,6 +116,38 @@ TEST(Reblur, AStarThatLostLightIsFound) {
   EXPECT_GT(test.report.star_residual_rms, 1.5);
 }
 
+/// A knot of a nebula may be found at low S/N as if it were a star; the result is right if it is
+/// as a knot.
+TEST(Reblur, AKnotTakenForAFaintStarIsJudgedAsAKnot) {
+  Scene scene = make_scene();
+  Image knot(1, size);
+  synthetic::add_star(knot.view(), {1.5F, 4, 0.2F, 0, 0, 0}, {155, 290, 2});
+  const Image soft = blurred(knot, scene.controls.measured[0]),
+              sharp = blurred(knot, scene.wanted.nonstellar);
+  for (std::size_t i = 0; i < size.pixels(); ++i) {
+    scene.before.pixels()[i] += soft.pixels()[i];
+    scene.after.pixels()[i] += sharp.pixels()[i];
+  }
+  Star star;
+  star.x = 155, star.y = 290, star.peak = 0.1F, star.snr = 12;
+  scene.catalogue.stars.push_back(star);
+  EXPECT_TRUE(tested(scene).report.doubtful.empty());
+  scene.catalogue.stars.back().snr = 300;  // sure to be a star, whose blurring is another
+  EXPECT_EQ(tested(scene).report.doubtful.size(), 1U);
+}
+
+TEST(Reblur, StarsBesideClippedPixelsAreToldApart) {
+  Scene scene = make_scene();
+  // the brightest star is clipped at half its height, and its light was guessed wrong
+  scene.catalogue.saturation = 0.3F;
+  for (std::size_t i = 0; i < size.pixels(); ++i)
+    scene.before.pixels()[i] = std::min(scene.before.pixels()[i], 0.3F);
+  synthetic::add_star(scene.after.view(), scene.wanted.stellar, {340.1F, 270.4F, -1});
+  const auto report = tested(scene).report;
+  EXPECT_GT(report.star_residual_rms, 2);
+  EXPECT_LT(report.unclipped_star_residual_rms, 1.2);
+}
+
 TEST(Reblur, GapsAndClippedCoresAreLeftOut) {
   Scene scene = make_scene();
   Image missing(1, size);

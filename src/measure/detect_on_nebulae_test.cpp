@@ -1,0 +1,116 @@
+// Stars where there is more than sky around them.
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include <gtest/gtest.h>
+#include <limpid/stars.h>
+
+#include "synthetic.h"
+
+namespace limpid {
+namespace {
+
+using synthetic::find_star;
+
+constexpr float sigma = 0.001F;
+const Psf psf{3, 3.5F, 0, 0, 0, 0};
+
+/// Knots in three quarters of the frame, of three times the width of a star and 5 to 30 times the
+/// noise.
+void add_structure(Image& frame, unsigned seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> x(100, 400), y(0, 400), height(5, 30);
+  const Psf knot{9, 4, 0, 0, 0, 0};
+  for (int i = 0; i < 1100; ++i) {
+    synthetic::add_star(
+        frame.view(), knot,
+        {x(random), y(random), synthetic::flux_for_snr(knot, height(random), sigma)});
+  }
+}
+
+TEST(DetectStarsOnNebulae, FindsPointsAmongStructureThatOutshinesThem) {
+  Image frame(1, {400, 400}, 0.1F);
+  add_structure(frame, 8);
+  Image nebula = frame.clone();
+  std::vector<synthetic::TrueStar> stars;
+  for (int y = 30; y < 380; y += 34) {
+    for (int x = 30; x < 380; x += 34) {
+      stars.push_back({static_cast<float>(x) + 0.3F, static_cast<float>(y) + 0.1F,
+                       synthetic::flux_for_snr(psf, 25, sigma)});
+      synthetic::add_star(frame.view(), psf, stars.back());
+    }
+  }
+  // and some bright ones, which tell how wide a star is
+  for (int i = 0; i < 8; ++i) {
+    synthetic::add_star(frame.view(), psf,
+                        {47.2F + 34 * static_cast<float>(i), 47.6F + 34 * static_cast<float>(i),
+                         synthetic::flux_for_snr(psf, 600, sigma)});
+  }
+  synthetic::add_noise(frame.view(), sigma, 0, 0, 1);
+  const auto catalogue = detect_stars(frame.view());
+  const auto found = std::ranges::count_if(stars, [&](const synthetic::TrueStar& star) {
+    return find_star(catalogue, star.x, star.y, 1.2F) != nullptr;
+  });
+  EXPECT_GE(found, 95 * std::ssize(stars) / 100) << "of " << stars.size();
+  EXPECT_LE(std::ssize(catalogue.stars), found + 8 + 30) << "knots are no stars";
+}
+
+/// The fits of such stars come out too wide.
+TEST(DetectStarsOnNebulae, AStarBesideABrightKnotIsNoGalaxy) {
+  Image frame(1, {400, 400}, 0.1F);
+  const Psf knot{10, 4, 0, 0, 0, 0};
+  for (int i = 0; i < 36; ++i) {
+    const float x = 40.2F + 60 * static_cast<float>(i % 6),
+                y = 40.7F + 60 * static_cast<float>(i / 6);
+    synthetic::add_star(frame.view(), psf, {x, y, synthetic::flux_for_snr(psf, 120, sigma)});
+    if (i % 2 == 0) continue;
+    synthetic::add_star(frame.view(), knot,
+                        {x + 5, y + 3, synthetic::flux_for_snr(knot, 150, sigma)});
+  }
+  synthetic::add_noise(frame.view(), sigma, 0, 0, 2);
+  const auto catalogue = detect_stars(frame.view());
+  for (int i = 0; i < 36; ++i) {
+    EXPECT_NE(find_star(catalogue, 40.2F + 60 * static_cast<float>(i % 6),
+                        40.7F + 60 * static_cast<float>(i / 6), 0.9F),
+              nullptr)
+        << i;
+  }
+}
+
+TEST(DetectStarsOnNebulae, FindsStarsThatTheFramesEdgeCuts) {
+  Image frame(1, {400, 400}, 0.1F);
+  for (int i = 0; i < 36; ++i) {
+    const float x = 40.2F + 60 * static_cast<float>(i % 6),
+                y = 40.7F + 60 * static_cast<float>(i / 6);
+    synthetic::add_star(frame.view(), psf, {x, y, synthetic::flux_for_snr(psf, 60, sigma)});
+  }
+  for (int i = 0; i < 6; ++i)  // half a FWHM from it
+    synthetic::add_star(frame.view(), psf,
+                        {1.6F + 0.05F * static_cast<float>(i), 70.5F + 60 * static_cast<float>(i),
+                         synthetic::flux_for_snr(psf, 1000, sigma)});
+  synthetic::add_noise(frame.view(), sigma, 0, 0, 3);
+  const auto catalogue = detect_stars(frame.view());
+  for (int i = 0; i < 6; ++i) {
+    const Star* star = find_star(catalogue, 1.6F + 0.05F * static_cast<float>(i),
+                                 70.5F + 60 * static_cast<float>(i), 2);
+    ASSERT_NE(star, nullptr) << i;
+  }
+}
+
+TEST(DetectStarsOnNebulae, RimsOfDeadRowsAreNoStars) {
+  Image frame(1, {400, 400}, 0.1F);
+  for (int i = 0; i < 36; ++i) {
+    const float x = 40.2F + 60 * static_cast<float>(i % 6),
+                y = 40.7F + 60 * static_cast<float>(i / 6);
+    synthetic::add_star(frame.view(), psf, {x, y, synthetic::flux_for_snr(psf, 60, sigma)});
+  }
+  synthetic::add_noise(frame.view(), sigma, 0, 0, 5);
+  for (int y = 190; y < 196; ++y) {
+    for (float& pixel : frame.view().row(0, y)) pixel = 0.1F + 0.012F;
+  }
+  EXPECT_LE(detect_stars(frame.view()).stars.size(), 36U + 2U);
+}
+
+}  // namespace
+}  // namespace limpid
