@@ -15,7 +15,7 @@
 #include "core/lanes.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
-#include "measure/sky.h"
+#include "measure/coverage.h"
 
 namespace limpid::background {
 namespace {

@@ -4,8 +4,9 @@
 #include <vector>
 
 #include <limpid/image.h>
+#include <limpid/stars.h>
 
-#include "measure/sky.h"
+#include "measure/mesh.h"
 
 namespace limpid {
 
@@ -54,7 +55,8 @@ struct Peak {
 std::vector<Peak> find_peaks(ConstView filtered, const Mesh& noise, float least_noise,
                              float threshold, int threads);
 
-/// Half the distance between 16 % and 84 % of the samples, from the lower side: stars are on the upper.
+/// Half the distance between 16 % and 84 % of the samples, from the lower side: stars are on the
+/// upper.
 float lower_scatter(std::span<float> samples);
 
 }  // namespace limpid
