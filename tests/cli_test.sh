@@ -203,6 +203,16 @@ if has_command measure; then
   expect 0 measure --json flat.fits
   check "measure --json is one object, for a frame without stars too" is_json_object out
   expect 3 measure missing.fits
+  expect 1 measure flat.fits --stars no-stars.csv --psf no-psf.fits
+  check "without stars there is no PSF, and no table either" test ! -e no-stars.csv -a ! -e no-psf.fits
+fi
+
+if has_command train; then
+  echo 'steps = 1' >steps.toml
+  expect 4 train steps.toml -o no-such-folder/weights.safetensors
+  check "train tells of a missing folder before it begins" one_error_line
+  expect 3 train steps.toml -o weights.safetensors --corpus missing.safetensors
+  check "and leaves nothing of a run that cannot begin" test -z "$(find . -name 'weights*')"
 fi
 
 make_slope() {  # make_slope FILE SIDE: 16-bit noise on a slope
@@ -261,6 +271,10 @@ if has_command background; then
   expect 3 background slope.fits -o none.fits --points flat.fits
   expect 2 background slope.fits -o none.fits --order 4
   expect 3 background missing.fits -o none.fits
+  expect 4 background slope.fits -o none.fits --points no-such-folder/sky.json
+  check "what cannot be written in the end is told of at once" one_error_line
+  expect 2 background slope.fits -o none.fits --model none.fits
+  check "two outputs of one name are told of" grep -q 'none.fits: two outputs' err
   check "no output after an error" test ! -e none.fits
   expect 3 background slope.fits missing.fits flat.fits -o evened/
   check "the good frame of a batch is done" test -s evened/slope.fits
@@ -269,8 +283,14 @@ fi
 if has_command deconvolve; then
   expect 6 deconvolve flat.fits -o sharp.fits --psf 3 --ai nonsense.fits
   check "bad weights are told of in one line" one_error_line
+  expect 1 deconvolve flat.fits -o sharp.fits
+  check "a frame without stars is named, with what helps" grep -q '^limpid: flat.fits: no field of stars.*--psf' err
   expect 2 deconvolve flat.fits -o sharp.fits --sharpen-stars 0.9
   check "a value out of range is told of with the range" grep -q '0\.\.0\.7' err
+  for option in '--threads 1.5' '--threads 1e3' '--region 0,0,a,b' '--adjust-halos 0,1'; do
+    expect 2 deconvolve flat.fits -o sharp.fits $option
+    check "$option: the word that is no number is shown" grep -q "^limpid: ${option% *}: .*number" err
+  done
 
   expect 0 simulate --width 320 --height 256 -o sky.fits
   expect 0 deconvolve sky.fits -o sky-sharp.fits --psf 3 --no-stars --trust-map map.fits \
@@ -282,6 +302,8 @@ if has_command deconvolve; then
   expect 0 deconvolve sky.fits -o other.fits --psf 3 --no-stars --report report2.json
   check "a report comes without a map too" grep -q '"reblurring"' report2.json
   expect 2 deconvolve sky.fits flat.fits -o folder/ --trust-map map2.fits
+  expect 4 deconvolve sky.fits -o other2.fits --psf 3 --no-stars --report no-such-folder/report.json
+  check "a report that cannot be written stops the run first" test ! -e other2.fits
   expect 0 deconvolve sky.fits -o judged.fits --psf 3 --no-stars --judge sky-sharp.fits --report judged.json
   check "a result is judged as it was when it was made" \
     test "$(grep residual_rms report.json)" = "$(grep residual_rms judged.json)"
@@ -326,6 +348,9 @@ if has_command mfdeconv; then
   expect 4 mfdeconv lights/a.fits lights/b.fits -o deep.fits
   expect 3 mfdeconv lights/a.fits lights/broken.fits -o none.fits
   check "too few frames are told of in the last line" grep -q 'at least two' err
+  make_fits tiny.fits 20
+  expect 3 mfdeconv tiny.fits tiny.fits -o none.fits
+  check "frames that are too small are called so" grep -q 'tiny.fits: left out, 20 x 20 pixels; at least 32' err
   expect 2 mfdeconv lights/a.fits lights/b.fits -o none.fits --memory lots
   expect 2 mfdeconv lights/a.fits lights/b.fits -o none.fits --resume
   expect 5 mfdeconv lights/a.fits lights/b.fits -o none.fits --memory 1M

@@ -10,6 +10,8 @@
 #include <fstream>
 
 #include "background.h"
+#include "failure.h"
+#include "outputs.h"
 
 namespace limpid::cli {
 namespace {
@@ -103,17 +105,6 @@ std::string in_words(const Job& job, const Background& background, const RemoveR
   return words;
 }
 
-/// Calls `body`; what it cannot do is told with the file at fault.
-template <typename Body>
-auto naming(const std::filesystem::path& path, const Body& body) {
-  try {
-    return body();
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted) throw;
-    throw Error(error.kind(), path.string() + ": " + error.what());
-  }
-}
-
 /// Floats where the format has them, which PNG has not.
 Depth model_depth(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
@@ -135,6 +126,10 @@ Result remove_sky(const Job& job, const BackgroundArguments& options,
   for (const auto& path : {options.model, options.preview}) {
     if (!path.empty()) check_writable(path, {.overwrite = options.overwrite});
   }
+  const bool reuse = !options.points.empty() && std::filesystem::exists(options.points);
+  check_outputs({job.output, options.model, options.preview,
+                 reuse ? std::filesystem::path() : options.points},
+                options.overwrite);
   Frame frame = read_frame(job.input, {}, progress.part(0, 0.1));
   for (const std::string& note : frame.metadata.notes) progress.say(note);
   BackgroundOptions fit = fit_options(options, common.threads());
@@ -144,7 +139,6 @@ Result remove_sky(const Job& job, const BackgroundArguments& options,
                                       "; " + job.input.string() + " has " +
                                       in_pixels(frame.image.size()));
   }
-  const bool reuse = !options.points.empty() && std::filesystem::exists(options.points);
   SavedPoints saved;
   if (reuse) {
     saved = read_points(options.points, frame.image.size(), fit.order);

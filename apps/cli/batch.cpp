@@ -6,6 +6,7 @@
 #include <set>
 #include <system_error>
 
+#include "failure.h"
 #include "state.h"
 
 namespace limpid::cli {
@@ -82,7 +83,8 @@ void Common::for_each(const std::vector<fs::path>& inputs, const fs::path& outpu
       Result result = body(jobs[i], progress().part(done / count, (done + 1) / count));
       entry.update(result.json);
       if (!json()) print({entry, std::move(result.text)});
-    } catch (const Error& failure) {
+    } catch (const std::exception&) {
+      const Error failure = as_error(std::current_exception());
       if (failure.kind() == ErrorKind::interrupted) throw;
       error(failure.what(), failure.exit_code());
       entry["error"] = failure.what();

@@ -127,13 +127,17 @@ CLI::Option* Command::add(const std::string& names, const Parameter& parameter,
       option->delimiter(',');
     }
   }
-  const Range range = parameter.range;
-  if (const std::string allowed = in_words(range); !allowed.empty()) {
-    option->check([range, allowed](const std::string& word) -> std::string {
+  if (const bool whole = parameter.type == "integer"; whole || parameter.type == "number") {
+    option->check([range = parameter.range, whole](const std::string& word) -> std::string {
       double value = 0;
+      std::int64_t digits = 0;
       if (!CLI::detail::lexical_cast(word, value)) return word + " is no number";
-      const bool inside = value >= range.minimum && value <= range.maximum;
-      return inside ? "" : word + " is not in the range " + allowed;
+      const std::string allowed = in_words(range);
+      if (!allowed.empty() && !(value >= range.minimum && value <= range.maximum))
+        return word + " is not in the range " + allowed;
+      if (whole && !CLI::detail::lexical_cast(word, digits))
+        return word + ": write a whole number, in digits";
+      return "";
     });
   }
   if (!parameter.choices.empty()) {

@@ -8,6 +8,7 @@
 #include <limpid/training.h>
 
 #include "command.h"
+#include "outputs.h"
 
 namespace limpid::cli {
 namespace {
@@ -102,10 +103,7 @@ void add_corpus(CLI::App& app, const Common& common) {
     if (!repack && !std::filesystem::is_directory(options->folder)) {
       throw Error(ErrorKind::bad_input, options->folder.string() + ": no folder and no corpus");
     }
-    if (!options->overwrite && std::filesystem::exists(options->output)) {
-      throw Error(ErrorKind::cannot_write,
-                  options->output.string() + ": exists; add --overwrite to replace it");
-    }
+    check_outputs({options->output}, options->overwrite);
     auto manifest = repack ? std::map<std::string, Row>() : read_manifest(options->folder);
     std::vector<std::filesystem::path> paths;
     std::filesystem::directory_iterator entries;

@@ -10,6 +10,8 @@
 #include <limpid/network.h>
 
 #include "deconvolve.h"
+#include "failure.h"
+#include "outputs.h"
 
 namespace limpid::cli {
 namespace {
@@ -225,10 +227,7 @@ void add_deconvolve(CLI::App& app, const Common& common) {
     const DeconvolveArguments& o = *options;
     const DeconvolveOptions pipeline = pipeline_options(o, common.threads());
     const Precision precision = parse_precision(o.precision);
-    if (!o.report.empty() && !o.overwrite && std::filesystem::exists(o.report)) {
-      throw Error(ErrorKind::cannot_write,
-                  o.report.string() + ": exists; add --overwrite to replace it");
-    }
+    check_outputs({o.trust_map, o.report}, o.overwrite);
     if (!o.trust_map.empty() && o.inputs.size() > 1)
       throw Error(ErrorKind::usage, "--trust-map goes with one input; run the frames one by one");
 #ifdef __GLIBC__
@@ -249,6 +248,7 @@ void add_deconvolve(CLI::App& app, const Common& common) {
                                  .history = common.history(network.info().name)};
       check_writable(job.output, writing);
       if (!o.trust_map.empty()) check_writable(o.trust_map, writing);
+      check_outputs({job.output, o.trust_map, o.report}, o.overwrite);
       Frame frame = read_frame(job.input, {.threads = common.threads()});
       for (const std::string& note : frame.metadata.notes) progress.say(note);
       DeconvolveOptions own = pipeline;
@@ -258,8 +258,10 @@ void add_deconvolve(CLI::App& app, const Common& common) {
         judged = in_scale_of(read_frame(o.judge), frame.metadata);
         own.judged = judged.view();
       }
-      Deconvolved result = deconvolve(frame.image.view(), network, own, progress, [&] {
-        return Network::load(weights, {Device::Kind::cpu, 0});
+      Deconvolved result = naming(job.input, [&] {
+        return deconvolve(frame.image.view(), network, own, progress, [&] {
+          return Network::load(weights, {Device::Kind::cpu, 0});
+        });
       });
       frame.image = std::move(result.image);
       if (own.region) shift_reference_pixel(frame.metadata, *own.region);

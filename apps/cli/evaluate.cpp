@@ -122,6 +122,19 @@ std::function<Image(ConstView, const TileControls&)> restoration(const EvaluateO
 #endif
 }
 
+/// What that command does with nebulae after the network; nothing in the trainer alone.
+decltype(EvaluateOptions::agree) agreement(const EvaluateOptions& o) {
+#ifdef LIMPID_TRAINER_ONLY
+  (void)o;
+  return {};
+#else
+  return [threads = o.threads](ConstView frame, const StarCatalogue& known,
+                               const TileControls& controls, MutableView result) {
+    agree_with_record(frame, known, controls, result, threads);
+  };
+#endif
+}
+
 }  // namespace
 
 void add_evaluate(CLI::App& app, const Common& common) {
@@ -153,10 +166,7 @@ void add_evaluate(CLI::App& app, const Common& common) {
     o.device = Device::parse(options->device);
     o.precision = parse_precision(options->precision);
     o.restore = restoration(o);
-    o.agree = [threads = o.threads](ConstView frame, const StarCatalogue& known,
-                                    const TileControls& controls, MutableView result) {
-      agree_with_record(frame, known, controls, result, threads);
-    };
+    o.agree = agreement(o);
     const Evaluation evaluation = evaluate(o, common.progress());
     if (!options->record.empty()) record_table(o.weights, options->record, evaluation.table());
     common.print({to_json(evaluation), evaluation.table()});

@@ -1,12 +1,10 @@
 // The program: which commands there are, how it is stopped, and what its exit status means.
 #include <semaphore.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
-#include <new>
 #include <thread>
 
 #ifdef __GLIBC__
@@ -14,6 +12,7 @@
 #endif
 
 #include "command.h"
+#include "failure.h"
 
 namespace limpid::cli {
 namespace {
@@ -33,7 +32,7 @@ extern "C" void tell_of_signal(int) {
 /// would end the program from there.
 class SignalWatch {
  public:
-  explicit SignalWatch(const std::stop_source& source) : source_(source) {
+  SignalWatch() {
     sem_init(&signal_arrived, 0, 0);
     struct sigaction action {};
     action.sa_handler = tell_of_signal;
@@ -47,6 +46,7 @@ class SignalWatch {
   }
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
+  [[nodiscard]] std::stop_token token() const { return source_.get_token(); }
 
  private:
   void watch(const std::stop_token& over) {
@@ -60,11 +60,6 @@ class SignalWatch {
   std::stop_source source_;
   std::jthread thread_;
 };
-
-std::string one_line(std::string text) {
-  std::ranges::replace(text, '\n', ' ');
-  return text;
-}
 
 /// Parsing runs the command's callback as its last step.
 int parse_and_run(CLI::App& app, int argc, char** argv) {
@@ -86,32 +81,23 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
-  const std::stop_source stop;
-  const SignalWatch signals(stop);
+  const SignalWatch signals;
   std::vector<std::string> words(argv, argv + argc);
   words.at(0) = "limpid";
-  const Common common(shell_words(words), stop.get_token());
+  const Common common(shell_words(words), signals.token());
   CLI::App app("Restores astronomical images.", "limpid");
   app.set_version_flag("--version", "limpid " LIMPID_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   for (const AddCommand add : commands) add(app, common);
 
-  const auto failed = [&common](const std::string& text, ErrorKind kind) {
-    common.error(one_line(text), static_cast<int>(kind));
-    return static_cast<int>(kind);
-  };
   int status = 0;
   try {
     status = parse_and_run(app, argc, argv);
-  } catch (const Error& error) {
-    status = failed(error.what(), error.kind());
-  } catch (const std::bad_alloc&) {
-    status =
-        failed("out of memory; a smaller --tile or fewer --threads may help", ErrorKind::exhausted);
-  } catch (const std::exception& error) {
-    const std::string_view text = error.what();  // some libraries add a page of addresses
-    status = failed(std::string(text.substr(0, text.find('\n'))), ErrorKind::failed);
+  } catch (const std::exception&) {
+    const Error error = as_error(std::current_exception());
+    common.error(error.what(), error.exit_code());
+    status = error.exit_code();
   }
   common.finish(status);
   return status;

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "measure.h"
+#include "outputs.h"
 #include "star_map.h"
 
 namespace limpid::cli {
@@ -153,11 +154,9 @@ void write_text(const std::filesystem::path& path, const std::string& text, bool
 }
 
 Result measure(const Job& job, const Options& options, int threads, const Progress& progress) {
-  for (const auto& path : {options.stars, options.picture, options.psf}) {
-    if (!path.empty() && !options.overwrite && std::filesystem::exists(path)) {
-      throw Error(ErrorKind::cannot_write, path.string() + ": exists already; add --overwrite");
-    }
-  }
+  if (!options.psf.empty())
+    check_writable(options.psf, {.depth = Depth::f32, .overwrite = options.overwrite});
+  check_outputs({options.stars, options.picture, options.psf}, options.overwrite);
   const Frame frame = read_frame(job.input, {.image = options.image}, progress.part(0, 0.3));
   for (const std::string& note : frame.metadata.notes) progress.say(note);
   Measurement measured = measure_frame(
@@ -165,12 +164,12 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
       {.threshold_sigma = options.threshold, .max_fits = options.max_fits, .threads = threads},
       progress.part(0.3, 1));
   measured.pixel_scale = pixel_scale_arcsec(frame.metadata);
+  if (!options.psf.empty() && !measured.field)
+    throw Error(ErrorKind::failed, job.input.string() + ": too few stars for a PSF field");
   if (!options.stars.empty()) {
     write_text(options.stars, stars_csv(measured.catalogue), options.overwrite);
   }
   if (!options.psf.empty()) {
-    if (!measured.field)
-      throw Error(ErrorKind::failed, job.input.string() + ": too few stars for a PSF field");
     Frame field;
     field.image = picture_psf_field(*measured.field, measured.report, psf_kernel_px);
     field.metadata.format = "fits";

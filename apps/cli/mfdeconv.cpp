@@ -11,6 +11,7 @@
 
 #include "frame_set.h"
 #include "mfdeconv.h"
+#include "outputs.h"
 #include "ranks.h"
 
 namespace limpid::cli {
@@ -143,11 +144,9 @@ void check_places(const MultiframeArguments& o, const WriteOptions& writing) {
   check_writable(o.output, writing);
   if (o.resume && o.checkpoint.empty())
     throw Error(ErrorKind::usage, "--resume needs the folder of --checkpoint");
-  for (const auto& path : {o.report, std::filesystem::path(o.report).replace_extension(".svg")}) {
-    if (!o.report.empty() && !o.overwrite && std::filesystem::exists(path))
-      throw Error(ErrorKind::cannot_write,
-                  path.string() + ": exists; add --overwrite to replace it");
-  }
+  const auto curve = o.report.empty() ? std::filesystem::path()
+                                      : std::filesystem::path(o.report).replace_extension(".svg");
+  check_outputs({o.output, o.report, curve}, o.overwrite);
   if (o.save_iterations.empty()) return;
   std::error_code error;
   std::filesystem::create_directories(o.save_iterations, error);

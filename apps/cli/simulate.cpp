@@ -5,6 +5,7 @@
 #include <limpid/training.h>
 
 #include "command.h"
+#include "outputs.h"
 
 namespace limpid::cli {
 namespace {
@@ -69,6 +70,7 @@ void add_simulate(CLI::App& app, const Common& common) {
         .depth = Depth::f32, .overwrite = o.overwrite, .history = common.history()};
     check_writable(o.output, writing);
     if (!o.truth.empty()) check_writable(o.truth, writing);
+    check_outputs({o.output, o.truth, o.stars}, o.overwrite);
     Image recorded, truth;
     std::vector<SimulatedStar> stars;
     if (o.scene == "demo") {

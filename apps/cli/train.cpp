@@ -11,6 +11,7 @@
 #include <limpid/training.h>
 
 #include "command.h"
+#include "outputs.h"
 #include "ranks.h"
 
 namespace limpid::cli {
@@ -160,15 +161,20 @@ void run(const Options& options, const Common& common, const Hosts& hosts) {
     throw Error(ErrorKind::cannot_write,
                 o.output.string() + ": exists; add --resume to go on, --overwrite to start anew");
   }
+  check_outputs({o.output}, true);
   std::filesystem::path log_path = o.output, plot_path = o.output;
   log_path += ".csv";
   plot_path += ".svg";
   const bool append = o.resume && std::filesystem::exists(log_path);
-  if (o.hosts.rank > 0) log_path = "/dev/null";  // host 0 writes
-  std::ofstream log(log_path, append ? std::ios::app : std::ios::trunc);
-  if (!log) throw Error(ErrorKind::cannot_write, log_path.string() + ": cannot be written");
-  if (!append)
-    log << "step,loss,identity_loss,ratio,patches_per_s,loader_share,wait_share,learning_rate\n";
+  std::ofstream log;
+  // a run that cannot begin leaves the log as it was
+  const auto open_log = [&] {
+    if (log.is_open()) return;
+    log.open(log_path, append ? std::ios::app : std::ios::trunc);
+    if (!log) throw Error(ErrorKind::cannot_write, log_path.string() + ": cannot be written");
+    if (!append)
+      log << "step,loss,identity_loss,ratio,patches_per_s,loader_share,wait_share,learning_rate\n";
+  };
   std::vector<TrainState> states;
   Progress progress = common.progress();
   std::stop_source timer;
@@ -181,6 +187,7 @@ void run(const Options& options, const Common& common, const Hosts& hosts) {
       o,
       [&](const TrainState& s) {
         states.push_back(s);
+        open_log();
         log << s.step << ',' << s.loss << ',' << s.identity_loss << ',' << s.loss / s.identity_loss
             << ',' << s.patches_per_s << ',' << s.loader_share << ',' << s.wait_share << ','
             << s.learning_rate << std::endl;

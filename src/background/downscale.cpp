@@ -15,7 +15,7 @@
 #include "core/lanes.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
-#include "measure/sky.h"
+#include "measure/coverage.h"
 
 namespace limpid::background {
 namespace {
@@ -123,7 +123,7 @@ std::vector<ChannelStatistics> measure_channels(ConstView frame, double quantile
     if (samples.size() < 16) {
       throw Error(ErrorKind::bad_input,
                   "channel " + std::to_string(c + 1) + " of " + std::to_string(frame.channels()) +
-                      " has no data (zero or NaN everywhere): no sky to model");
+                      " has no data (zero, one or no number everywhere): no sky to model");
     }
     const Spread spread = robust_spread(samples);
     ChannelStatistics& found = result[static_cast<std::size_t>(c)];

@@ -3,140 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "core/parallel.h"
-#include "core/statistics.h"
 
 namespace limpid {
-
-StarTemplate::StarTemplate(float fwhm, float moffat_beta)
-    : fwhm_px(fwhm), beta(moffat_beta), filter(fwhm) {
-  const int side = 4 * filter.reach_px() + 1;
-  Psf psf;
-  psf.fwhm_px = fwhm;
-  psf.beta = beta;
-  const Image kernel = psf.kernel(side);
-  const Image filtered = filter.apply(kernel.view(), 1);
-  const int middle = side / 2;
-  const auto light = kernel.view(), response = filtered.view();
-  height = response(0, middle, middle);
-  curvature = (2 * height - response(0, middle, middle - 1) - response(0, middle, middle + 1)) / height;
-  neighbour = light(0, middle, middle + 1) / light(0, middle, middle);
-  diagonal_neighbour = light(0, middle + 1, middle + 1) / light(0, middle, middle);
-}
-
-float StarTemplate::profile(float distance_px) const {
-  const float scale = 2 * distance_px / fwhm_px;
-  return std::pow(1 + scale * scale * (std::exp2(1 / beta) - 1), -beta);
-}
-
-// ---- saturation
-
-namespace {
-
-struct Plateau {
-  float level;  ///< highest value that a pixel and its four neighbours all reach
-  int pixels;   ///< near that level; 0 when they are no more than an unclipped star has
-};
-
-/// Pixels around a star's centre, at most, that are within `tolerance` (a share of the peak) of a
-/// pixel beside the central one.
-int natural_pixels(const StarTemplate& shape, float tolerance) {
-  const int reach = static_cast<int>(std::ceil(2 * shape.fwhm_px));
-  int count = 1;
-  for (int y = -reach; y <= reach; ++y) {
-    for (int x = -reach; x <= reach; ++x) {
-      const auto distance = static_cast<float>(std::hypot(x, y));
-      if (shape.profile(distance) > (1 - 2 * tolerance) * shape.profile(1)) ++count;
-    }
-  }
-  return count;
-}
-
-/// The flat top around a peak, if it has one: its level, and the pixels near that level of the
-/// highest of those that have four equals around them. It must fall below half within three FWHM,
-/// or further out, but then steeply, as no core of a galaxy does: the brightest stars are clipped
-/// over many FWHM.
-Plateau flat_top(ConstView channel, const Peak& peak, SkyLevel sky, const StarTemplate& shape) {
-  const int reach = std::max(2, static_cast<int>(std::lround(shape.fwhm_px)));
-  const int far = static_cast<int>(std::ceil(3 * shape.fwhm_px)) + reach;
-  const Rect whole{0, 0, channel.width(), channel.height()};
-  const auto around = [&](int radius) {
-    return intersect({peak.x - radius, peak.y - radius, 2 * radius + 1, 2 * radius + 1}, whole);
-  };
-  const Rect near = intersect(around(reach), {1, 1, channel.width() - 2, channel.height() - 2});
-  float top = -std::numeric_limits<float>::infinity();
-  for (int y = near.y; y < near.y + near.height; ++y) {
-    for (int x = near.x; x < near.x + near.width; ++x) {
-      const float least = std::min({channel(0, y, x), channel(0, y, x - 1), channel(0, y, x + 1),
-                                    channel(0, y - 1, x), channel(0, y + 1, x)});
-      if (std::isfinite(least)) top = std::max(top, least);
-    }
-  }
-  const float height = top - sky.sky;
-  // Below this, noise hides what is flat.
-  constexpr float least_snr = 25;
-  if (!(height > least_snr * sky.sigma)) return {0, 0};
-  const float tolerance = std::max(0.02F, 2 * sky.sigma / height);
-  int flat = 0, bright = 0;
-  bool falls = false;
-  const auto look = [&](Rect box) {
-    flat = bright = 0;
-    falls = false;
-    for (int y = box.y; y < box.y + box.height; ++y) {
-      for (int x = box.x; x < box.x + box.width; ++x) {
-        const float value = channel(0, y, x);
-        if (std::abs(value - top) <= tolerance * height) ++flat;
-        falls = falls || value - sky.sky < 0.5F * height;
-        if (value - sky.sky >= 0.5F * height) ++bright;
-      }
-    }
-  };
-  look(around(far));
-  const bool wide = !falls;
-  constexpr int farthest_px = 60;
-  for (int radius = 2 * far; !falls && radius < 2 * farthest_px; radius *= 2)
-    look(around(std::min(radius, farthest_px)));
-  const bool clipped =
-      flat > 3 * natural_pixels(shape, tolerance) / 2 + 4 && falls && (!wide || bright < 2 * flat);
-  return {top, clipped ? flat : 0};
-}
-
-}  // namespace
-
-std::vector<float> find_saturation(ConstView frame, const std::vector<Peak>& peaks,
-                                   const SkyModel& sky, const StarTemplate& shape) {
-  std::vector<float> saturation;
-  for (int c = 0; c < frame.channels(); ++c) {
-    const SkyLevel& level = sky.level[static_cast<std::size_t>(c)];
-    std::vector<float> tops;
-    float highest = 0, highest_unclipped = 0;
-    for (const Peak& peak : peaks) {
-      constexpr float least_snr = 30;
-      if (peak.snr < least_snr) continue;
-      const Plateau plateau = flat_top(frame.channel(c), peak, level, shape);
-      const float height = plateau.level - level.sky;
-      if (plateau.pixels == 0) {
-        highest_unclipped = std::max(highest_unclipped, height);
-        continue;
-      }
-      tops.push_back(height);
-      highest = std::max(highest, height);
-    }
-    // A star that rises over the flat ones shows that these are flat by nature, not by clipping.
-    if (highest_unclipped > 1.1F * highest) tops.clear();
-    // Cores of galaxies may look flat too, but lie anywhere; clipped stars pile up at the top.
-    std::erase_if(tops, [highest](float top) { return top < 0.85F * highest; });
-    saturation.push_back(tops.empty() ? std::numeric_limits<float>::infinity()
-                                      : level.sky + 0.97F * quantile(tops, 0.1));
-  }
-  return saturation;
-}
-
-// ---- judging
-
 namespace {
 
 /// Brightest pixel of the detection frame next to the peak of the filtered one.
@@ -216,8 +87,8 @@ float clipped_radius(const CandidateInput& input, const Peak& peak) {
     }
     return false;
   };
-  const Rect near = intersect({peak.x - 1, peak.y - 1, 3, 3},
-                              {0, 0, input.frame.width(), input.frame.height()});
+  const Rect near =
+      intersect({peak.x - 1, peak.y - 1, 3, 3}, {0, 0, input.frame.width(), input.frame.height()});
   bool touched = false;
   for (int y = near.y; y < near.y + near.height; ++y) {
     for (int x = near.x; x < near.x + near.width; ++x) touched = touched || clipped(x, y);
@@ -225,7 +96,8 @@ float clipped_radius(const CandidateInput& input, const Peak& peak) {
   if (!touched) return 0;
   // Along the row and the column: enough for what stays away from the star, and never far.
   int along = 1;
-  for (const auto& [dx, dy] : std::array<std::pair<int, int>, 4>{{{1, 0}, {-1, 0}, {0, 1}, {0, -1}}}) {
+  for (const auto& [dx, dy] :
+       std::array<std::pair<int, int>, 4>{{{1, 0}, {-1, 0}, {0, 1}, {0, -1}}}) {
     for (int step = 1; step <= reach; ++step) {
       const int x = peak.x + step * dx, y = peak.y + step * dy;
       if (x < 0 || y < 0 || x >= input.frame.width() || y >= input.frame.height()) break;
@@ -271,7 +143,9 @@ void measure_light(const CandidateInput& input, Candidate& candidate, float encl
 class Neighbourhood {
  public:
   Neighbourhood(const std::vector<Candidate>& candidates, Size frame, int cell_px)
-      : cell_px_(cell_px), columns_(frame.width / cell_px + 1), rows_(frame.height / cell_px + 1),
+      : cell_px_(cell_px),
+        columns_(frame.width / cell_px + 1),
+        rows_(frame.height / cell_px + 1),
         cells_(static_cast<std::size_t>(columns_) * static_cast<std::size_t>(rows_)) {
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       const Peak& peak = candidates[i].peak;
@@ -328,8 +202,8 @@ std::vector<bool> belong_to_brighter(const std::vector<Candidate>& candidates,
     const Candidate& star = candidates[i];
     if (owned[i] || star.star.artefact) continue;
     const float core = star.plateau_px > 0 ? 2 * star.plateau_px + shape.fwhm_px : 0.0F;
-    const float radius = std::min(std::max(core, halo_radius(star, 3.0F / bump, shape)),
-                                  20 * shape.fwhm_px + core);
+    const float radius =
+        std::min(std::max(core, halo_radius(star, 3.0F / bump, shape)), 20 * shape.fwhm_px + core);
     around.visit(star.peak, radius, [&](int index) {
       const auto j = static_cast<std::size_t>(index);
       if (j <= i || owned[j]) return;
@@ -346,7 +220,8 @@ void find_neighbours(std::vector<Candidate>& candidates, Size frame, const StarT
   const Neighbourhood around(candidates, frame, 32);
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     Candidate& star = candidates[i];
-    const float radius = std::min(6 * shape.fwhm_px + halo_radius(star, 1, shape), 20 * shape.fwhm_px);
+    const float radius =
+        std::min(6 * shape.fwhm_px + halo_radius(star, 1, shape), 20 * shape.fwhm_px);
     around.visit(star.peak, radius, [&](int index) {
       const auto j = static_cast<std::size_t>(index);
       if (j == i) return;
@@ -354,8 +229,9 @@ void find_neighbours(std::vector<Candidate>& candidates, Size frame, const StarT
       if (apart > radius) return;
       Candidate& other = candidates[j];
       // 5 %: what is left of it after masking changes a width by under 1 %.
-      const bool spoils = halo(star, apart, shape) > 0.05F * other.brightness ||
-                          (apart < 1.5F * shape.fwhm_px && star.brightness > 0.02F * other.brightness);
+      const bool spoils =
+          halo(star, apart, shape) > 0.05F * other.brightness ||
+          (apart < 1.5F * shape.fwhm_px && star.brightness > 0.02F * other.brightness);
       if (spoils) other.star.blended = true;
       if (halo(star, std::max(0.0F, apart - 3.5F * shape.fwhm_px), shape) > 0.3F) {
         other.neighbours.push_back(static_cast<int>(i));
@@ -401,7 +277,8 @@ std::vector<Candidate> judge_peaks(const CandidateInput& input, const std::vecto
       candidate.sharp = is_sharp(peak, input.shape);
       const auto [x, y] = brightest_pixel(input.detection, peak);
       candidate.brightness = input.detection(0, y, x);
-      if (!candidate.star.saturated) kinds[i] = kind_of(input, peak, noise.at(peak.sub_x, peak.sub_y));
+      if (!candidate.star.saturated)
+        kinds[i] = kind_of(input, peak, noise.at(peak.sub_x, peak.sub_y));
       candidate.star.artefact = kinds[i] == Kind::artefact;
     }
   });
@@ -410,13 +287,14 @@ std::vector<Candidate> judge_peaks(const CandidateInput& input, const std::vecto
     if (kinds[i] != Kind::other) candidates.push_back(std::move(judged[i]));
   }
   const auto brighter = [](const Candidate& a, const Candidate& b) {
-    const float light_a = a.brightness * (1 + a.plateau_px), light_b = b.brightness * (1 + b.plateau_px);
+    const float light_a = a.brightness * (1 + a.plateau_px),
+                light_b = b.brightness * (1 + b.plateau_px);
     return std::pair(light_b, a.peak.y * 65536LL + a.peak.x) <
            std::pair(light_a, b.peak.y * 65536LL + b.peak.x);
   };
   std::ranges::sort(candidates, brighter);
-  const auto owned = belong_to_brighter(candidates, Neighbourhood(candidates, input.frame.size(), 32),
-                                        input.shape);
+  const auto owned = belong_to_brighter(
+      candidates, Neighbourhood(candidates, input.frame.size(), 32), input.shape);
   std::vector<Candidate> kept;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     if (!owned[i]) kept.push_back(std::move(candidates[i]));

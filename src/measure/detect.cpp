@@ -11,6 +11,8 @@
 #include "measure/candidates.h"
 #include "measure/matched_filter.h"
 #include "measure/moffat.h"
+#include "measure/saturation.h"
+#include "measure/sky.h"
 #include "measure/star_fits.h"
 
 namespace limpid {

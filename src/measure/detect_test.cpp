@@ -36,7 +36,8 @@ TEST(DetectStars, FindsIsolatedStarsAndNothingElse) {
     const Field field = make_field(settings);
     const auto catalogue = detect_stars(field.frame.view());
     const auto truth = static_cast<int>(field.stars.size());
-    EXPECT_GE(count_matched(catalogue, field, std::max(1.5F, 0.5F * fwhm)), 98 * truth / 100) << fwhm;
+    EXPECT_GE(count_matched(catalogue, field, std::max(1.5F, 0.5F * fwhm)), 98 * truth / 100)
+        << fwhm;
     EXPECT_LE(static_cast<int>(catalogue.stars.size()), truth + 1) << fwhm;
     EXPECT_FALSE(catalogue.saturation);
     for (const Star& star : catalogue.stars) {
@@ -55,7 +56,8 @@ TEST(DetectStars, FitsEachChannelWithHonestErrors) {
   settings.separation_px = 28;
   settings.gain = 2e4F;
   settings.psf = [](float, float, int channel) {
-    return Psf{2.5F + 0.4F * static_cast<float>(channel), 3, 0, 0.08F, 0.2F * static_cast<float>(channel - 1), 0};
+    return Psf{2.5F + 0.4F * static_cast<float>(channel), 3, 0, 0.08F,
+               0.2F * static_cast<float>(channel - 1),    0};
   };
   const Field field = make_field(settings);
   const auto catalogue = detect_stars(field.frame.view());
@@ -66,7 +68,8 @@ TEST(DetectStars, FitsEachChannelWithHonestErrors) {
     for (std::size_t c = 0; c < 3; ++c) {
       const StarFit& fit = star->fits[c];
       if (fit.psf.fwhm_px == 0) continue;
-      squares += std::pow((fit.psf.fwhm_px - 2.5 - 0.4 * static_cast<double>(c)) / fit.fwhm_error, 2);
+      squares +=
+          std::pow((fit.psf.fwhm_px - 2.5 - 0.4 * static_cast<double>(c)) / fit.fwhm_error, 2);
       flux_squares += std::pow((fit.flux - truth.flux) / fit.flux_error, 2);
       count += 1;
     }
@@ -103,7 +106,8 @@ TEST(DetectStars, FlagsCosmicRaysAndHotPixels) {
     });
     if (near) continue;
     // every second one is the slanted track of a particle
-    for (int step = 0; step <= (i % 2) * 5; ++step) field.frame.view()(0, y + step / 2, x + step) += 0.05F;
+    for (int step = 0; step <= (i % 2) * 5; ++step)
+      field.frame.view()(0, y + step / 2, x + step) += 0.05F;
     ++added;
   }
   const auto catalogue = detect_stars(field.frame.view());
@@ -126,7 +130,8 @@ TEST(DetectStars, GalaxiesAndNebulaeAreNoStars) {
   std::mt19937 random(5);
   std::vector<synthetic::TrueStar> galaxies;
   for (int i = 0; i < 25; ++i) {
-    const synthetic::TrueStar galaxy{30 + static_cast<float>(random() % 640), 30 + static_cast<float>(random() % 640), 0};
+    const synthetic::TrueStar galaxy{30 + static_cast<float>(random() % 640),
+                                     30 + static_cast<float>(random() % 640), 0};
     const bool near = std::ranges::any_of(field.stars, [&](const synthetic::TrueStar& star) {
       return std::hypot(star.x - galaxy.x, star.y - galaxy.y) < 25;
     });
@@ -171,7 +176,8 @@ TEST(DetectStars, FindsTheLevelAtWhichCoresAreClipped) {
     bool touched = false;
     for (int y = -12; y <= 12; ++y) {
       for (int x = -12; x <= 12; ++x) {
-        float& pixel = field.frame.view()(0, static_cast<int>(star.y) + y, static_cast<int>(star.x) + x);
+        float& pixel =
+            field.frame.view()(0, static_cast<int>(star.y) + y, static_cast<int>(star.x) + x);
         touched = touched || pixel > level + 0.1F;
         pixel = std::min(pixel, level);
       }
@@ -196,9 +202,10 @@ Image frame_with(const std::function<float(float x, float y)>& add) {
   Image frame(1, {300, 300}, 0.1F);
   const Psf psf{3, 3, 0, 0, 0, 0};
   for (int i = 0; i < 40; ++i) {
-    synthetic::add_star(frame.view(), psf,
-                        {20.2F + 37 * static_cast<float>(i % 8), 20.7F + 62 * static_cast<float>(i / 8),
-                         synthetic::flux_for_snr(psf, 60 + 5 * static_cast<float>(i), 0.001F)});
+    synthetic::add_star(
+        frame.view(), psf,
+        {20.2F + 37 * static_cast<float>(i % 8), 20.7F + 62 * static_cast<float>(i / 8),
+         synthetic::flux_for_snr(psf, 60 + 5 * static_cast<float>(i), 0.001F)});
   }
   for (int y = 0; y < 300; ++y) {
     for (int x = 0; x < 300; ++x) {
@@ -211,9 +218,8 @@ Image frame_with(const std::function<float(float x, float y)>& add) {
 }
 
 TEST(DetectStars, OneStarClippedOverManyFwhmTellsTheSaturation) {
-  const Image frame = frame_with([](float x, float y) {
-    return 4000 * std::pow(1 + (x * x + y * y) * 4 * 0.26F / 9, -3.0F);
-  });
+  const Image frame = frame_with(
+      [](float x, float y) { return 4000 * std::pow(1 + (x * x + y * y) * 4 * 0.26F / 9, -3.0F); });
   const auto catalogue = detect_stars(frame.view());
   ASSERT_TRUE(catalogue.saturation) << "its core is 17 px across in stars of 3 px";
   EXPECT_NEAR(*catalogue.saturation, 0.97F, 0.02F);
@@ -231,7 +237,10 @@ TEST(DetectStars, FlagsBlendedStars) {
   const Psf psf{3, 3, 0, 0, 0, 0};
   const float flux = synthetic::flux_for_snr(psf, 200, 0.001F);
   // pairs 4.5 px apart, which the filter does not separate, among single stars
-  const auto place = [](int i) { return std::pair{40.0F + 50 * static_cast<float>(i % 5), 30.3F + 40 * static_cast<float>(i / 5)}; };
+  const auto place = [](int i) {
+    return std::pair{40.0F + 50 * static_cast<float>(i % 5),
+                     30.3F + 40 * static_cast<float>(i / 5)};
+  };
   const auto is_pair = [](int i) { return i % 7 == 3; };
   for (int i = 0; i < 30; ++i) {
     const auto [x, y] = place(i);
@@ -267,7 +276,8 @@ TEST(DetectStars, CopesWithFramesThatHoldLittle) {
 
   for (const int side : {15, 30}) {
     Image tiny(1, {side, side}, 0.1F);
-    synthetic::add_star(tiny.view(), Psf{3, 3, 0, 0, 0, 0}, {static_cast<float>(side) / 2, 7.2F, 0.5F});
+    synthetic::add_star(tiny.view(), Psf{3, 3, 0, 0, 0, 0},
+                        {static_cast<float>(side) / 2, 7.2F, 0.5F});
     synthetic::add_noise(tiny.view(), 0.001F, 0, 0, 1);
     const auto catalogue = detect_stars(tiny.view());
     ASSERT_EQ(catalogue.stars.size(), 1U) << side;

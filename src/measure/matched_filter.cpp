@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "core/statistics.h"
+#include "measure/sky.h"
 
 namespace limpid {
 

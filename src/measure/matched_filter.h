@@ -4,8 +4,9 @@
 #include <vector>
 
 #include <limpid/image.h>
+#include <limpid/stars.h>
 
-#include "measure/sky.h"
+#include "measure/mesh.h"
 
 namespace limpid {
 

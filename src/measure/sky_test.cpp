@@ -69,24 +69,6 @@ TEST(MeasureSky, SubtractedFramesAndBordersAreNoTrap) {
   EXPECT_NEAR(sky[0].sigma, 0.01F, 0.0005F);
 }
 
-TEST(Coverage, AClippedStarAtTheEdgeIsPicture) {
-  Image frame(1, {300, 200});
-  synthetic::add_noise(frame.view(), 0.01F, 0, 0, 7);
-  for (int y = 90; y < 104; ++y) {
-    for (int x = 290; x < 300; ++x) frame.view()(0, y, x) = 1;
-  }
-  EXPECT_TRUE(Coverage(frame.view()).covers(299, 95));
-  // but a white border is none, nor is a white line
-  for (int y = 0; y < 200; ++y) {
-    for (int x = 0; x < 6; ++x) frame.view()(0, y, x) = 1;
-  }
-  for (int x = 0; x < 300; ++x) frame.view()(0, 199, x) = 1;
-  const Coverage coverage(frame.view());
-  EXPECT_FALSE(coverage.covers(3, 50));
-  EXPECT_FALSE(coverage.covers(150, 199));
-  EXPECT_TRUE(coverage.covers(299, 95));
-}
-
 TEST(MeasureSky, FewLevelsStillHaveNoise) {
   Image frame(1, {256, 256}, 0.1F);
   synthetic::add_noise(frame.view(), 0.004F, 0, 0, 9);
@@ -106,17 +88,6 @@ TEST(MeasureSky, ConstantAndEmptyFramesHaveNoNoise) {
   }
   const Image nothing(1, {64, 64}, no_data);
   EXPECT_EQ(measure_sky(nothing.view())[0].sigma, 0);
-}
-
-TEST(Mesh, FollowsASlopeBetweenTheCells) {
-  Image frame(1, {320, 256});
-  for (int y = 0; y < 256; ++y) {
-    for (int x = 0; x < 320; ++x) frame.view()(0, y, x) = 0.001F * static_cast<float>(x) + 0.5F;
-  }
-  const Mesh mesh(frame.view(), Coverage(frame.view()), 32, sky_level, 1);
-  // within the outermost centres, which the 3 by 3 median keeps from being followed fully
-  EXPECT_NEAR(mesh.at(160, 100), 0.66F, 0.002F);
-  EXPECT_NEAR(mesh.at(100, 30), 0.60F, 0.002F);
 }
 
 }  // namespace

@@ -119,10 +119,17 @@ void refer_to_mean(std::vector<Member>& members) {
 }
 
 bool readable(const InputFrame& frame, int channels, std::string& fault) {
-  if (frame.channels == channels && frame.size.width >= 32 && frame.size.height >= 32) return true;
+  constexpr int least_px = 32;
+  const bool large = frame.size.width >= least_px && frame.size.height >= least_px;
+  if (frame.channels == channels && large) return true;
   std::array<char, 120> text{};
-  std::snprintf(text.data(), text.size(), "%d x %d pixels, %d channels: does not fit the others",
-                frame.size.width, frame.size.height, frame.channels);
+  if (large) {
+    std::snprintf(text.data(), text.size(), "channels: %d, the others have %d", frame.channels,
+                  channels);
+  } else {
+    std::snprintf(text.data(), text.size(), "%d x %d pixels; at least %d x %d are needed",
+                  frame.size.width, frame.size.height, least_px, least_px);
+  }
   fault = text.data();
   return false;
 }

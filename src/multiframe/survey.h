@@ -13,7 +13,7 @@
 #include <limpid/multiframe.h>
 #include <limpid/stars.h>
 
-#include "measure/sky.h"
+#include "measure/mesh.h"
 
 namespace limpid::multiframe {
 

@@ -7,14 +7,12 @@
 #include <optional>
 #include <vector>
 
-#include <Eigen/Dense>
-
 #include "core/fft.h"
 #include "core/parallel.h"
-#include "core/statistics.h"
 #include "measure/moffat.h"
 #include "measure/neighbours.h"
 #include "restore/geometry.h"
+#include "restore/point_source.h"
 #include "restore/star_optics.h"
 #include "restore/star_stamp.h"
 
@@ -29,12 +27,8 @@ constexpr float reach_fwhm = 3, least_reach_px = 6, smallest_fwhm = 1;
 constexpr float counting_share = 0.05F, nearer_half = 0.6F;
 /// Of a narrower star the pixels show more than the profile: where in its pixel it stands.
 constexpr float well_sampled_px = 1.8F;
-constexpr double expected_rest = 0.05;   // of the network, after the terms: share of a star's light
-constexpr double expected_share = 0.05;  // the same per pixel, of its light
-/// Of a point: where its recorded light is seen, and how dark the result may be beside it.
-constexpr double lit_sigma = 5, dark_sigma = 2;
+constexpr double expected_rest = 0.05;  // of the network, after the terms: share of a star's light
 constexpr double expected_core_px = 0.1;  // error of what the field says of it
-constexpr double expected_coma = 0.1;     // of the measured PSF
 constexpr float rest_floor = 0.01F;       // nu where there is no noise: the PSF's error
 constexpr double least_hole = 0.003;      // of the peak: darkness under it is none
 
@@ -45,97 +39,6 @@ struct Setting {
   ConstView after;
   int reach, side;
 };
-
-/// What of a star's own terms is an error of the measured PSF, not its shape, and how surely it is
-/// a point. As long as one differs from the PSF no more than the frame's stars do, it is, but for
-/// what noise explains; the more it differs, the more it is a galaxy or a pair.
-struct PointSource {
-  float likely = 0;
-  Terms error_of_psf{};
-};
-
-PointSource as_point(const Explanation& e, const PsfErrors& errors, double s, bool placed) {
-  const double width_unit = s * s * e.light;  // of both second derivatives together
-  const auto trusted = [](double sigma, double noise) {
-    return sigma * sigma / (sigma * sigma + noise * noise);
-  };
-  struct Mode {
-    double value, error, sigma;
-  };
-  const double both = std::hypot(e.own_error[3], e.own_error[5]);
-  const Mode width{(e.own[3] + e.own[5]) / 2 / width_unit, both / 2 / width_unit, errors.width},
-      along{(e.own[3] - e.own[5]) / width_unit, both / width_unit, errors.ellipticity},
-      across{e.own[4] / width_unit, e.own_error[4] / width_unit, errors.ellipticity};
-  double pulls = 0;
-  for (const Mode& m : {width, along, across})
-    pulls += m.value * m.value / (m.sigma * m.sigma + m.error * m.error) / 3;
-  PointSource point;
-  point.likely = falling(static_cast<float>(std::sqrt(pulls)), 2, 4);
-  const auto likely = static_cast<double>(point.likely);
-  const auto believed = [&](const Mode& m) {
-    return likely * trusted(m.sigma, m.error) * m.value * width_unit;
-  };
-  Terms& result = point.error_of_psf;
-  result[3] = believed(width) + believed(along) / 2;
-  result[5] = believed(width) - believed(along) / 2;
-  result[4] = believed(across);
-  // coma bends the place: both belong together
-  for (const std::size_t k : {1U, 2U, 6U, 7U}) {
-    const double unit = e.light * (k < 3 ? s : s * s * s / 3);
-    if (placed) result[k] = likely * trusted(expected_coma, e.own_error[k] / unit) * e.own[k];
-  }
-  return point;
-}
-
-/// What a point source shows about a star's place.
-struct Point {
-  double light = 0;
-  double likely = 0;   ///< that it is one
-  double scatter = 0;  ///< of what else is there
-};
-
-/// Puts the point, as the wanted PSF shows it (`drawn`), in place of the result (with its change)
-/// where it outshines what else is there, and where the result is darker than that allows.
-void draw_point(const Stamp& stamp, int channel, ConstView drawn, ConstView recorded_psf,
-                const Point& point, MutableView change) {
-  const int size = change.width(), half = size / 2, corner = stamp.side() / 2 - half;
-  const double noise = point.scatter * point.scatter;
-  const auto made = [&](int x, int y) {
-    return static_cast<double>(stamp.made(channel, corner + x, corner + y) + change(0, y, x));
-  };
-  const auto light = [&](int x, int y) {
-    return point.light * static_cast<double>(drawn(0, y, x));
-  };
-  const auto error = [&](int x, int y) { return expected_share * light(x, y); };
-  const auto window = [&](int x, int y) {
-    return static_cast<double>(stamp.weight(corner + x, corner + y));
-  };
-  Eigen::Matrix3d matrix = Eigen::Matrix3d::Zero();
-  Eigen::Vector3d right = Eigen::Vector3d::Zero();
-  for (int y = 0; y < size; ++y) {
-    for (int x = 0; x < size; ++x) {
-      if (window(x, y) == 0) continue;
-      const double weight = window(x, y) / (noise + error(x, y) * error(x, y));
-      const Eigen::Vector3d row(1, x - half, y - half);
-      matrix += weight * row * row.transpose();
-      right += weight * (made(x, y) - light(x, y)) * row;
-    }
-  }
-  const Eigen::Vector3d plane = matrix.ldlt().solve(right);
-  for (int y = 0; y < size; ++y) {
-    for (int x = 0; x < size; ++x) {
-      const double right_one = plane.dot(Eigen::Vector3d(1, x - half, y - half)) + light(x, y),
-                   missing = right_one - made(x, y);
-      double wrong = error(x, y) * error(x, y);
-      const bool lit = point.light * static_cast<double>(recorded_psf(0, corner + y, corner + x)) >
-                       lit_sigma * point.scatter;
-      if (lit && missing > dark_sigma * point.scatter)
-        wrong += std::pow(missing - dark_sigma * point.scatter, 2);
-      const double share = point.likely * window(x, y) * wrong / (wrong + noise);
-      change(0, y, x) += static_cast<float>(share * missing);
-    }
-  }
-}
 
 /// What is to be added around a star.
 struct Correction {

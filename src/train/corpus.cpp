@@ -1,9 +1,6 @@
 #include "train/corpus.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <numbers>
 #include <span>
 
 #include <nlohmann/json.hpp>
@@ -14,6 +11,7 @@
 #include "core/statistics.h"
 #include "nn/model_file.h"
 #include "nn/weights.h"
+#include "train/star_removal.h"
 
 namespace limpid {
 namespace {
@@ -58,102 +56,6 @@ torch::Tensor unpack(const Packed& packed) {
       .clamp(0, 1);
 }
 
-}  // namespace
-
-int remove_stars(torch::Tensor& picture) {
-  namespace F = torch::nn::functional;
-  const auto height = picture.size(1), width = picture.size(2);
-  const auto light = std::get<0>(picture.max(0)).contiguous();
-  // Top hat: what stands above an opening by a 9 px square is small in at least one direction.
-  const auto pool = [](const torch::Tensor& x, int side) {
-    return F::max_pool2d(x.unsqueeze(0).unsqueeze(0),
-                         F::MaxPool2dFuncOptions(side).stride(1).padding(side / 2))[0][0];
-  };
-  const auto opened = pool(-pool(-light, 9), 9);
-  const auto hat = (light - opened).contiguous();
-  const auto peak = (light == pool(light, 5)).logical_and(hat > 0.05).contiguous();
-  const float* l = light.data_ptr<float>();
-  const float* t = hat.data_ptr<float>();
-  const bool* p = peak.data_ptr<bool>();
-  auto mask = torch::zeros({height, width});
-  float* m = mask.data_ptr<float>();
-  const auto at = [&](std::int64_t y, std::int64_t x) {
-    return l[std::clamp<std::int64_t>(y, 0, height - 1) * width +
-             std::clamp<std::int64_t>(x, 0, width - 1)];
-  };
-  int removed = 0;
-  for (std::int64_t y = 0; y < height; ++y) {
-    for (std::int64_t x = 0; x < width; ++x) {
-      if (!p[y * width + x]) continue;
-      const float top = l[y * width + x], height_over = t[y * width + x], base = top - height_over;
-      // A star has fallen in every direction; a filament has not along itself.
-      float highest = 0, mean = 0;
-      for (int k = 0; k < 16; ++k) {
-        const double angle = std::numbers::pi * k / 8;
-        const float value =
-            at(y + std::lround(5 * std::sin(angle)), x + std::lround(5 * std::cos(angle)));
-        highest = std::max(highest, value - base);
-        mean += (value - base) / 16;
-      }
-      if (highest > 0.6F * height_over || mean > 0.35F * height_over) continue;
-      int radius = 3;
-      for (; radius < 14; ++radius) {
-        float ring = 0;
-        for (int k = 0; k < 16; ++k) {
-          const double angle = std::numbers::pi * k / 8;
-          ring += (at(y + std::lround(radius * std::sin(angle)),
-                      x + std::lround(radius * std::cos(angle))) -
-                   base) /
-                  16;
-        }
-        if (ring < 0.06F * height_over) break;
-      }
-      ++removed;
-      const int reach = radius + 1;
-      for (std::int64_t yy = std::max<std::int64_t>(0, y - reach);
-           yy <= std::min(height - 1, y + reach); ++yy) {
-        for (std::int64_t xx = std::max<std::int64_t>(0, x - reach);
-             xx <= std::min(width - 1, x + reach); ++xx) {
-          if ((yy - y) * (yy - y) + (xx - x) * (xx - x) <= reach * reach) m[yy * width + xx] = 1;
-        }
-      }
-    }
-  }
-  // Fill from coarse to fine with the mean of what is known (pull-push, Gortler et al. 1996).
-  auto known = (1 - mask).unsqueeze(0);
-  auto values = picture * known;
-  std::vector<std::pair<torch::Tensor, torch::Tensor>> pyramid{{values, known}};
-  while (pyramid.back().first.size(1) > 2 && pyramid.back().first.size(2) > 2 &&
-         pyramid.size() < 7) {
-    const auto& [v, w] = pyramid.back();
-    const auto options = F::AvgPool2dFuncOptions(2).ceil_mode(true);
-    pyramid.emplace_back(F::avg_pool2d(v.unsqueeze(0), options)[0],
-                         F::avg_pool2d(w.unsqueeze(0), options)[0]);
-  }
-  auto fill = pyramid.back().first / pyramid.back().second.clamp_min(1e-6);
-  for (std::size_t level = pyramid.size() - 1; level-- > 0;) {
-    const auto& [v, w] = pyramid[level];
-    fill =
-        F::interpolate(fill.unsqueeze(0), F::InterpolateFuncOptions()
-                                              .size(std::vector<std::int64_t>{v.size(1), v.size(2)})
-                                              .mode(torch::kBilinear)
-                                              .align_corners(false))[0];
-    fill = v + fill * (1 - w.clamp(0, 1));
-  }
-  picture = fill;
-  return removed;
-}
-
-torch::Tensor turned(const torch::Tensor& x, int turn) {
-  auto result = x;
-  if ((turn & 1) != 0) result = result.flip(-1);
-  if ((turn & 2) != 0) result = result.flip(-2);
-  if ((turn & 4) != 0) result = result.transpose(-1, -2);
-  return result;
-}
-
-namespace {
-
 /// Mean slope over mean light: plain patches teach little.
 double structure_of(const torch::Tensor& patch) {
   const auto light = patch.mean(0);
@@ -166,6 +68,14 @@ torch::Tensor unsigned_16(const torch::Tensor& pixels) {
 }
 
 }  // namespace
+
+torch::Tensor turned(const torch::Tensor& x, int turn) {
+  auto result = x;
+  if ((turn & 1) != 0) result = result.flip(-1);
+  if ((turn & 2) != 0) result = result.flip(-2);
+  if ((turn & 4) != 0) result = result.transpose(-1, -2);
+  return result;
+}
 
 // ---- building ----------------------------------------------------------------------------------
 
@@ -260,8 +170,8 @@ void CorpusBuilder::add_corpus(const std::filesystem::path& path) {
     }
   }
   body.options.patch_px = static_cast<int>(body.patches.back().pixels.size(1));
-  const auto metadata = read_safetensors_metadata(path);
-  const auto manifest = nlohmann::json::parse(metadata.at("manifest"), nullptr, false);
+  auto metadata = read_safetensors_metadata(path);
+  const auto manifest = nlohmann::json::parse(metadata["manifest"], nullptr, false);
   if (manifest.is_array()) body.manifest = manifest;
 }
 
@@ -337,17 +247,22 @@ CorpusPatches CorpusPatches::load(const std::filesystem::path& path, bool valida
   result.patches_ = file.tensors[key];
   result.hash_ = file.metadata["manifest_hash"];
   const auto linear = nlohmann::json::parse(file.metadata["linear"], nullptr, false);
-  bool sound = linear.is_object() && linear[key].is_array() && result.patches_.dim() > 0 &&
-               static_cast<std::int64_t>(linear[key].size()) == result.patches_.size(0);
+  const auto& patches = result.patches_;
+  bool sound = linear.is_object() && linear.contains(key) &&
+               linear[key].is_array() && patches.dim() >= 3 &&
+               patches.size(0) > 0 && patches.size(-1) > 1 &&
+               patches.size(-1) == patches.size(-2) &&
+               static_cast<std::int64_t>(linear[key].size()) == patches.size(0) &&
+               std::ranges::all_of(linear[key], [](const auto& v) { return v.is_boolean(); });
   if (packed) {
-    result.colour_ = file.tensors[std::string(key) + "_colour"];
-    sound = sound && result.patches_.dim() == 3 && result.colour_.defined() &&
-            result.colour_.dim() == 4 && result.patches_.scalar_type() == torch::kByte &&
-            result.colour_.scalar_type() == torch::kByte &&
-            result.colour_.size(0) == result.patches_.size(0) && result.colour_.size(1) == 2 &&
-            result.colour_.numel() > 0;
+    const auto& colour = result.colour_ = file.tensors[std::string(key) + "_colour"];
+    sound = sound && patches.dim() == 3 && colour.defined() && colour.dim() == 4 &&
+            patches.scalar_type() == torch::kByte && colour.scalar_type() == torch::kByte &&
+            colour.size(0) == patches.size(0) && colour.size(1) == 2 &&
+            colour.size(2) == patches.size(1) / 2 && colour.size(3) == patches.size(2) / 2;
   } else {
-    sound = sound && result.patches_.dim() == 4 && result.patches_.scalar_type() == torch::kShort;
+    sound = sound && patches.dim() == 4 && patches.size(1) == 3 &&
+            patches.scalar_type() == torch::kShort;
   }
   if (!sound) throw Error(ErrorKind::bad_input, path.string() + ": damaged corpus");
   for (const auto& value : linear[key]) result.linear_.push_back(value.get<bool>());
@@ -381,56 +296,6 @@ torch::Tensor CorpusPatches::draw(Random& random, int side) const {
         F::pad(light.unsqueeze(0), F::PadFuncOptions({0, pad, 0, pad}).mode(torch::kReflect))[0];
   }
   return turned(light, random.index(8)).contiguous();
-}
-
-torch::Tensor draw_procedural(Random& random, int height, int width) {
-  const auto fy = torch::fft::fftfreq(height, torch::kFloat).unsqueeze(1),
-             fx = torch::fft::rfftfreq(width, torch::kFloat).unsqueeze(0);
-  const auto k = (fy.square() + fx.square()).sqrt();
-  const double outer = 1.0 / random.log_uniform(40, 400);
-  const auto turbulence = [&](double slope) {
-    auto white = torch::empty({height, width});
-    float* data = white.data_ptr<float>();
-    for (std::int64_t i = 0; i < white.numel(); ++i) data[i] = static_cast<float>(random.normal());
-    const auto field =
-        torch::fft::irfft2(torch::fft::rfft2(white) * (k.square() + outer * outer).pow(slope / 2),
-                           at::IntArrayRef({height, width}));
-    return (field - field.mean()) / field.std().clamp_min(1e-9);
-  };
-  const double slope = random.uniform(-1.9, -1.2);
-  const auto base = turbulence(slope);
-  const double contrast = random.uniform(0.3, 1.3);
-  auto light = torch::empty({3, height, width});
-  const double mix = random.uniform(0.0, 0.5);
-  const auto second = turbulence(slope);
-  for (int c = 0; c < 3; ++c) {
-    const double w = mix * (c - 1);
-    light[c] = torch::exp(contrast * (base + w * second)) * random.uniform(0.4, 1.0);
-  }
-  if (random.chance(0.5)) {  // dust in front
-    const auto depth =
-        torch::exp(turbulence(random.uniform(-1.9, -1.3)) * random.uniform(0.5, 1.2));
-    const double reddening = random.uniform(1.0, 1.6);
-    for (int c = 0; c < 3; ++c) light[c] *= torch::exp(-0.4 * std::pow(reddening, c) * depth);
-  }
-  if (random.chance(0.35)) light *= 0.05;
-  const auto ys = torch::arange(height).to(torch::kFloat).unsqueeze(1),
-             xs = torch::arange(width).to(torch::kFloat).unsqueeze(0);
-  const int galaxies = random.chance(0.4) ? 1 + random.index(12) : 0;
-  for (int i = 0; i < galaxies; ++i) {
-    const double n = random.uniform(0.6, 4.0), radius = random.log_uniform(1.0, 30.0),
-                 q = random.uniform(0.2, 1.0);
-    const double angle = random.uniform(0, std::numbers::pi), cy = random.uniform(0, height),
-                 cx = random.uniform(0, width);
-    const auto u = ((xs - cx) * std::cos(angle) + (ys - cy) * std::sin(angle));
-    const auto v = (-(xs - cx) * std::sin(angle) + (ys - cy) * std::cos(angle)) / q;
-    // Sersic 1963; softened by half a pixel so that steep centres stay resolved
-    const auto r = (u.square() + v.square() + 0.25).sqrt() / radius;
-    const auto profile = torch::exp(-(2 * n - 0.33) * (r.pow(1 / n) - 1)).clamp_max(200.0);
-    const double brightness = random.log_uniform(0.02, 1.0) / 3, colour = random.uniform(-0.5, 0.5);
-    for (int c = 0; c < 3; ++c) light[c] += profile * brightness * std::exp(colour * (1 - c));
-  }
-  return light / light.quantile(0.995).clamp_min(1e-9);
 }
 
 }  // namespace limpid

@@ -1,4 +1,4 @@
-// Sharp star-free patches: from a file, or drawn by power laws and profiles.
+// Sharp star-free patches from a file.
 #pragma once
 
 #include <torch/torch.h>
@@ -32,14 +32,7 @@ class CorpusPatches {
   std::string hash_;
 };
 
-/// Nebula and dust by power-law turbulence, galaxies by Sersic profiles: (3, side, side) in [0,1].
-/// Amplitude slopes from -1.2 to -1.9.
-torch::Tensor draw_procedural(Random& random, int height, int width);
-
 /// The eight turns and mirrorings of the last two dimensions; `turn` in [0, 8).
 torch::Tensor turned(const torch::Tensor& x, int turn);
-
-/// Stars of a display-scale picture (3, h, w) replaced by their surroundings; how many.
-int remove_stars(torch::Tensor& picture);
 
 }  // namespace limpid

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "train/procedural.h"
+
 namespace limpid {
 namespace {
 
@@ -67,6 +69,38 @@ std::optional<BankPsf> drizzled(const BankPsf& psf, double drop) {
     if (!describe(result.there, result.described_there)) return std::nullopt;
   }
   return result;
+}
+
+torch::Tensor draw_noise(Random& random, int channels, int height, int width, bool correlated) {
+  auto noise = torch::empty({channels, height, width});
+  float* data = noise.data_ptr<float>();
+  for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = static_cast<float>(random.normal());
+  if (!correlated) return noise;
+  // Bilinear interpolation at one sub-pixel shift or a mixture of many frames' shifts; drizzle by 2
+  // spreads a recorded pixel over two fine ones, and once more by the drop's own size.
+  const auto spread = [&](double share) {
+    const double a = share * (1 - share);
+    return std::array<double, 3>{a, 1 - 2 * a, a};
+  };
+  const auto blur = [&](const std::array<double, 3>& kx, const std::array<double, 3>& ky) {
+    torch::Tensor blurred = torch::zeros_like(noise);
+    for (int j = 0; j < 3; ++j) {
+      for (int i = 0; i < 3; ++i) {
+        blurred += kx[static_cast<std::size_t>(i)] * ky[static_cast<std::size_t>(j)] *
+                   noise.roll({j - 1, i - 1}, {1, 2});
+      }
+    }
+    noise = blurred;
+  };
+  const bool drizzled = random.chance(0.25);
+  const auto kx = spread(random.uniform(0, 0.5)), ky = spread(random.uniform(0, 0.5));
+  blur(kx, ky);
+  if (drizzled) {
+    blur(spread(0.5), spread(0.5));
+    const auto drop = spread(random.uniform(0, 0.5));
+    blur(drop, drop);
+  }
+  return noise / noise.square().mean().sqrt().clamp_min(1e-6);
 }
 
 torch::Tensor drizzled_noise(Random& random, int channels, int height, int width, double drop) {

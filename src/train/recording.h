@@ -14,6 +14,9 @@ Recording draw_recording(std::uint64_t seed, std::uint64_t index);
 /// as those of the result, averaged over drops of `drop` (0.5 to 1) recorded pixels. Nothing when
 /// it has become too wide to be described.
 std::optional<BankPsf> drizzled(const BankPsf& psf, double drop);
+/// Noise of unit variance; `correlated`: as registration, or drizzle onto a finer grid, leaves it:
+/// (channels, height, width).
+torch::Tensor draw_noise(Random& random, int channels, int height, int width, bool correlated);
 /// Noise of unit variance as such a drizzle of many frames leaves it: (channels, height, width).
 torch::Tensor drizzled_noise(Random& random, int channels, int height, int width, double drop);
 

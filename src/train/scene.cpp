@@ -4,6 +4,81 @@
 #include <cmath>
 
 namespace limpid {
+namespace {
+
+struct Brightness {
+  double peak_min = 1, peak_max = 3e4, slope = 0.8;
+};
+
+}  // namespace
+
+std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options,
+                                  const StarField& sky) {
+  const int field = sky.field;
+  Brightness brightness;
+  // counts over brightness, from the Galaxy's 0.5 to 1.2; flat ones show many bright stars at once
+  brightness.slope = random.chance(0.3) ? random.uniform(0.25, 0.5) : random.uniform(0.5, 1.2);
+  brightness.peak_min = options.star_peak_min.value_or(random.log_uniform(0.5, 5));
+  brightness.peak_max = options.star_peak_max.value_or(random.log_uniform(300, 1e5));
+  const auto make = [&](double x, double y) {
+    SceneStar star;
+    star.qx = static_cast<int>(std::lround(4 * x));
+    star.qy = static_cast<int>(std::lround(4 * y));
+    const double peak =
+        options.isolated_stars
+            ? random.log_uniform(brightness.peak_min, brightness.peak_max)
+            : std::min(brightness.peak_max,
+                       brightness.peak_min * std::pow(1 - random.uniform(), -1 / brightness.slope));
+    const double colour = 0.35 * random.normal();
+    for (int c = 0; c < 3; ++c) {
+      star.flux[static_cast<std::size_t>(c)] =
+          static_cast<float>(peak / sky.psf_peak * std::exp(colour * (1 - c)) *
+                             sky.channel_scale[static_cast<std::size_t>(c)]);
+    }
+    return star;
+  };
+  std::vector<SceneStar> stars;
+  if (options.isolated_stars) {
+    const double pitch = std::max(16.0, 8 * sky.fwhm_px);
+    for (double y = scene_margin_px + pitch / 2; y < field - scene_margin_px - pitch / 3;
+         y += pitch) {
+      for (double x = scene_margin_px + pitch / 2; x < field - scene_margin_px - pitch / 3;
+           x += pitch) {
+        stars.push_back(make(x + random.uniform(-2, 2), y + random.uniform(-2, 2)));
+      }
+    }
+    return stars;
+  }
+  const double area = field * field / 65536.0;
+  int count = 0;
+  double cluster = 0;
+  if (options.stars) {
+    count = *options.stars;
+  } else {
+    const double kind = random.uniform();
+    if (kind < 0.08)
+      count = 0;
+    else if (kind < 0.7)
+      count = static_cast<int>(area * random.log_uniform(5, 200));
+    else if (kind < 0.9)
+      count = static_cast<int>(area * random.log_uniform(200, 900));
+    else
+      count = static_cast<int>(area * random.log_uniform(600, 3000)),
+      cluster = random.chance(0.6) ? field * random.uniform(0.08, 0.25) : 0;
+  }
+  if (sky.dense) cluster = 0.25 * field;
+  const double cx = random.uniform(0.3, 0.7) * field, cy = random.uniform(0.3, 0.7) * field;
+  for (int i = 0; i < count; ++i) {
+    double x = random.uniform(0, field), y = random.uniform(0, field);
+    if (cluster > 0 && random.chance(sky.dense ? 0.35 : 0.7)) {
+      x = cx + cluster * random.normal();
+      y = cy + cluster * random.normal();
+      if (x < 0 || y < 0 || x >= field - 1 || y >= field - 1) continue;
+    }
+    stars.push_back(make(x, y));
+  }
+  return stars;
+}
 
 PsfReach::PsfReach(const torch::Tensor& oversampled) {
   const auto psf = oversampled.dim() == 3 ? std::get<0>(oversampled.max(0)) : oversampled;

@@ -13,6 +13,18 @@ struct SceneStar {
   std::array<float, 3> flux{};
 };
 
+/// What decides the stars of a scene beside its options.
+struct StarField {
+  int field = 0;       ///< side in pixels
+  double fwhm_px = 0;  ///< isolated stars keep their distance by it
+  float psf_peak = 1;  ///< of the oversampled PSF: flux is peak over it
+  std::array<double, 3> channel_scale{1, 1, 1};
+  bool dense = false;  ///< a third of them in one cluster
+};
+/// Stars by a luminosity function, or on a jittered lattice where they shall be isolated.
+std::vector<SceneStar> draw_stars(Random& random, const SceneOptions& options,
+                                  const StarField& sky);
+
 /// Adds each star's light: `psfs` hold (3 or 1, psf_grid, psf_grid); `weight_there` is the share of
 /// the second one at a place in the field (nothing: 0). `reach_level`: light below this is left
 /// out. The field is periodic.

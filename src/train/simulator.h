@@ -7,16 +7,9 @@
 
 #include "nn/tensors.h"
 #include "train/corpus.h"
-#include "train/pupil.h"
+#include "train/telescope.h"
 
 namespace limpid {
-
-/// One telescope: an oversampled PSF per channel, here and a little further on in the field.
-struct BankPsf {
-  torch::Tensor here, there;  ///< (3, psf_grid, psf_grid)
-  std::array<Psf, 3> described, described_there;
-  Aberration aberration = Aberration::none;
-};
 
 /// A scene on a periodic field of `side + 2 * 32` pixels. Tensors have shape (3, field, field).
 struct SceneTensors {

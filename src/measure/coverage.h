@@ -1,0 +1,34 @@
+// Where a channel has data.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include <limpid/image.h>
+
+namespace limpid {
+
+/// Tells the picture from a border of NaN, zeros (what registration leaves) or ones (white, which
+/// some programs leave): a run of at least four such pixels that begins at a frame's edge, but not
+/// a few white ones, which are a clipped star that the edge cuts. Where such values are common
+/// inside, too, as in 8-bit frames with a black sky, they are no border.
+class Coverage {
+ public:
+  explicit Coverage(ConstView channel);
+  /// From its edges(); `size` is the frame's.
+  Coverage(Size size, std::span<const int> edges);
+  /// First and end column of all rows, then first and end row of all columns.
+  [[nodiscard]] std::vector<int> edges() const;
+  /// Inside the border; a NaN further in is the caller's to see.
+  [[nodiscard]] bool covers(int x, int y) const {
+    const auto column = static_cast<std::size_t>(x), line = static_cast<std::size_t>(y);
+    return x >= left_[line] && x < right_[line] && y >= top_[column] && y < bottom_[column];
+  }
+
+ private:
+  void find_border(ConstView channel, float value);
+
+  std::vector<int> left_, right_, top_, bottom_;
+};
+
+}  // namespace limpid

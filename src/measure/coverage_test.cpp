@@ -1,0 +1,29 @@
+#include "measure/coverage.h"
+
+#include <gtest/gtest.h>
+
+#include "synthetic.h"
+
+namespace limpid {
+namespace {
+
+TEST(Coverage, AClippedStarAtTheEdgeIsPicture) {
+  Image frame(1, {300, 200});
+  synthetic::add_noise(frame.view(), 0.01F, 0, 0, 7);
+  for (int y = 90; y < 104; ++y) {
+    for (int x = 290; x < 300; ++x) frame.view()(0, y, x) = 1;
+  }
+  EXPECT_TRUE(Coverage(frame.view()).covers(299, 95));
+  // but a white border is none, nor is a white line
+  for (int y = 0; y < 200; ++y) {
+    for (int x = 0; x < 6; ++x) frame.view()(0, y, x) = 1;
+  }
+  for (int x = 0; x < 300; ++x) frame.view()(0, 199, x) = 1;
+  const Coverage coverage(frame.view());
+  EXPECT_FALSE(coverage.covers(3, 50));
+  EXPECT_FALSE(coverage.covers(150, 199));
+  EXPECT_TRUE(coverage.covers(299, 95));
+}
+
+}  // namespace
+}  // namespace limpid

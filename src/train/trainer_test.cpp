@@ -1,0 +1,45 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include <limpid/training.h>
+
+namespace limpid {
+namespace {
+
+TEST(Trainer, GoesOnFromACheckpointBitForBit) {
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("limpid_train_" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  TrainOptions options;
+  options.widths = {16, 16};
+  options.blocks = {0, 1, 1};
+  options.batch = 2;
+  options.reuse = 1;
+  options.patch_px = 64;
+  options.psf_bank = 4;
+  options.threads = 1;
+  options.warm_up_steps = 2;
+  options.decay_fraction = 0;
+  const auto run = [&](const char* name, std::int64_t steps, bool resume) {
+    TrainOptions o = options;
+    o.output = folder / name;
+    o.steps = steps;
+    o.resume = resume;
+    train(o);
+    std::ifstream stream(o.output, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  };
+  const std::string straight = run("straight.safetensors", 6, false);
+  run("halved.safetensors", 3, false);
+  const std::string halved = run("halved.safetensors", 6, true);
+  EXPECT_EQ(straight, halved);
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace limpid
