@@ -34,12 +34,17 @@ std::string in_words(const Job& job, const DeconvolveReport& r) {
   std::string words = text.data();
   if (r.trust) words += "  " + r.trust->summary + "\n";
   if (r.reblurring) {
+    std::string at_stars;
+    if (r.reblurring->unclipped_star_residual_rms > 0) {
+      std::snprintf(text.data(), text.size(), " (%.2f at stars that are not clipped)",
+                    r.reblurring->unclipped_star_residual_rms);
+      at_stars = text.data();
+    }
     std::snprintf(text.data(), text.size(),
-                  "  Blurred again the result gives the input within %.2f times its noise (%.2f at "
-                  "stars that are not clipped); %zu of %d places are off by more than noise, %td of "
-                  "these at clipped stars.\n",
-                  r.reblurring->residual_rms, r.reblurring->unclipped_star_residual_rms,
-                  r.reblurring->doubtful.size(), r.reblurring->tiles,
+                  "  Blurred again the result gives the input within %.2f times its noise%s; %zu of "
+                  "%d places are off by more than noise, %td of these at clipped stars.\n",
+                  r.reblurring->residual_rms, at_stars.c_str(), r.reblurring->doubtful.size(),
+                  r.reblurring->tiles,
                   std::ranges::count_if(r.reblurring->doubtful, &DoubtfulTile::clipped_star));
     words += text.data();
   }

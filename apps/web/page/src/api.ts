@@ -71,7 +71,7 @@ export interface Report {
             fwhm_ratio: { median: number; scatter: number }; fwhm_ratio_asked: number;
             ellipticity_before: { median: number }; ellipticity_after: { median: number } };
   reblurring?: {
-    residual_rms: number; star_residual_rms: number; tiles: number;
+    residual_rms: number; star_residual_rms: number; unclipped_star_residual_rms: number; tiles: number;
     doubtful_tiles: { x: number; y: number; width: number; height: number; residual_rms: number;
                       worst_sigma: number }[];
   };

@@ -84,10 +84,11 @@ export class TrustPanel {
     const parts: HTMLElement[] = [];
     const reblurring = report.reblurring, stars = report.stars;
     if (reblurring) {
-      const doubtful = reblurring.doubtful_tiles;
+      const doubtful = reblurring.doubtful_tiles, unclipped = reblurring.unclipped_star_residual_rms;
+      const atStars = unclipped > 0 ? ` (${unclipped.toFixed(2)} at stars that are not clipped)` : '';
       parts.push(h('p', { class: 'verdict', id: 'trust-verdict' },
         h('strong', {}, doubtful.length === 0 ? 'explained' : `${doubtful.length} of ${reblurring.tiles} places in doubt`),
-        ` Blurred again, the result gives the recorded frame within ${reblurring.residual_rms.toFixed(2)} times its noise.`));
+        ` Blurred again, the result gives the recorded frame within ${reblurring.residual_rms.toFixed(2)} times its noise${atStars}.`));
       const box = h('input', { type: 'checkbox', id: 'trust-map', change: () => {
         ui.trust = box.checked;
         remember();
