@@ -8,12 +8,12 @@
 #include <limpid/training.h>
 
 #include "core/parallel.h"
-#include "nn/device.h"
 #include "nn/model_file.h"
 #include "nn/weights.h"
 #include "train/evaluation_rows.h"
 #include "train/interval.h"
 #include "train/invented_stars.h"
+#include "train/judge.h"
 #include "train/reference.h"
 #include "train/simulator.h"
 #include "train/star_figures.h"
@@ -21,20 +21,7 @@
 namespace limpid {
 namespace {
 
-constexpr int side = evaluation_px, field_side = side + 2 * scene_margin_px;
-
-torch::Tensor answer_of(Model& model, const torch::Device& device, torch::ScalarType type,
-                        const SceneTensors& scene, const torch::Tensor& guides, int shown = side) {
-  model.network->to(device, type);
-  const auto planes = torch::cat({inner(scene.input, shown),
-                                  inner(guides, shown).reshape({3 * guide_count, shown, shown}),
-                                  inner(scene.saturated, shown)});
-  const auto wishes = control_vector(scene.controls);
-  const auto controls =
-      torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
-  return from_blocks(model.network->forward(to_blocks(planes).to(device), controls.to(device)))
-      .cpu();
-}
+constexpr int side = evaluation_px;
 
 double decibels(const torch::Tensor& before, const torch::Tensor& after,
                 const torch::Tensor& truth) {
@@ -42,133 +29,10 @@ double decibels(const torch::Tensor& before, const torch::Tensor& after,
                          (after - truth).square().mean().item<double>());
 }
 
-/// The scene's sky as a frame with some sky in it would tell it: the noise of the faintest tenth.
-std::vector<SkyLevel> faint_noise(const SceneTensors& scene) {
-  std::vector<SkyLevel> sky;
-  for (std::int64_t c = 0; c < scene.input.size(0); ++c) {
-    const auto light = scene.blurred[c].flatten(), noise = (scene.input[c].flatten() - light);
-    const auto faintest = std::get<1>(light.topk(light.numel() / 10, 0, false));
-    const auto sigma = noise.index_select(0, faintest).square().mean().sqrt();
-    sky.push_back({0, sigma.item<float>()});
-  }
-  return sky;
-}
-
 /// The scenes of a row stay the same when other rows come and go.
 std::uint64_t first_scene(const std::string& label) {
   return std::stoull(hash_text(label).substr(0, 8), nullptr, 16) << 16U;
 }
-
-/// What is shown to the networks, and what they say.
-class Judge {
- public:
-  explicit Judge(const EvaluateOptions& options)
-      : restore_(options.restore),
-        agree_(options.agree),
-        device_(torch_device(options.device)),
-        type_(scalar_type(options.precision, device_)),
-        model_(load_model(options.weights)),
-        simulator_(options.corpus, true, options.seed, 0, options.threads) {
-    if (!options.previous.empty()) previous_ = load_model(options.previous);
-  }
-  struct Answer {
-    SceneTensors scene;
-    torch::Tensor guides, input, target, network, previous;
-  };
-  /// What the program makes of a scene; undefined where it finds too little to work with.
-  [[nodiscard]] torch::Tensor program(const SceneTensors& scene) const {
-    if (!restore_) return {};
-    const auto field = scene.input.contiguous();
-    const int size = static_cast<int>(field.size(1));
-    const Image result = restore_(
-        ConstView(field.data_ptr<float>(), 3, {size, size}, size, size * size), scene.controls);
-    return result.empty() ? torch::Tensor() : inner(to_tensor(result.view()), side).contiguous();
-  }
-  /// What limpid measures in a field of stars recorded with the same telescope; nothing where it
-  /// finds no PSF, or where the telescope cannot be drawn again.
-  struct Measured {
-    TileControls controls;
-    float noise_correlation = 1;
-  };
-  std::optional<Measured> measured_psf(const Answer& a, std::uint64_t index,
-                                       const SceneOptions& options) const {
-    constexpr int field_px = 512, field_stars = 300;
-    if (options.recording == Recording::galaxy || options.recording == Recording::stretched ||
-        options.residual_known == false)
-      return {};
-    SceneOptions starry = options;
-    starry.side_px = field_px;
-    starry.stars = field_stars;
-    starry.nebula = false;
-    starry.nebula_peak.reset();
-    starry.star_peak_min = 3;
-    starry.star_peak_max = 20000;
-    const auto light = simulator_.body().draw(index, starry).input.contiguous();
-    const int side_px = static_cast<int>(light.size(1));
-    const ConstView view(light.data_ptr<float>(), 3, {side_px, side_px}, side_px,
-                         side_px * side_px);
-    const StarCatalogue stars = detect_stars(view, {.max_fits = 300});
-    const auto field = fit_psf_field(view, stars);
-    if (!field) return {};
-    Measured measured{a.scene.controls, stars.noise_correlation};
-    TileControls& controls = measured.controls;
-    const float middle = static_cast<float>(side_px) / 2;
-    for (std::size_t c = 0; c < 3; ++c) {
-      const int channel = controls.mono ? 0 : static_cast<int>(c);
-      controls.measured[c] = field->at(middle, middle, channel);
-      if (controls.mono) controls.measured[c].dx = controls.measured[c].dy = 0;
-      controls.residual[c] = field->residual(middle, middle, channel, psf_kernel_px, controls.mono);
-      controls.nonstellar_residual[c] =
-          field->residual_with_wings(middle, middle, channel, psf_kernel_px, controls.mono);
-    }
-    controls.nonstellar = controls.measured;
-    return measured;
-  }
-  /// What the network says of the whole field when it is told this.
-  torch::Tensor told(const Answer& a, const TileControls& controls) {
-    SceneTensors scene = a.scene;
-    scene.controls = controls;
-    return answer_of(model_, device_, type_, scene, guide_planes(scene.input, controls), field_side)
-        .contiguous();
-  }
-  /// What the program makes of that answer for a scene without stars.
-  [[nodiscard]] torch::Tensor in_agreement(const Answer& a, const torch::Tensor& answer,
-                                           const TileControls& controls,
-                                           float noise_correlation) const {
-    if (!agree_) return {};
-    constexpr std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(field_side) * field_side;
-    const auto field = a.scene.input.contiguous();
-    StarCatalogue known;
-    known.frame = {field_side, field_side};
-    const ConstView frame(field.data_ptr<float>(), 3, known.frame, field_side, stride);
-    known.sky = faint_noise(a.scene);
-    known.noise_correlation = noise_correlation;
-    auto result = answer.clone();
-    agree_(frame, known, controls,
-           MutableView(result.data_ptr<float>(), 3, known.frame, field_side, stride));
-    return result;
-  }
-  Answer answer(std::uint64_t index, const SceneOptions& options) {
-    Answer a;
-    a.scene = simulator_.body().draw(index, options);
-    a.guides = guide_planes(a.scene.input, a.scene.controls);
-    a.input = inner(a.scene.input, side).contiguous();
-    a.target = inner(a.scene.target, side).contiguous();
-    a.network = answer_of(model_, device_, type_, a.scene, a.guides).contiguous();
-    if (previous_)
-      a.previous = answer_of(*previous_, device_, type_, a.scene, a.guides).contiguous();
-    return a;
-  }
-
- private:
-  std::function<Image(ConstView, const TileControls&)> restore_;
-  std::function<void(ConstView, const StarCatalogue&, const TileControls&, MutableView)> agree_;
-  torch::Device device_;
-  torch::ScalarType type_;
-  Model model_;
-  std::optional<Model> previous_;
-  Simulator simulator_;
-};
 
 StarPictures pictures_of(const Judge::Answer& a) {
   const auto& psf = a.scene.true_psf;
