@@ -59,7 +59,8 @@ Image detection_frame(ConstView frame, const SkyModel& sky, int threads) {
 
 // ---- the filter
 
-MatchedFilter::MatchedFilter(float fwhm_px) : box_(std::max(3, static_cast<int>(std::lround(2 * fwhm_px)))) {
+MatchedFilter::MatchedFilter(float fwhm_px)
+    : box_(std::max(3, static_cast<int>(std::lround(2 * fwhm_px)))) {
   const float sigma = std::max(fwhm_px, 0.8F) / 2.3548F;
   const int reach = std::min(box_, static_cast<int>(std::ceil(2.5F * sigma)));
   float sum = 0;
@@ -124,23 +125,21 @@ void MatchedFilter::filter_band(ConstView frame, MutableView out, int first, int
   for (int i = 0; i < rows; ++i) {
     pad_row(frame.row(0, mirrored(first - box_ + i, frame.height())), box_, padded);
     const auto target = smooth.view().row(0, i);
-    for (int tap = -reach; tap <= reach; ++tap) {
-      add_scaled(padded.data() + box_ + tap, taps_[static_cast<std::size_t>(tap + reach)],
-                 target.data(), columns);
-    }
+    for (std::size_t tap = 0; tap < taps_.size(); ++tap)
+      add_scaled(padded.data() + box_ - reach + tap, taps_[tap], target.data(), columns);
     sliding_sum(padded, box_, box_, boxed.view().row(0, i));
   }
   const auto side = static_cast<float>(2 * box_ + 1);
   std::vector<float> box_sum(columns, 0.0F);
-  for (int i = 0; i < 2 * box_; ++i) add_scaled(boxed.view().row(0, i).data(), 1, box_sum.data(), columns);
+  for (int i = 0; i < 2 * box_; ++i)
+    add_scaled(boxed.view().row(0, i).data(), 1, box_sum.data(), columns);
   for (int y = first; y < last; ++y) {
     const int middle = y - first + box_;
     add_scaled(boxed.view().row(0, middle + box_).data(), 1, box_sum.data(), columns);
     const auto target = out.row(0, y);
-    for (int tap = -reach; tap <= reach; ++tap) {
-      add_scaled(smooth.view().row(0, middle + tap).data(), taps_[static_cast<std::size_t>(tap + reach)],
-                 target.data(), columns);
-    }
+    int row = middle - reach;
+    for (const float tap : taps_)
+      add_scaled(smooth.view().row(0, row++).data(), tap, target.data(), columns);
     add_scaled(box_sum.data(), -1 / (side * side), target.data(), columns);
     add_scaled(boxed.view().row(0, middle - box_).data(), -1, box_sum.data(), columns);
   }
