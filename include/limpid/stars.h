@@ -43,6 +43,8 @@ struct Star {
   float x = 0, y = 0;  ///< px, pixel centres at whole numbers
   float flux = 0;      ///< sum over channels, in the frame's units
   float peak = 0;      ///< highest pixel over the local sky
+  /// Over the local scatter, that of nebulae included: points over these may have less than the
+  /// threshold of detection.
   float snr = 0;
   float fwhm_px = 0, ellipticity = 0;  ///< mean over the fitted channels; 0 when not fitted
   bool saturated = false, blended = false, on_edge = false,
@@ -68,7 +70,9 @@ struct StarCatalogue {
 };
 
 struct DetectOptions {
-  float threshold_sigma = 5.0F;  ///< of the matched-filtered frame
+  /// Of the matched-filtered frame's local scatter; points over nebulae, where that is more than
+  /// noise, are found from 1.6 times that many sigma of the noise on.
+  float threshold_sigma = 5.0F;
   int max_fits =
       2000;         ///< isolated unsaturated stars fitted, brightest first, spread over the frame
   int threads = 0;  ///< 0: all cores

@@ -8,6 +8,7 @@
 
 #include <Eigen/Dense>
 
+#include "core/box_mean.h"
 #include "core/statistics.h"
 
 namespace limpid::background {
@@ -43,44 +44,25 @@ Image excess(ConstView frame, ConstView sky) {
 }
 
 /// Means over squares of 2 radius + 1 pixels, of those with data and `mask` above 0.
-Image box_mean(ConstView image, ConstView mask, int radius) {
-  const auto width = static_cast<std::size_t>(image.width());
-  const auto columns = width + 1;
-  const int height = image.height();
-  std::vector<double> sums(columns * (static_cast<std::size_t>(height) + 1), 0);
-  std::vector<double> counts(sums.size(), 0);
-  for (int y = 0; y < height; ++y) {
-    double sum = 0, count = 0;
-    const std::size_t above = static_cast<std::size_t>(y) * columns, here = above + columns;
-    for (std::size_t x = 0; x < width; ++x) {
-      const float value = image.row(0, y)[x];
-      if (mask.row(0, y)[x] > 0 && !std::isnan(value)) {
-        sum += static_cast<double>(value);
-        count += 1;
-      }
-      sums[here + x + 1] = sums[above + x + 1] + sum;
-      counts[here + x + 1] = counts[above + x + 1] + count;
+Image masked_mean(ConstView image, ConstView mask, int radius) {
+  Image light(1, image.size(), 0.0F), share(1, image.size(), 0.0F);
+  for (int y = 0; y < image.height(); ++y) {
+    const auto from = image.row(0, y), seen = mask.row(0, y);
+    const auto to = light.view().row(0, y), one = share.view().row(0, y);
+    for (std::size_t x = 0; x < from.size(); ++x) {
+      if (!(seen[x] > 0) || std::isnan(from[x])) continue;
+      to[x] = from[x];
+      one[x] = 1;
     }
   }
-  Image result(1, image.size());
-  for (int y = 0; y < height; ++y) {
-    const std::size_t top = static_cast<std::size_t>(std::max(0, y - radius)) * columns;
-    const std::size_t bottom = static_cast<std::size_t>(std::min(height, y + radius + 1)) * columns;
-    for (int x = 0; x < image.width(); ++x) {
-      const auto left = static_cast<std::size_t>(std::max(0, x - radius));
-      const auto right = static_cast<std::size_t>(std::min(image.width(), x + radius + 1));
-      const auto of = [&](const std::vector<double>& table) {
-        return table[bottom + right] - table[bottom + left] - table[top + right] +
-               table[top + left];
-      };
-      const double count = of(counts);
-      // at least a quarter of the square, or the mean is that of a few pixels at an object's edge
-      const double wanted = 0.25 * static_cast<double>((right - left) * ((bottom - top) / columns));
-      result.view()(0, y, x) =
-          count >= std::max(1.0, wanted) ? static_cast<float>(of(sums) / count) : no_data;
-    }
-  }
-  return result;
+  light = box_mean(light.view(), radius);
+  share = box_mean(share.view(), radius);
+  // a quarter of the square, but for rounding, or the mean is that of a few pixels at an object's
+  // edge
+  constexpr float least_share = 0.2499F;
+  std::ranges::transform(light.pixels(), share.pixels(), light.pixels().begin(),
+                         [](float sum, float of) { return of < least_share ? no_data : sum / of; });
+  return light;
 }
 
 using Places = std::vector<std::size_t>;
@@ -198,7 +180,7 @@ double measure_roughness(ConstView frame, ConstView mask, ConstView sky,
       std::ranges::transform(frame.row(c, y), sky.row(c, y), left.view().row(0, y).begin(),
                              std::minus<>());
     }
-    const Image smooth = box_mean(left.view(), mask, radius);
+    const Image smooth = masked_mean(left.view(), mask, radius);
     const double sigma = static_cast<double>(robust_spread(smooth.pixels()).sigma);
     roughness =
         std::max(roughness, sigma / static_cast<double>(noise[static_cast<std::size_t>(c)]));
@@ -231,14 +213,14 @@ Objects find_objects(ConstView frame, ConstView mask, ConstView sky,
   // the smallest scale twice: bright stars lift the surroundings of the first pass
   for (const int radius : {0, 0, 1, 2, 4, 8, 16, 32, 64}) {
     if (radius > largest) break;
-    Image smooth = box_mean(over.view(), result.view(), radius);
+    Image smooth = masked_mean(over.view(), result.view(), radius);
     const bool compact = radius <= compact_px;
     if (radius == 2 * compact_px) {
       without_compact = remaining();
       found.roughness = measure_roughness(frame, result.view(), sky, noise);
     }
     if (compact) {
-      const Image around = box_mean(over.view(), result.view(), surroundings_px);
+      const Image around = masked_mean(over.view(), result.view(), surroundings_px);
       std::ranges::transform(smooth.pixels(), around.pixels(), smooth.pixels().begin(),
                              std::minus<>());
     }

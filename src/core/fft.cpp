@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -38,9 +38,8 @@ const Plans& plans_for(Size size, std::complex<float>* memory) {
 void prefer_large_pages(void* memory, std::size_t bytes) {
   constexpr std::size_t worth = 1 << 20, page = 4096;
   if (bytes < worth) return;
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-  const std::uintptr_t first = (begin + page - 1) / page * page;
-  madvise(reinterpret_cast<void*>(first), (begin + bytes - first) / page * page, MADV_HUGEPAGE);
+  if (std::align(page, page, memory, bytes) == nullptr) return;
+  madvise(memory, bytes / page * page, MADV_HUGEPAGE);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include <limpid/image.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
 
 #include <limpid/error.h>
@@ -26,11 +26,10 @@ float* allocate(int channels, Size size, bool zero) {
 #ifdef MADV_HUGEPAGE
     // a frame is touched from end to end: one fault for two megabytes instead of for four kilobytes
     constexpr std::size_t page = 4096, large = std::size_t{8} << 20;
-    if (block != nullptr && count * sizeof(float) >= large) {
-      const auto start = (reinterpret_cast<std::uintptr_t>(block) + page - 1) / page * page;
-      const auto end = reinterpret_cast<std::uintptr_t>(block) + count * sizeof(float);
-      madvise(reinterpret_cast<void*>(start), (end - start) / page * page, MADV_HUGEPAGE);
-    }
+    void* first = block;
+    std::size_t bytes = count * sizeof(float);
+    if (block != nullptr && bytes >= large && std::align(page, page, first, bytes) != nullptr)
+      madvise(first, bytes / page * page, MADV_HUGEPAGE);
 #endif
   }
   if (block != nullptr) return static_cast<float*>(block);

@@ -75,13 +75,12 @@ void Coverage::find_border(ConstView channel, float value) {
       std::vector<int> Coverage::*runs;
       int across;
     };
-    for (const auto& [runs, across] :
-         {Side{&Coverage::left_, width}, Side{&Coverage::right_, width},
-          Side{&Coverage::top_, height}, Side{&Coverage::bottom_, height}}) {
-      std::vector<int>& found = this->*runs;
-      const std::vector<int>& known = before.*runs;
+    for (const Side& side : {Side{&Coverage::left_, width}, Side{&Coverage::right_, width},
+                             Side{&Coverage::top_, height}, Side{&Coverage::bottom_, height}}) {
+      std::vector<int>& found = this->*side.runs;
+      const std::vector<int>& known = before.*side.runs;
       const auto is_short = [&](std::size_t i) {
-        return found[i] != known[i] && 4 * std::abs(found[i] - known[i]) < across;
+        return found[i] != known[i] && 4 * std::abs(found[i] - known[i]) < side.across;
       };
       std::size_t lines = 0;
       for (std::size_t i = 0; i < found.size(); ++i) lines += is_short(i) ? 1 : 0;

@@ -40,11 +40,16 @@ struct StarSamples {
   std::vector<Sample> samples;
 };
 
+std::size_t index(int column, int row, int side) {
+  return static_cast<std::size_t>(row) * static_cast<std::size_t>(side) +
+         static_cast<std::size_t>(column);
+}
+
 /// Bilinear, on a plane of side * side cells.
 double interpolate(const std::vector<float>& plane, int side, double column, double row) {
   const int x = static_cast<int>(column), y = static_cast<int>(row);
   const double fx = column - x, fy = row - y;
-  const float* at = &plane[static_cast<std::size_t>(y * side + x)];
+  const float* at = &plane[index(x, y, side)];
   return (1 - fy) * ((1 - fx) * static_cast<double>(at[0]) + fx * static_cast<double>(at[1])) +
          fy * ((1 - fx) * static_cast<double>(at[side]) + fx * static_cast<double>(at[side + 1]));
 }
@@ -90,8 +95,8 @@ class Grid {
                    fy = static_cast<double>(s.row) - row;
       for (int k = 0; k < 4; ++k) {
         const double share = ((k & 1) != 0 ? fx : 1 - fx) * ((k & 2) != 0 ? fy : 1 - fy);
-        double* sum = &sums_[static_cast<std::size_t>(
-            ((row + (k >> 1)) * side_ + column + (k & 1)) * stride_)];
+        double* sum = &sums_[index(column + (k & 1), row + (k >> 1), side_) *
+                             static_cast<std::size_t>(stride_)];
         const double weight = share / static_cast<double>(s.variance);
         for (int a = 0; a < terms_; ++a)
           *sum++ += weight * star.terms[a] * static_cast<double>(s.value);
@@ -109,7 +114,8 @@ class Grid {
     Eigen::MatrixXd normal(terms_, terms_);
     Eigen::VectorXd right(terms_);
     for (int cell = 0; cell < side_ * side_; ++cell) {
-      const double* sum = &sums_[static_cast<std::size_t>(cell * stride_)];
+      const double* sum =
+          &sums_[static_cast<std::size_t>(cell) * static_cast<std::size_t>(stride_)];
       for (int a = 0; a < terms_; ++a) right[a] = *sum++;
       for (int a = 0; a < terms_; ++a) {
         for (int b = a; b < terms_; ++b) normal(a, b) = normal(b, a) = *sum++;
@@ -238,15 +244,16 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
     for (std::size_t i = 0; i < here.size(); ++i) here[i] += factor * planes[a][i];
   }
   const double centre = (side_ - 1) / 2.0;
+  const int middle = side_px / 2;
   for (int j = 0; j < side_px; ++j) {
     for (int i = 0; i < side_px; ++i) {
-      const double px = i - side_px / 2 - static_cast<double>(dx),
-                   py = j - side_px / 2 - static_cast<double>(dy);
+      const double px = i - middle - static_cast<double>(dx),
+                   py = j - middle - static_cast<double>(dy);
       const double r = std::sqrt(px * px + py * py) / reach_px_;
       if (r >= 1) continue;
       const double fade =
           0.5 + 0.5 * std::cos(std::numbers::pi * std::clamp((r - 0.7) / 0.3, 0.0, 1.0));
-      kernel[static_cast<std::size_t>(j * side_px + i)] = static_cast<float>(
+      kernel[index(i, j, side_px)] = static_cast<float>(
           fade * interpolate(here, side_, centre + oversampling * px, centre + oversampling * py));
     }
   }
@@ -260,6 +267,7 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
   const auto chosen = bright_isolated_stars(catalogue, most_stars, least_snr);
   if (chosen.size() < fewest_stars) return nullptr;
   std::vector<float> widths;
+  widths.reserve(chosen.size());
   for (const Star* star : chosen) widths.push_back(star->fwhm_px);
   const float fwhm = median(widths);
   auto result = std::make_shared<EffectivePsf>();
@@ -305,7 +313,7 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
     const auto c = static_cast<std::size_t>(channel);
     double best = left[c][0];
     for (int order = 0; order <= highest_for(samples[c].size()); ++order) {
-      const double own = left[c][static_cast<std::size_t>(order + 1)];
+      const double own = left[c][static_cast<std::size_t>(order) + 1];
       if (own >= 0.999 * best) continue;
       best = own;
       orders[c] = order;

@@ -125,10 +125,8 @@ void MatchedFilter::filter_band(ConstView frame, MutableView out, int first, int
   for (int i = 0; i < rows; ++i) {
     pad_row(frame.row(0, mirrored(first - box_ + i, frame.height())), box_, padded);
     const auto target = smooth.view().row(0, i);
-    for (int tap = -reach; tap <= reach; ++tap) {
-      add_scaled(padded.data() + box_ + tap, taps_[static_cast<std::size_t>(tap + reach)],
-                 target.data(), columns);
-    }
+    for (std::size_t tap = 0; tap < taps_.size(); ++tap)
+      add_scaled(padded.data() + box_ - reach + tap, taps_[tap], target.data(), columns);
     sliding_sum(padded, box_, box_, boxed.view().row(0, i));
   }
   const auto side = static_cast<float>(2 * box_ + 1);
@@ -139,10 +137,9 @@ void MatchedFilter::filter_band(ConstView frame, MutableView out, int first, int
     const int middle = y - first + box_;
     add_scaled(boxed.view().row(0, middle + box_).data(), 1, box_sum.data(), columns);
     const auto target = out.row(0, y);
-    for (int tap = -reach; tap <= reach; ++tap) {
-      add_scaled(smooth.view().row(0, middle + tap).data(),
-                 taps_[static_cast<std::size_t>(tap + reach)], target.data(), columns);
-    }
+    int row = middle - reach;
+    for (const float tap : taps_)
+      add_scaled(smooth.view().row(0, row++).data(), tap, target.data(), columns);
     add_scaled(box_sum.data(), -1 / (side * side), target.data(), columns);
     add_scaled(boxed.view().row(0, middle - box_).data(), -1, box_sum.data(), columns);
   }

@@ -174,6 +174,7 @@ SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage) {
     return values.empty() ? SkyLevel{} : SkyLevel{median_in_place(values), 0};
   }
   std::vector<float> sigmas;
+  sigmas.reserve(found.size());
   for (const CellNoise& cell : found) sigmas.push_back(cell.sigma);
   // Stars, galaxies and nebulae only ever add scatter: the quiet cells are those near the lower
   // quartile. 15 %: four times the error of one cell's sigma, 1/sqrt(2 * 1024), and a little more.

@@ -171,7 +171,8 @@ std::optional<StarPixels> pixels_of(ConstView frame, int channel, const Star& st
     double known = own[i];
     if (!residual.empty())
       known += static_cast<double>(
-          residual[static_cast<std::size_t>((dy + side / 2) * side + dx + side / 2)]);
+          residual[static_cast<std::size_t>(dy + side / 2) * static_cast<std::size_t>(side) +
+                   static_cast<std::size_t>(dx + side / 2)]);
     result.pixels.push_back({x[i], y[i], (value - cores[i]) / flux - known, ring_of(radius)});
   }
   for (Neighbour& n : *neighbours) n.flux /= flux;
@@ -256,7 +257,8 @@ void keep_positive(std::vector<float>& wings, const std::vector<const Star*>& st
       sums[ring] += profile.pixel(x, y);
       if (!residual.empty())
         sums[ring] += static_cast<double>(
-            residual[static_cast<std::size_t>((y + side / 2) * side + x + side / 2)]);
+            residual[static_cast<std::size_t>(y + side / 2) * static_cast<std::size_t>(side) +
+                     static_cast<std::size_t>(x + side / 2)]);
       counts[ring] += 1;
     }
   }

@@ -341,7 +341,9 @@ void Solver::add_back(const Tile& tile, std::span<ComplexLines> sums) {
         const int y = tile.data.y * factor_ + begin + i, x0 = tile.data.x * factor_;
         float* numerators = numerator_.view().row(channel, y).data() + x0;
         float* denominators = denominator_.view().row(channel, y).data() + x0;
-        const auto columns = static_cast<std::size_t>(tile.data.width * factor_ + 2 * reach_);
+        const auto columns =
+            static_cast<std::size_t>(tile.data.width) * static_cast<std::size_t>(factor_) +
+            2 * static_cast<std::size_t>(reach_);
         for (std::size_t x = 0; x < columns; ++x) {
           numerators[x] += values[2 * x];
           denominators[x] += values[2 * x + 1];
