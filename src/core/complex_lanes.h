@@ -28,4 +28,20 @@ inline FloatLanes parts_swapped(FloatLanes values) {
   return __builtin_shufflevector(values, values, 1, 0, 3, 2, 5, 4, 7, 6);
 }
 
+/// The last of the four first.
+inline FloatLanes reversed(FloatLanes values) {
+  return __builtin_shufflevector(values, values, 6, 7, 4, 5, 2, 3, 0, 1);
+}
+inline FloatLanes product(FloatLanes a, FloatLanes b) {
+  const FloatLanes real = __builtin_shufflevector(a, a, 0, 0, 2, 2, 4, 4, 6, 6),
+                   imaginary = __builtin_shufflevector(a, a, 1, 1, 3, 3, 5, 5, 7, 7);
+  return real * b - imaginary * conjugate(parts_swapped(b));
+}
+inline constexpr FloatLanes real_part{1, 0, 1, 0, 1, 0, 1, 0};
+/// Squares of the amounts, in both parts.
+inline FloatLanes powers(FloatLanes values) {
+  const FloatLanes squares = values * values;
+  return squares + parts_swapped(squares);
+}
+
 }  // namespace limpid

@@ -13,10 +13,6 @@ using Complex = std::complex<float>;
 constexpr int block = 16;  // rows that are turned together: they stay in the first-level cache
 constexpr std::size_t together = complex_lane_count;
 
-FloatLanes reversed(FloatLanes values) {
-  return __builtin_shufflevector(values, values, 6, 7, 4, 5, 2, 3, 0, 1);
-}
-
 /// Half spectra of two real rows from the transform of a + i b: A(k) = (Z(k) + conj Z(-k)) / 2,
 /// B(k) = (Z(k) - conj Z(-k)) / 2i.
 void split(const Complex* z, int width, Complex* a, Complex* b) {
@@ -85,9 +81,9 @@ void transform(ComplexLines& columns) {
   }
 }
 
-/// The columns of one plane after their inverse transform.
-ComplexLines columns_of(int channel, Size size, const FillColumn& fill) {
-  ComplexLines columns(size.width / 2 + 1, size.height), filled(1, size.height);
+/// The first `count` columns of one plane after their inverse transform.
+ComplexLines columns_of(int channel, Size size, int count, const FillColumn& fill) {
+  ComplexLines columns(count, size.height), filled(1, size.height);
   const LineFft line_fft(size.height);
   for (int kx = 0; kx < columns.count(); ++kx) {
     fill(channel, kx, filled.line(0));
@@ -138,14 +134,18 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
   return spectrum;
 }
 
-Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill, int threads) {
+Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill, int threads,
+                         std::span<const int> filled) {
   Image image = Image::unset(channels, part.size());
   if (image.empty()) return image;
   const float scale = 1.0F / static_cast<float>(size.pixels());
   parallel_for(channels, threads, [&](int channel) {
-    const ComplexLines columns = columns_of(channel, size, fill);
+    const int all = size.width / 2 + 1,
+              count = filled.empty() ? all : filled[static_cast<std::size_t>(channel)];
+    const ComplexLines columns = columns_of(channel, size, count, fill);
     const LineFft line_fft(size.width);
-    ComplexLines pair(2, size.width), rows(block, columns.count());
+    ComplexLines pair(2, size.width), rows(block, all);
+    if (count < all) rows.clear();
     for (int begin = 0; begin < part.height; begin += block) {
       const int some = std::min(block, part.height - begin);
       turn(columns, part.y + begin, some, rows);

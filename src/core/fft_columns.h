@@ -58,8 +58,9 @@ using FillColumn = std::function<void(int channel, int kx, std::span<std::comple
 
 /// `part` of the images whose half spectra `fill` makes, column by column; these are never held as
 /// a whole. The division by the number of pixels is included. `fill` is called for each column
-/// once, from several threads.
+/// once, from several threads; with `filled`, only for so many of each channel, the first: the
+/// others are zero.
 Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill,
-                         int threads = 1);
+                         int threads = 1, std::span<const int> filled = {});
 
 }  // namespace limpid
