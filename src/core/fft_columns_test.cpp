@@ -55,7 +55,7 @@ TEST(FftColumns, GiveThePartOfTheImageBack) {
     for (const int margin : {0, 1, 3}) {
       if (2 * margin >= std::min(size.width, size.height)) continue;
       const Rect part{margin, margin, size.width - 2 * margin, size.height - 2 * margin};
-      const Image back = image_from_columns(3, size, part, fill, 2),
+      const Image back = image_from_columns(3, size, part, fill, {.threads = 2}),
                   wanted = copy(image.view().crop(part));
       ASSERT_EQ(back.size(), wanted.size());
       for (std::size_t i = 0; i < wanted.pixels().size(); ++i)

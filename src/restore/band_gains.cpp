@@ -316,12 +316,12 @@ float gain_of(float wanted, float both, float made, float of_noise) {
 /// What is compared, at every other pixel: all planes of moments_of(), 0 where nothing is to be
 /// compared.
 Image planes_of(const BandGainInput& in, const Moments& moments, Rect sampled) {
-  Image planes = image_from_columns(
-      2 * bands, moments.spectra.size(), sampled,
-      [&](int plane, int kx, std::span<Complex> out) {
-        std::ranges::copy(moments.spectra.column(plane, kx), out.begin());
-      },
-      1, moments.filled);
+  Image planes =
+      image_from_columns(2 * bands, moments.spectra.size(), sampled,
+                         [&](int plane, int kx, std::span<Complex> out) {
+                           std::ranges::copy(moments.spectra.column(plane, kx), out.begin());
+                         },
+                         {.filled = moments.filled});
   for (int y = 0; y < sampled.height; ++y) {
     const auto hidden = in.hidden.row(0, 2 * (sampled.y + y));
     for (int x = 0; x < sampled.width; ++x) {
@@ -387,15 +387,14 @@ Image band_gains(const BandGainInput& in, Rect inner) {
   std::array<int, bands - 1> filled{};
   for (int band = 1; band < bands; ++band)
     filled[static_cast<std::size_t>(band - 1)] = shares.filled(band);
-  const Image parts = image_from_columns(
-      bands - 1, in.transfer.size(), inner,
-      [&](int part, int kx, std::span<Complex> out) {
-        const auto from = in.changed.column(in.channel, kx);
-        const auto places = shares.places(kx);
-        for (std::size_t ky = 0; ky < out.size(); ++ky)
-          out[ky] = share_of(part + 1, places[ky]) * from[ky];
-      },
-      1, filled);
+  const Image parts = image_from_columns(bands - 1, in.transfer.size(), inner,
+                                         [&](int part, int kx, std::span<Complex> out) {
+                                           const auto from = in.changed.column(in.channel, kx);
+                                           const auto places = shares.places(kx);
+                                           for (std::size_t ky = 0; ky < out.size(); ++ky)
+                                             out[ky] = share_of(part + 1, places[ky]) * from[ky];
+                                         },
+                                         {.filled = filled, .sources = 1});
   BlockReader gain(maps, inner.size(), reach_px);
   Image added = Image::unset(1, inner.size());
   for (int y = 0; y < inner.height; ++y) {

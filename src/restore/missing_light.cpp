@@ -25,83 +25,115 @@ float band_filter(float power, int band) {
   return band == 0 ? own : own - 1 / (power + missing_light_lambdas[at - 1]);
 }
 
-/// Adds one band of what is missing, as far as it stands out from noise.
-void add_band(ConstView band, ConstView shown, const NoiseVariance& variance, float noise_power,
-              MutableView change) {
-  constexpr int off = half_window_px + half_soft_px;
-  Image share = Image::unset(1, band.size());
-  for (int y = 0; y < band.height(); ++y) {
-    const auto from = band.row(0, y);
-    const auto out = share.view().row(0, y);
-    for (std::size_t x = 0; x < out.size(); ++x) out[x] = from[x] * from[x];
-  }
-  share = box_mean(share.view(), half_window_px);
-  for (int y = 0; y < band.height(); ++y) {
-    const auto light = shown.row(0, y);
-    const auto power = share.view().row(0, y);
-    for (std::size_t x = 0; x < power.size(); ++x) {
-      const float of_noise = noise_powers * noise_power * variance(light[x]);
-      power[x] = power[x] > of_noise ? 1 - of_noise / power[x] : 0;
-    }
-  }
-  share = box_mean(share.view(), half_soft_px);
-  for (int y = 0; y < change.height(); ++y) {
-    const float *part = &share.view()(0, y + off, off), *from = &band(0, y + off, off);
-    const auto out = change.row(0, y);
-    for (std::size_t x = 0; x < out.size(); ++x) out[x] += part[x] * from[x];
-  }
+/// One row after the other of a plane.
+auto rows_of(ConstView plane) {
+  return [plane](int y, std::span<float> row) { std::ranges::copy(plane.row(0, y), row.begin()); };
 }
 
-/// Squares of what a plane has over its means of 9 x 9 px, in the mean of as many.
-Image structure_of(ConstView plane) {
-  Image squares = box_mean(plane, half_window_px);
-  for (int y = 0; y < plane.height(); ++y) {
-    const auto from = plane.row(0, y);
-    const auto out = squares.view().row(0, y);
-    for (std::size_t x = 0; x < out.size(); ++x) out[x] = (from[x] - out[x]) * (from[x] - out[x]);
-  }
-  return box_mean(squares.view(), half_window_px);
+/// Squares of what a plane, which `make` makes row by row, has over its means of 9 x 9 px, in the
+/// mean of as many. The light of a row is known until the next is asked for.
+template <typename Make>
+auto structure_rows(Size size, Make make) {
+  return BoxMeanRows(size, half_window_px,
+                     [plane = BoxMeanRows(size, half_window_px, std::move(make))](
+                         int y, std::span<float> squares) mutable {
+                       const auto means = plane.row(y);
+                       const auto value = plane.made(y);
+                       for (std::size_t x = 0; x < squares.size(); ++x)
+                         squares[x] = (value[x] - means[x]) * (value[x] - means[x]);
+                     });
+}
+
+/// How much of one band of what is missing stands out from noise: rows of shares.
+auto share_rows(ConstView band, ConstView shown, const NoiseVariance& variance, float noise_power) {
+  const auto square = [band](int y, std::span<float> squares) {
+    const auto from = band.row(0, y);
+    for (std::size_t x = 0; x < squares.size(); ++x) squares[x] = from[x] * from[x];
+  };
+  return BoxMeanRows(band.size(), half_soft_px,
+                     [=, power_rows = BoxMeanRows(band.size(), half_window_px, square)](
+                         int y, std::span<float> share) mutable {
+                       const auto power = power_rows.row(y);
+                       const auto light = shown.row(0, y);
+                       for (std::size_t x = 0; x < share.size(); ++x) {
+                         const float of_noise = noise_powers * noise_power * variance(light[x]);
+                         share[x] = power[x] > of_noise ? 1 - of_noise / power[x] : 0;
+                       }
+                     });
 }
 
 /// Where the structure of a change would be large beside the result's own, and the record shows
 /// some beside its noise, the network has seen something else: a star that was not detected.
-/// Nothing is changed.
-void keep_modest(ConstView before, ConstView after, ConstView shown, const NoiseVariance& variance,
-                 MutableView change) {
-  const Image recorded = structure_of(before), made = structure_of(after),
-              changes = structure_of(change);
-  constexpr float modest_power = modest_share * modest_share;
-  // few pixels change so much: rows are looked through at once
-  std::vector<float> excess(static_cast<std::size_t>(change.width()));
-  for (int y = 0; y < change.height(); ++y) {
-    const auto of_change = changes.view().row(0, y), of_made = made.view().row(0, y);
-    for (std::size_t x = 0; x < excess.size(); ++x)
-      excess[x] = of_change[x] - modest_power * of_made[x];
-    const auto of_record = recorded.view().row(0, y), light = shown.row(0, y);
-    const auto out = change.row(0, y);
-    for (std::size_t x = 0; x < excess.size(); ++x) {
-      if (excess[x] <= 0) continue;
-      const float own = std::max(1e-20F, of_made[x]);
-      const float modest = falling(std::sqrt(of_change[x] / own), modest_share, immodest_share);
-      const float seen = of_record[x] - variance(light[x]);
+/// Nothing is changed. Works on one row.
+class Modesty {
+ public:
+  explicit Modesty(int width) : excess_(static_cast<std::size_t>(width)) {}
+  void keep(std::span<const float> recorded, std::span<const float> made,
+            std::span<const float> changes, std::span<const float> shown,
+            const NoiseVariance& variance, std::span<float> change) {
+    // few pixels change so much: the row is looked through at once
+    constexpr float modest_power = modest_share * modest_share;
+    float highest = 0;
+    for (std::size_t x = 0; x < excess_.size(); ++x) {
+      excess_[x] = changes[x] - modest_power * made[x];
+      highest = excess_[x] > highest ? excess_[x] : highest;
+    }
+    if (highest <= 0) return;
+    for (std::size_t x = 0; x < excess_.size(); ++x) {
+      if (excess_[x] <= 0) continue;
+      const float own = std::max(1e-20F, made[x]);
+      const float modest = falling(std::sqrt(changes[x] / own), modest_share, immodest_share);
+      const float seen = recorded[x] - variance(shown[x]);
       const float invented =
           falling(std::sqrt(std::max(0.0F, seen) / own), invented_share, seen_share);
-      out[x] *= std::max(modest, invented);
+      change[x] *= std::max(modest, invented);
     }
+  }
+
+ private:
+  std::vector<float> excess_;
+};
+
+/// No pixel changes by more than its share of the light around it.
+void limit(std::span<const float> around, SkyLevel sky, std::span<float> change) {
+  for (std::size_t x = 0; x < change.size(); ++x) {
+    const float by = change[x],
+                most = most_sigma * sky.sigma + most_share * std::max(0.0F, around[x] - sky.sky),
+                both = std::sqrt(most * most + by * by);
+    change[x] = both > 0 ? by * most / both : 0;
   }
 }
 
-/// No pixel changes by more than its share of the light around it.
-void limit(ConstView shown, SkyLevel sky, MutableView change) {
-  const Image around = box_mean(shown, half_window_px);
-  for (int y = 0; y < change.height(); ++y) {
-    const auto light = around.view().row(0, y);
-    const auto by = change.row(0, y);
-    for (std::size_t x = 0; x < by.size(); ++x) {
-      const float most = most_sigma * sky.sigma + most_share * std::max(0.0F, light[x] - sky.sky);
-      const float both = std::sqrt(most * most + by[x] * by[x]);
-      by[x] = both > 0 ? by[x] * most / both : 0;
-    }
+/// What is missing in one channel, all of one row at a time. `filtered`: its bands, of `wide`.
+void add_missing(const MissingLightInput& tile, int channel,
+                 const std::array<ConstView, bands>& filtered,
+                 const std::array<double, bands>& noise_power, Rect place, const NoiseModel& noise,
+                 MutableView change) {
+  constexpr int off = half_window_px + half_soft_px;
+  const NoiseVariance variance(noise, channel);
+  const ConstView wide_light = tile.shown.channel(channel).crop(grown(place, off)),
+                  light = tile.shown.channel(channel).crop(place);
+  const auto shares_of = [&](std::size_t band) {
+    return share_rows(filtered[band], wide_light, variance, static_cast<float>(noise_power[band]));
+  };
+  auto first = shares_of(0), second = shares_of(1);
+  const auto make = [&](int y, std::span<float> row) {
+    const float *share = first.row(y + off).data() + off, *other = second.row(y + off).data() + off;
+    const float *band = &filtered[0](0, y + off, off), *sharper = &filtered[1](0, y + off, off);
+    const auto out = change.row(0, y);
+    for (std::size_t x = 0; x < row.size(); ++x)
+      row[x] = out[x] = other[x] * sharper[x] + share[x] * band[x];
+  };
+  auto recorded = structure_rows(place.size(), rows_of(tile.before.channel(channel).crop(place))),
+       made = structure_rows(place.size(), rows_of(tile.after.channel(channel).crop(place)));
+  auto changes = structure_rows(place.size(), make);
+  BoxMeanRows around(place.size(), half_window_px, rows_of(light));
+  Modesty modesty(place.width);
+  for (int y = 0; y < place.height; ++y) {
+    const auto of_change = changes.row(y);  // which makes the change as far as it reaches
+    modesty.keep(recorded.row(y), made.row(y), of_change, light.row(0, y), variance,
+                 change.row(0, y));
+    limit(around.row(y), noise.sky[static_cast<std::size_t>(channel)], change.row(0, y));
   }
 }
 
@@ -141,28 +173,21 @@ Image missing_light(const MissingLightInput& tile, Rect place, const Passing& pa
   const Rect wide = grown(place, half_window_px + half_soft_px);
   const ColumnSpectrum missing = column_fft(tile.difference);
   const Image filtered = image_from_columns(
-      bands * channels, tile.before.size(), wide, [&](int plane, int kx, auto out) {
+      bands * channels, tile.before.size(), wide,
+      [&](int plane, int kx, auto out) {
         const int c = plane % channels;
         const auto from = missing.column(c, kx), transfer = pass.transfer.column(c, kx);
         for (std::size_t ky = 0; ky < out.size(); ++ky) {
           out[ky] = from[ky] * std::conj(transfer[ky]) *
                     band_filter(std::norm(transfer[ky]), plane / channels);
         }
-      });
-  Image change(channels, place.size());
+      },
+      {.sources = channels});
+  Image change = Image::unset(channels, place.size());
   for (int c = 0; c < channels; ++c) {
-    const NoiseVariance variance(noise, c);
-    const ConstView light = tile.shown.channel(c);
-    const MutableView here = change.view().channel(c);
-    for (int band = 0; band < bands; ++band) {
-      const double power =
-          pass.noise_power[static_cast<std::size_t>(c)][static_cast<std::size_t>(band)];
-      add_band(filtered.view().channel(band * channels + c), light.crop(wide), variance,
-               static_cast<float>(power), here);
-    }
-    keep_modest(tile.before.channel(c).crop(place), tile.after.channel(c).crop(place),
-                light.crop(place), variance, here);
-    limit(light.crop(place), noise.sky[static_cast<std::size_t>(c)], here);
+    add_missing(tile, c, {filtered.view().channel(c), filtered.view().channel(channels + c)},
+                pass.noise_power[static_cast<std::size_t>(c)], place, noise,
+                change.view().channel(c));
   }
   return change;
 }

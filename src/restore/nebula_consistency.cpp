@@ -146,10 +146,12 @@ float hide_defects(Tile& tile, ConstView difference, ConstView shown, const Nois
   std::vector<float> most(static_cast<std::size_t>(difference.width())), over(most.size());
   for (int c = 0; c < difference.channels(); ++c) {
     const NoiseVariance variance(noise, c);
-    const Image mean = box_mean(difference.channel(c), 1);
+    BoxMeanRows mean(difference.size(), 1, [&](int y, std::span<float> row) {
+      std::ranges::copy(difference.row(c, y), row.begin());
+    });
     for (int y = 0; y < difference.height(); ++y) {
       const auto value = difference.row(c, y), light = shown.row(c, y);
-      const auto smooth = mean.view().row(0, y);
+      const auto smooth = mean.row(y);
       float highest = -INFINITY;
       for (std::size_t x = 0; x < most.size(); ++x) {
         most[x] = sharp_sigma * std::sqrt(variance(light[x])) + 0.5F * std::abs(smooth[x]);
