@@ -27,7 +27,7 @@ class BoxMeanRow {
 };
 
 /// box_mean() row by row of a plane that is made row by row, so that neither is ever held as a
-/// whole: `make(y, row)` sets one row, and is called for all of them in order.
+/// whole: `make(y, row)` sets one row, and is called in order for those that are needed.
 template <typename Make>
 class BoxMeanRows {
  public:
@@ -40,10 +40,11 @@ class BoxMeanRows {
               std::vector<float>(static_cast<std::size_t>(size.width))),
         mean_(static_cast<std::size_t>(size.width)) {}
 
-  /// Rows are asked for in order. What is returned holds until the next is.
+  /// Rows are asked for in order; some may be left out. What is returned holds until the next is.
   std::span<float> row(int y) {
     const int top = std::max(0, y - half_), bottom = std::min(height_, y + half_ + 1);
-    for (; made_ < bottom; ++made_) make_(made_, std::span(line(made_)));
+    for (made_ = std::max(made_, top); made_ < bottom; ++made_)
+      make_(made_, std::span(line(made_)));
     rows_.clear();
     for (int i = top; i < bottom; ++i) rows_.push_back(line(i).data());
     means_.mean_of(rows_, mean_);

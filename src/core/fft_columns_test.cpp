@@ -1,6 +1,7 @@
 #include "core/fft_columns.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <random>
 #include <thread>
@@ -62,6 +63,21 @@ TEST(FftColumns, GiveThePartOfTheImageBack) {
         ASSERT_NEAR(back.pixels()[i], wanted.pixels()[i], 3e-6F);
     }
   }
+}
+
+TEST(FftColumns, SideBySideAndWithoutEmptyColumnsMakeTheSame) {
+  constexpr Size size{40, 24};
+  const ColumnSpectrum spectrum = column_fft(noise(2, size).view());
+  constexpr std::array<int, 4> filled{21, 7, 13, 0};
+  const auto fill = [&](int channel, int kx, std::span<std::complex<float>> column) {
+    std::ranges::copy(spectrum.column(channel % 2, kx), column.begin());
+    if (kx >= filled[static_cast<std::size_t>(channel)])
+      std::ranges::fill(column, std::complex<float>());
+  };
+  constexpr Rect part{3, 2, 30, 19};
+  const Image all = image_from_columns(4, size, part, fill),
+              some = image_from_columns(4, size, part, fill, {.filled = filled, .sources = 2});
+  EXPECT_TRUE(std::ranges::equal(all.pixels(), some.pixels()));
 }
 
 TEST(FftColumns, OfKernelsAreThoseOfTransfer) {

@@ -47,8 +47,11 @@ class SteepLambda {
       : fx2_(squared_frequencies(size.width)),
         fy2_(squared_frequencies(size.height)),
         roots_(fy2_.size() * static_cast<std::size_t>(size.width / 2 + 1)) {
-    for (std::size_t i = 0; i < roots_.size(); ++i)
-      roots_[i] = std::sqrt(fx2_[i / fy2_.size()] + fy2_[i % fy2_.size()]);
+    for (int kx = 0; kx < size.width / 2 + 1; ++kx) {
+      const float fx2 = fx2_[static_cast<std::size_t>(kx)];
+      float* const column = &roots_[static_cast<std::size_t>(kx) * fy2_.size()];
+      for (std::size_t ky = 0; ky < fy2_.size(); ++ky) column[ky] = std::sqrt(fx2 + fy2_[ky]);
+    }
   }
   [[nodiscard]] FloatLanes operator()(float lambda, int kx, std::size_t ky) const {
     const auto x = static_cast<std::size_t>(kx);

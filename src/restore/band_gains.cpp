@@ -115,7 +115,11 @@ struct Moments {
 FloatLanes doubled(const float* from, std::size_t count) {
   using Four = float __attribute__((vector_size(16)));
   Four values{};
-  std::memcpy(&values, from, count * sizeof(float));
+  if (count == complex_lane_count) {
+    std::memcpy(&values, from, sizeof values);
+  } else {
+    std::memcpy(&values, from, count * sizeof(float));
+  }
   return __builtin_shufflevector(values, values, 0, 0, 1, 1, 2, 2, 3, 3);
 }
 FloatLanes load_some(const Complex* from, std::size_t count) {
@@ -125,6 +129,7 @@ FloatLanes load_some(const Complex* from, std::size_t count) {
   return values;
 }
 void store_some(Complex* to, FloatLanes values, std::size_t count) {
+  if (count == complex_lane_count) return store_lanes(to, values);
   std::memcpy(static_cast<void*>(to), &values, count * sizeof(Complex));
 }
 
@@ -259,9 +264,12 @@ class BlockReader {
     }
     top_ = top;
   }
-  [[nodiscard]] float operator()(std::size_t map, std::size_t x) const {
-    const float above = above_[map][x];
-    return above + down_ * (below_[map][x] - above);
+  /// Adds what one map times `values` is.
+  void add_product(std::size_t map, std::span<const float> values, std::span<float> to) const {
+    const float *above = above_[map].data(), *below = below_[map].data();
+    const float down = down_;
+    for (std::size_t x = 0; x < to.size(); ++x)
+      to[x] += (above[x] + down * (below[x] - above[x])) * values[x];
   }
 
  private:
@@ -335,12 +343,13 @@ Image planes_of(const BandGainInput& in, const Moments& moments, Rect sampled) {
 /// Variance of the noise, 0 where nothing is to be compared.
 Image noise_in_windows(const BandGainInput& in, Rect sampled) {
   return in_windows(in_blocks(sampled.size(), [&](int row, std::span<float> line) {
+    const NoiseVariance variance = in.variance;  // of which no line can be a part
     std::ranges::fill(line, 0.0F);
     for (int y = 2 * (sampled.y + row); y < 2 * (sampled.y + row + 2); y += 2) {
       const auto hidden = in.hidden.row(0, y), shown = in.shown.row(0, y);
       for (std::size_t x = 0; x < line.size(); ++x) {
         const std::size_t at = 2 * (static_cast<std::size_t>(sampled.x) + x);
-        line[x] += hidden[at] != 0 ? 0 : in.variance(shown[at]);
+        line[x] += hidden[at] != 0 ? 0 : variance(shown[at]);
       }
     }
   }));
@@ -401,12 +410,10 @@ Image band_gains(const BandGainInput& in, Rect inner) {
     gain.go_to(y);
     const auto out = added.view().row(0, y);
     const auto change = in.changes.row(0, inner.y + y).subspan(static_cast<std::size_t>(inner.x));
-    for (std::size_t x = 0; x < out.size(); ++x) out[x] = gain(0, x) * change[x];
-    for (int band = 1; band < bands; ++band) {
-      const auto part = parts.view().row(band - 1, y);
-      for (std::size_t x = 0; x < out.size(); ++x)
-        out[x] += gain(static_cast<std::size_t>(band), x) * part[x];
-    }
+    std::ranges::fill(out, 0.0F);
+    gain.add_product(0, change, out);
+    for (int band = 1; band < bands; ++band)
+      gain.add_product(static_cast<std::size_t>(band), parts.view().row(band - 1, y), out);
   }
   return added;
 }

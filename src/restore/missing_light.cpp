@@ -55,44 +55,45 @@ auto share_rows(ConstView band, ConstView shown, const NoiseVariance& variance, 
                          int y, std::span<float> share) mutable {
                        const auto power = power_rows.row(y);
                        const auto light = shown.row(0, y);
+                       // copies, of which no row can be a part
+                       const NoiseVariance own_variance = variance;
+                       const float powers = noise_powers * noise_power;
                        for (std::size_t x = 0; x < share.size(); ++x) {
-                         const float of_noise = noise_powers * noise_power * variance(light[x]);
+                         const float of_noise = powers * own_variance(light[x]);
                          share[x] = power[x] > of_noise ? 1 - of_noise / power[x] : 0;
                        }
                      });
 }
 
+/// How far the structure of a change is over the share of the result's own that is modest. Returns
+/// whether it is anywhere, which is seldom.
+bool exceeds_modesty(std::span<const float> changes, std::span<const float> made,
+                     std::span<float> excess) {
+  int any = 0;
+  for (std::size_t x = 0; x < excess.size(); ++x) {
+    excess[x] = changes[x] - modest_share * modest_share * made[x];
+    any |= excess[x] > 0 ? 1 : 0;
+  }
+  return any != 0;
+}
+
 /// Where the structure of a change would be large beside the result's own, and the record shows
 /// some beside its noise, the network has seen something else: a star that was not detected.
-/// Nothing is changed. Works on one row.
-class Modesty {
- public:
-  explicit Modesty(int width) : excess_(static_cast<std::size_t>(width)) {}
-  void keep(std::span<const float> recorded, std::span<const float> made,
-            std::span<const float> changes, std::span<const float> shown,
-            const NoiseVariance& variance, std::span<float> change) {
-    // few pixels change so much: the row is looked through at once
-    constexpr float modest_power = modest_share * modest_share;
-    float highest = 0;
-    for (std::size_t x = 0; x < excess_.size(); ++x) {
-      excess_[x] = changes[x] - modest_power * made[x];
-      highest = excess_[x] > highest ? excess_[x] : highest;
-    }
-    if (highest <= 0) return;
-    for (std::size_t x = 0; x < excess_.size(); ++x) {
-      if (excess_[x] <= 0) continue;
-      const float own = std::max(1e-20F, made[x]);
-      const float modest = falling(std::sqrt(changes[x] / own), modest_share, immodest_share);
-      const float seen = recorded[x] - variance(shown[x]);
-      const float invented =
-          falling(std::sqrt(std::max(0.0F, seen) / own), invented_share, seen_share);
-      change[x] *= std::max(modest, invented);
-    }
+/// Nothing is changed.
+void keep_modest(std::span<const float> excess, std::span<const float> changes,
+                 std::span<const float> made, std::span<const float> recorded,
+                 std::span<const float> shown, const NoiseVariance& variance,
+                 std::span<float> change) {
+  for (std::size_t x = 0; x < change.size(); ++x) {
+    if (excess[x] <= 0) continue;
+    const float own = std::max(1e-20F, made[x]);
+    const float modest = falling(std::sqrt(changes[x] / own), modest_share, immodest_share);
+    const float seen = recorded[x] - variance(shown[x]);
+    const float invented =
+        falling(std::sqrt(std::max(0.0F, seen) / own), invented_share, seen_share);
+    change[x] *= std::max(modest, invented);
   }
-
- private:
-  std::vector<float> excess_;
-};
+}
 
 /// No pixel changes by more than its share of the light around it.
 void limit(std::span<const float> around, SkyLevel sky, std::span<float> change) {
@@ -128,12 +129,14 @@ void add_missing(const MissingLightInput& tile, int channel,
        made = structure_rows(place.size(), rows_of(tile.after.channel(channel).crop(place)));
   auto changes = structure_rows(place.size(), make);
   BoxMeanRows around(place.size(), half_window_px, rows_of(light));
-  Modesty modesty(place.width);
+  std::vector<float> excess(static_cast<std::size_t>(place.width));
   for (int y = 0; y < place.height; ++y) {
     const auto of_change = changes.row(y);  // which makes the change as far as it reaches
-    modesty.keep(recorded.row(y), made.row(y), of_change, light.row(0, y), variance,
-                 change.row(0, y));
-    limit(around.row(y), noise.sky[static_cast<std::size_t>(channel)], change.row(0, y));
+    const auto of_result = made.row(y), row = change.row(0, y);
+    if (exceeds_modesty(of_change, of_result, excess)) {
+      keep_modest(excess, of_change, of_result, recorded.row(y), light.row(0, y), variance, row);
+    }
+    limit(around.row(y), noise.sky[static_cast<std::size_t>(channel)], row);
   }
 }
 

@@ -152,13 +152,13 @@ float hide_defects(Tile& tile, ConstView difference, ConstView shown, const Nois
     for (int y = 0; y < difference.height(); ++y) {
       const auto value = difference.row(c, y), light = shown.row(c, y);
       const auto smooth = mean.row(y);
-      float highest = -INFINITY;
+      int any = 0;
       for (std::size_t x = 0; x < most.size(); ++x) {
         most[x] = sharp_sigma * std::sqrt(variance(light[x])) + 0.5F * std::abs(smooth[x]);
         over[x] = std::abs(value[x] - smooth[x]) - most[x];
-        highest = over[x] > highest ? over[x] : highest;
+        any |= over[x] >= 0 ? 1 : 0;
       }
-      if (highest < 0) continue;
+      if (any == 0) continue;
       if (flags.empty()) flags = Image(1, tile.around.size());
       for (std::size_t x = 0; x < most.size(); ++x) {
         if (over[x] < 0) continue;
