@@ -1,48 +1,64 @@
 #include "core/box_mean.h"
 
-#include <algorithm>
-#include <span>
-#include <vector>
+#include "core/lanes.h"
 
 namespace limpid {
 namespace {
 
-/// Sum of `count` lines that begin `step` apart. Three at a time: most of the time goes into
-/// reading and writing the sum.
-void sum_lines(const float* line, std::ptrdiff_t step, int count, std::span<float> sum) {
-  std::ranges::fill(sum, 0.0F);
-  int done = 0;
-  for (; done + 3 <= count; done += 3, line += 3 * step) {
-    const float *second = line + step, *third = second + step;
-    for (std::size_t x = 0; x < sum.size(); ++x) sum[x] = sum[x] + line[x] + second[x] + third[x];
+/// A piece of the sum stays in registers until all lines are added: most of the time goes into
+/// reading and writing.
+void sum_lines(std::span<const float* const> lines, std::span<float> sum) {
+  constexpr std::size_t lanes = float_lane_count, piece = 4 * lanes;
+  std::size_t x = 0;
+  for (; x + piece <= sum.size(); x += piece) {
+    FloatLanes first{}, second{}, third{}, fourth{};
+    for (const float* line : lines) {
+      first += load_floats(line + x);
+      second += load_floats(line + x + lanes);
+      third += load_floats(line + x + 2 * lanes);
+      fourth += load_floats(line + x + 3 * lanes);
+    }
+    store_floats(&sum[x], first);
+    store_floats(&sum[x + lanes], second);
+    store_floats(&sum[x + 2 * lanes], third);
+    store_floats(&sum[x + 3 * lanes], fourth);
   }
-  for (; done < count; ++done, line += step) {
-    for (std::size_t x = 0; x < sum.size(); ++x) sum[x] += line[x];
+  for (; x < sum.size(); ++x) {
+    sum[x] = 0;
+    for (const float* line : lines) sum[x] += line[x];
   }
 }
 
 }  // namespace
 
-Image box_mean(ConstView plane, int half) {
-  const int width = plane.width(), height = plane.height();
-  const auto side = static_cast<std::size_t>(half), columns = static_cast<std::size_t>(width);
-  // sums of columns, with zeros on both sides
-  std::vector<float> sums(columns + 2 * side, 0), shares(columns);
+BoxMeanRow::BoxMeanRow(int width, int half)
+    : half_(static_cast<std::size_t>(half)),
+      sums_(static_cast<std::size_t>(width) + 2 * half_, 0.0F) {
   for (int x = 0; x < width; ++x) {
-    shares[static_cast<std::size_t>(x)] =
-        1 / static_cast<float>(std::min(width, x + half + 1) - std::max(0, x - half));
+    shares_.push_back(1 /
+                      static_cast<float>(std::min(width, x + half + 1) - std::max(0, x - half)));
   }
-  Image means = Image::unset(1, plane.size());
-  for (int y = 0; y < height; ++y) {
-    const int top = std::max(0, y - half), bottom = std::min(height, y + half + 1);
-    sum_lines(plane.row(0, top).data(), plane.row_stride(), bottom - top,
-              std::span(sums).subspan(side, columns));
-    const auto out = means.view().row(0, y);
-    sum_lines(sums.data(), 1, 2 * half + 1, out);
-    const float share = 1 / static_cast<float>(bottom - top);
-    for (std::size_t x = 0; x < columns; ++x) out[x] *= share * shares[x];
+  for (std::size_t i = 0; i < 2 * half_ + 1; ++i) shifted_.push_back(sums_.data() + i);
+}
+
+void BoxMeanRow::mean_of(std::span<const float* const> rows, std::span<float> out) {
+  sum_lines(rows, std::span(sums_).subspan(half_, shares_.size()));
+  sum_lines(shifted_, out);
+  const float share = 1 / static_cast<float>(rows.size());
+  for (std::size_t x = 0; x < shares_.size(); ++x) out[x] *= share * shares_[x];
+}
+
+Image box_mean(ConstView plane, int half) {
+  BoxMeanRow means(plane.width(), half);
+  Image result = Image::unset(1, plane.size());
+  std::vector<const float*> rows;
+  for (int y = 0; y < plane.height(); ++y) {
+    rows.clear();
+    for (int i = std::max(0, y - half); i < std::min(plane.height(), y + half + 1); ++i)
+      rows.push_back(plane.row(0, i).data());
+    means.mean_of(rows, result.view().row(0, y));
   }
-  return means;
+  return result;
 }
 
 }  // namespace limpid

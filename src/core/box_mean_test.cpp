@@ -29,6 +29,22 @@ TEST(BoxMean, IsTheMeanOfTheSquareAsFarAsItReaches) {
   }
 }
 
+TEST(BoxMean, OfRowsThatAreMadeIsTheSame) {
+  Image image(1, {50, 23});
+  Random random(5, 0);
+  for (float& value : image.pixels()) value = static_cast<float>(random.normal());
+  for (const int half : {0, 1, 4, 30}) {
+    const Image means = box_mean(image.view(), half);
+    BoxMeanRows rows(image.size(), half, [&](int y, std::span<float> row) {
+      std::ranges::copy(image.view().row(0, y), row.begin());
+    });
+    for (const int y : {0, 1, 2, 9, 10, 21, 22}) {
+      EXPECT_TRUE(std::ranges::equal(rows.row(y), means.view().row(0, y))) << y << ", " << half;
+      EXPECT_TRUE(std::ranges::equal(rows.made(y), image.view().row(0, y))) << y << ", " << half;
+    }
+  }
+}
+
 TEST(BoxMean, IsExactlyZeroWhereNothingIs) {
   Image flags(1, {64, 64});
   flags.view()(0, 20, 30) = 1;

@@ -28,4 +28,41 @@ inline FloatLanes parts_swapped(FloatLanes values) {
   return __builtin_shufflevector(values, values, 1, 0, 3, 2, 5, 4, 7, 6);
 }
 
+/// The last of the four first.
+inline FloatLanes reversed(FloatLanes values) {
+  return __builtin_shufflevector(values, values, 6, 7, 4, 5, 2, 3, 0, 1);
+}
+inline FloatLanes product(FloatLanes a, FloatLanes b) {
+  const FloatLanes real = __builtin_shufflevector(a, a, 0, 0, 2, 2, 4, 4, 6, 6),
+                   imaginary = __builtin_shufflevector(a, a, 1, 1, 3, 3, 5, 5, 7, 7);
+  return real * b - imaginary * conjugate(parts_swapped(b));
+}
+inline constexpr FloatLanes real_part{1, 0, 1, 0, 1, 0, 1, 0};
+/// Squares of the amounts, in both parts.
+inline FloatLanes powers(FloatLanes values) {
+  const FloatLanes squares = values * values;
+  return squares + parts_swapped(squares);
+}
+
+/// Real and imaginary parts of eight values, 0 1 4 5 2 3 6 7: the order that costs least.
+struct ComplexParts {
+  FloatLanes real, imaginary;
+};
+inline constexpr std::size_t parts_lane_count = float_lane_count;
+inline ComplexParts load_parts(const std::complex<float>* from) {
+  const FloatLanes low = load_lanes(from), high = load_lanes(from + complex_lane_count);
+  return {__builtin_shufflevector(low, high, 0, 2, 8, 10, 4, 6, 12, 14),
+          __builtin_shufflevector(low, high, 1, 3, 9, 11, 5, 7, 13, 15)};
+}
+inline void store_parts(std::complex<float>* to, ComplexParts values) {
+  const auto [real, imaginary] = values;
+  store_lanes(to, __builtin_shufflevector(real, imaginary, 0, 8, 1, 9, 4, 12, 5, 13));
+  store_lanes(to + complex_lane_count,
+              __builtin_shufflevector(real, imaginary, 2, 10, 3, 11, 6, 14, 7, 15));
+}
+/// Between the order of parts and that of memory: the one way is the other.
+inline FloatLanes reordered(FloatLanes values) {
+  return __builtin_shufflevector(values, values, 0, 1, 4, 5, 2, 3, 6, 7);
+}
+
 }  // namespace limpid

@@ -1,6 +1,7 @@
 #include "core/fft_columns.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/complex_lanes.h"
 #include "core/parallel.h"
@@ -12,10 +13,6 @@ using Complex = std::complex<float>;
 
 constexpr int block = 16;  // rows that are turned together: they stay in the first-level cache
 constexpr std::size_t together = complex_lane_count;
-
-FloatLanes reversed(FloatLanes values) {
-  return __builtin_shufflevector(values, values, 6, 7, 4, 5, 2, 3, 0, 1);
-}
 
 /// Half spectra of two real rows from the transform of a + i b: A(k) = (Z(k) + conj Z(-k)) / 2,
 /// B(k) = (Z(k) - conj Z(-k)) / 2i.
@@ -76,6 +73,15 @@ void add_rows(int count, int width, const RowOf& row_of, int first, ComplexLines
   }
 }
 
+/// Two real rows that are the parts of complex values. One after the other: both at once take
+/// longer.
+void write_parts(const Complex* values, float scale, std::span<float> real,
+                 std::span<float> imaginary) {
+  const auto* parts = reinterpret_cast<const float*>(values);
+  for (std::size_t x = 0; x < real.size(); ++x) real[x] = scale * parts[2 * x];
+  for (std::size_t x = 0; x < imaginary.size(); ++x) imaginary[x] = scale * parts[2 * x + 1];
+}
+
 void transform(ComplexLines& columns) {
   const LineFft line_fft(columns.length());
   ComplexLines transformed(1, columns.length());
@@ -85,15 +91,42 @@ void transform(ComplexLines& columns) {
   }
 }
 
-/// The columns of one plane after their inverse transform.
-ComplexLines columns_of(int channel, Size size, const FillColumn& fill) {
-  ComplexLines columns(size.width / 2 + 1, size.height), filled(1, size.height);
+/// One plane on its way from columns to rows.
+struct Plane {
+  int channel;
+  ComplexLines columns;  ///< those that are not zero, after their inverse transform
+};
+
+void fill_columns(std::vector<Plane>& planes, Size size, const FillColumn& fill) {
   const LineFft line_fft(size.height);
-  for (int kx = 0; kx < columns.count(); ++kx) {
-    fill(channel, kx, filled.line(0));
-    line_fft.inverse(filled.line(0), columns.line(kx));
+  ComplexLines filled(1, size.height);
+  for (int kx = 0; kx < size.width / 2 + 1; ++kx) {
+    for (Plane& plane : planes) {
+      if (kx >= plane.columns.count()) continue;
+      fill(plane.channel, kx, filled.line(0));
+      line_fft.inverse(filled.line(0), plane.columns.line(kx));
+    }
   }
-  return columns;
+}
+
+void write_plane(const ComplexLines& columns, Size size, Rect part, ImageView<float> out) {
+  const float scale = 1.0F / static_cast<float>(size.pixels());
+  const LineFft line_fft(size.width);
+  const int all = size.width / 2 + 1;
+  ComplexLines pair(2, size.width), rows(block, all);
+  if (columns.count() < all) rows.clear();
+  for (int begin = 0; begin < part.height; begin += block) {
+    const int some = std::min(block, part.height - begin);
+    turn(columns, part.y + begin, some, rows);
+    for (int y = 0; y < some; y += 2) {
+      const bool single = y + 1 == some;
+      if (single) std::ranges::fill(rows.line(y + 1), Complex());
+      join(rows.line(y).data(), rows.line(y + 1).data(), size.width, pair.line(0).data());
+      line_fft.inverse(pair.line(0), pair.line(1));
+      write_parts(pair.line(1).data() + part.x, scale, out.row(0, begin + y),
+                  single ? std::span<float>() : out.row(0, begin + y + 1));
+    }
+  }
 }
 
 }  // namespace
@@ -138,31 +171,21 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
   return spectrum;
 }
 
-Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill, int threads) {
+Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill,
+                         const FromColumnsOptions& options) {
   Image image = Image::unset(channels, part.size());
   if (image.empty()) return image;
-  const float scale = 1.0F / static_cast<float>(size.pixels());
-  parallel_for(channels, threads, [&](int channel) {
-    const ComplexLines columns = columns_of(channel, size, fill);
-    const LineFft line_fft(size.width);
-    ComplexLines pair(2, size.width), rows(block, columns.count());
-    for (int begin = 0; begin < part.height; begin += block) {
-      const int some = std::min(block, part.height - begin);
-      turn(columns, part.y + begin, some, rows);
-      for (int y = 0; y < some; y += 2) {
-        const bool single = y + 1 == some;
-        if (single) std::ranges::fill(rows.line(y + 1), Complex());
-        join(rows.line(y).data(), rows.line(y + 1).data(), size.width, pair.line(0).data());
-        line_fft.inverse(pair.line(0), pair.line(1));
-        const auto* values = reinterpret_cast<const float*>(pair.line(1).data() + part.x);
-        const auto write = [&](int to, std::size_t imaginary) {
-          const auto row = image.view().row(channel, begin + to);
-          for (std::size_t x = 0; x < row.size(); ++x) row[x] = scale * values[2 * x + imaginary];
-        };
-        write(y, 0);
-        if (!single) write(y + 1, 1);
-      }
+  const int groups = options.sources == 0 ? channels : std::min(options.sources, channels);
+  parallel_for(groups, options.threads, [&](int group) {
+    std::vector<Plane> planes;
+    for (int channel = group; channel < channels; channel += groups) {
+      const int count = options.filled.empty() ? size.width / 2 + 1
+                                               : options.filled[static_cast<std::size_t>(channel)];
+      planes.push_back({channel, ComplexLines(count, size.height)});
     }
+    fill_columns(planes, size, fill);
+    for (const Plane& plane : planes)
+      write_plane(plane.columns, size, part, image.view().channel(plane.channel));
   });
   return image;
 }

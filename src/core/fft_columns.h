@@ -56,10 +56,19 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
 /// Sets one column of one half spectrum.
 using FillColumn = std::function<void(int channel, int kx, std::span<std::complex<float>> column)>;
 
+struct FromColumnsOptions {
+  int threads = 1;
+  /// Of each channel, how many columns are filled, the first ones: the others are zero. Empty: all.
+  std::span<const int> filled = {};
+  /// Channels c, c + sources, c + 2 sources ... are made side by side, each column of all of them
+  /// before the next, so that what they are all made of is read once. 0: one after another.
+  int sources = 0;
+};
+
 /// `part` of the images whose half spectra `fill` makes, column by column; these are never held as
 /// a whole. The division by the number of pixels is included. `fill` is called for each column
 /// once, from several threads.
 Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill,
-                         int threads = 1);
+                         const FromColumnsOptions& options = {});
 
 }  // namespace limpid

@@ -1,6 +1,7 @@
 #include "core/fft_columns.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <random>
 #include <thread>
@@ -55,13 +56,28 @@ TEST(FftColumns, GiveThePartOfTheImageBack) {
     for (const int margin : {0, 1, 3}) {
       if (2 * margin >= std::min(size.width, size.height)) continue;
       const Rect part{margin, margin, size.width - 2 * margin, size.height - 2 * margin};
-      const Image back = image_from_columns(3, size, part, fill, 2),
+      const Image back = image_from_columns(3, size, part, fill, {.threads = 2}),
                   wanted = copy(image.view().crop(part));
       ASSERT_EQ(back.size(), wanted.size());
       for (std::size_t i = 0; i < wanted.pixels().size(); ++i)
         ASSERT_NEAR(back.pixels()[i], wanted.pixels()[i], 3e-6F);
     }
   }
+}
+
+TEST(FftColumns, SideBySideAndWithoutEmptyColumnsMakeTheSame) {
+  constexpr Size size{40, 24};
+  const ColumnSpectrum spectrum = column_fft(noise(2, size).view());
+  constexpr std::array<int, 4> filled{21, 7, 13, 0};
+  const auto fill = [&](int channel, int kx, std::span<std::complex<float>> column) {
+    std::ranges::copy(spectrum.column(channel % 2, kx), column.begin());
+    if (kx >= filled[static_cast<std::size_t>(channel)])
+      std::ranges::fill(column, std::complex<float>());
+  };
+  constexpr Rect part{3, 2, 30, 19};
+  const Image all = image_from_columns(4, size, part, fill),
+              some = image_from_columns(4, size, part, fill, {.filled = filled, .sources = 2});
+  EXPECT_TRUE(std::ranges::equal(all.pixels(), some.pixels()));
 }
 
 TEST(FftColumns, OfKernelsAreThoseOfTransfer) {

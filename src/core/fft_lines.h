@@ -28,7 +28,8 @@ class LineFft {
   const Plans* plans_;
 };
 
-/// Lines of equal length that begin on cache lines. Values are not set.
+/// Lines of equal length that begin on cache lines and fill them up: what lies behind their values
+/// may be read and written. Values are not set.
 class ComplexLines {
  public:
   /// Throws Error(exhausted).

@@ -4,12 +4,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <numbers>
 
 namespace limpid {
 
 inline constexpr int float_lane_count = 8;
 using FloatLanes = float __attribute__((vector_size(float_lane_count * sizeof(float))));
+
+inline FloatLanes load_floats(const float* from) {
+  FloatLanes values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+inline void store_floats(float* to, FloatLanes values) { std::memcpy(to, &values, sizeof values); }
 
 inline constexpr std::size_t lane_count = 4;
 using Lanes = double __attribute__((vector_size(lane_count * sizeof(double))));

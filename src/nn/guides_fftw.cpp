@@ -3,49 +3,66 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/complex_lanes.h"
+
 namespace limpid {
 namespace {
 
 using Values = std::span<std::complex<float>>;
 using ConstValues = std::span<const std::complex<float>>;
 
-/// light (want conj(g) + lambda) / (|g|^2 + lambda), written out: std::complex looks for NaN.
+/// light (want conj(g) + lambda) / (|g|^2 + lambda). Lines are filled up, and so are the places
+/// that lambda(k) is asked for: those from k on, in the order of parts.
+template <typename Lambda>
 void filter(ConstValues light_values, ConstValues g_values, ConstValues want_values,
-            const std::vector<float>& lambda, Values out_values) {
-  const auto* light = reinterpret_cast<const float*>(light_values.data());
-  const auto* g = reinterpret_cast<const float*>(g_values.data());
-  const auto* want = reinterpret_cast<const float*>(want_values.data());
-  auto* out = reinterpret_cast<float*>(out_values.data());
-  for (std::size_t k = 0; k < lambda.size(); ++k) {
-    const float gr = g[2 * k], gi = g[2 * k + 1], wr = want[2 * k], wi = want[2 * k + 1];
-    const float scale = 1 / (gr * gr + gi * gi + lambda[k]);
-    const float fr = (wr * gr + wi * gi + lambda[k]) * scale, fi = (wi * gr - wr * gi) * scale;
-    const float lr = light[2 * k], li = light[2 * k + 1];
-    out[2 * k] = lr * fr - li * fi;
-    out[2 * k + 1] = lr * fi + li * fr;
+            const Lambda& lambda_at, Values out) {
+  for (std::size_t k = 0; k < out.size(); k += parts_lane_count) {
+    const ComplexParts light = load_parts(light_values.data() + k),
+                       g = load_parts(g_values.data() + k),
+                       want = load_parts(want_values.data() + k);
+    const FloatLanes lambda = lambda_at(k);
+    const FloatLanes scale = 1 / (g.real * g.real + g.imaginary * g.imaginary + lambda);
+    const FloatLanes real = (want.real * g.real + want.imaginary * g.imaginary + lambda) * scale,
+                     imaginary = (want.imaginary * g.real - want.real * g.imaginary) * scale;
+    store_parts(out.data() + k, {light.real * real - light.imaginary * imaginary,
+                                 light.real * imaginary + light.imaginary * real});
   }
 }
 
-/// Squares of the frequencies of a transform, cycles per pixel.
+/// Squares of the frequencies of a transform, cycles per pixel, filled up with zeros.
 std::vector<float> squared_frequencies(int length) {
-  std::vector<float> squares;
+  std::vector<float> squares(filled_line(length));
   for (int k = 0; k < length; ++k) {
     const float f =
         static_cast<float>(k < (length + 1) / 2 ? k : k - length) / static_cast<float>(length);
-    squares.push_back(f * f);
+    squares[static_cast<std::size_t>(k)] = f * f;
   }
   return squares;
 }
 
-/// Nebulae have little light in fine structure: see guides.cpp.
-std::vector<float> steep_lambda(float lambda, float fx2, const std::vector<float>& fy2) {
-  std::vector<float> values(fy2.size());
-  for (std::size_t ky = 0; ky < values.size(); ++ky) {
-    const float f2 = fx2 + fy2[ky];
-    values[ky] = lambda * f2 * std::sqrt(f2) + static_cast<float>(lambda_floor);
+/// lambda f^3 + a floor: nebulae have little light in fine structure, see guides.cpp.
+class SteepLambda {
+ public:
+  explicit SteepLambda(Size size)
+      : fx2_(squared_frequencies(size.width)),
+        fy2_(squared_frequencies(size.height)),
+        roots_(fy2_.size() * static_cast<std::size_t>(size.width / 2 + 1)) {
+    for (int kx = 0; kx < size.width / 2 + 1; ++kx) {
+      const float fx2 = fx2_[static_cast<std::size_t>(kx)];
+      float* const column = &roots_[static_cast<std::size_t>(kx) * fy2_.size()];
+      for (std::size_t ky = 0; ky < fy2_.size(); ++ky) column[ky] = std::sqrt(fx2 + fy2_[ky]);
+    }
   }
-  return values;
-}
+  [[nodiscard]] FloatLanes operator()(float lambda, int kx, std::size_t ky) const {
+    const auto x = static_cast<std::size_t>(kx);
+    const FloatLanes f2 = fx2_[x] + load_floats(&fy2_[ky]),
+                     f = load_floats(&roots_[x * fy2_.size() + ky]);
+    return reordered(lambda * f2 * f + static_cast<float>(lambda_floor));
+  }
+
+ private:
+  std::vector<float> fx2_, fy2_, roots_;
+};
 
 GuideRecipe recipe_of(const TileControls& controls, bool stellar) {
   const WantedPsfs wanted = wanted_psfs(controls);
@@ -71,17 +88,23 @@ Image planes_of(const ColumnSpectrum& spectra, Rect part, const GuideRecipe& rec
   const ColumnSpectrum transfers = column_transfer(kernels, size, threads);
   const int first = recipe.stellar ? nonstellar_guide_count : 0,
             count = recipe.stellar ? guide_count - nonstellar_guide_count : nonstellar_guide_count;
-  const auto fx2 = squared_frequencies(size.width), fy2 = squared_frequencies(size.height);
+  const auto steep = recipe.stellar ? std::optional<SteepLambda>() : SteepLambda(size);
   const auto fill = [&](int plane, int kx, Values out) {
     const int c = plane % colours;
     const auto lambda =
         static_cast<float>(guide_lambda[static_cast<std::size_t>(first + plane / colours)]);
-    filter(spectra.column(c, kx), transfers.column(c, kx), transfers.column(colours, kx),
-           recipe.stellar ? std::vector<float>(fy2.size(), lambda)
-                          : steep_lambda(lambda, fx2[static_cast<std::size_t>(kx)], fy2),
-           out);
+    const auto make = [&](const auto& lambda_at) {
+      filter(spectra.column(c, kx), transfers.column(c, kx), transfers.column(colours, kx),
+             lambda_at, out);
+    };
+    if (steep) {
+      make([&](std::size_t ky) { return (*steep)(lambda, kx, ky); });
+    } else {
+      make([lambda](std::size_t) { return lambda + FloatLanes{}; });
+    }
   };
-  return image_from_columns(count * colours, size, part, fill, threads);
+  return image_from_columns(count * colours, size, part, fill,
+                            {.threads = threads, .sources = colours});
 }
 
 std::shared_ptr<const Image> remembered(GuideMemory& memory, Rect part, GuideRecipe recipe,

@@ -1,0 +1,198 @@
+#include "restore/missing_light.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "core/box_mean.h"
+#include "restore/geometry.h"
+#include "restore/reblur.h"
+
+namespace limpid {
+namespace {
+
+constexpr int bands = static_cast<int>(missing_light_lambdas.size());
+constexpr int half_window_px = 4;  // in which differences are told from noise
+constexpr int half_soft_px = 2;    // over which their share changes
+constexpr float noise_powers = 2;  // so much of a window's power is taken for noise
+constexpr float modest_share = 0.2F, immodest_share = 0.4F;  // of the structure around, rms
+constexpr float invented_share = 0.3F, seen_share = 0.5F;    // of it that the record shows
+constexpr float most_share = 0.2F, most_sigma = 3;  // of the light around, that a pixel may change
+
+float band_filter(float power, int band) {
+  const auto at = static_cast<std::size_t>(band);
+  const float own = 1 / (power + missing_light_lambdas[at]);
+  return band == 0 ? own : own - 1 / (power + missing_light_lambdas[at - 1]);
+}
+
+/// One row after the other of a plane.
+auto rows_of(ConstView plane) {
+  return [plane](int y, std::span<float> row) { std::ranges::copy(plane.row(0, y), row.begin()); };
+}
+
+/// Squares of what a plane, which `make` makes row by row, has over its means of 9 x 9 px, in the
+/// mean of as many. The light of a row is known until the next is asked for.
+template <typename Make>
+auto structure_rows(Size size, Make make) {
+  return BoxMeanRows(size, half_window_px,
+                     [plane = BoxMeanRows(size, half_window_px, std::move(make))](
+                         int y, std::span<float> squares) mutable {
+                       const auto means = plane.row(y);
+                       const auto value = plane.made(y);
+                       for (std::size_t x = 0; x < squares.size(); ++x)
+                         squares[x] = (value[x] - means[x]) * (value[x] - means[x]);
+                     });
+}
+
+/// How much of one band of what is missing stands out from noise: rows of shares.
+auto share_rows(ConstView band, ConstView shown, const NoiseVariance& variance, float noise_power) {
+  const auto square = [band](int y, std::span<float> squares) {
+    const auto from = band.row(0, y);
+    for (std::size_t x = 0; x < squares.size(); ++x) squares[x] = from[x] * from[x];
+  };
+  return BoxMeanRows(band.size(), half_soft_px,
+                     [=, power_rows = BoxMeanRows(band.size(), half_window_px, square)](
+                         int y, std::span<float> share) mutable {
+                       const auto power = power_rows.row(y);
+                       const auto light = shown.row(0, y);
+                       // copies, of which no row can be a part
+                       const NoiseVariance own_variance = variance;
+                       const float powers = noise_powers * noise_power;
+                       for (std::size_t x = 0; x < share.size(); ++x) {
+                         const float of_noise = powers * own_variance(light[x]);
+                         share[x] = power[x] > of_noise ? 1 - of_noise / power[x] : 0;
+                       }
+                     });
+}
+
+/// How far the structure of a change is over the share of the result's own that is modest. Returns
+/// whether it is anywhere, which is seldom.
+bool exceeds_modesty(std::span<const float> changes, std::span<const float> made,
+                     std::span<float> excess) {
+  int any = 0;
+  for (std::size_t x = 0; x < excess.size(); ++x) {
+    excess[x] = changes[x] - modest_share * modest_share * made[x];
+    any |= excess[x] > 0 ? 1 : 0;
+  }
+  return any != 0;
+}
+
+/// Where the structure of a change would be large beside the result's own, and the record shows
+/// some beside its noise, the network has seen something else: a star that was not detected.
+/// Nothing is changed.
+void keep_modest(std::span<const float> excess, std::span<const float> changes,
+                 std::span<const float> made, std::span<const float> recorded,
+                 std::span<const float> shown, const NoiseVariance& variance,
+                 std::span<float> change) {
+  for (std::size_t x = 0; x < change.size(); ++x) {
+    if (excess[x] <= 0) continue;
+    const float own = std::max(1e-20F, made[x]);
+    const float modest = falling(std::sqrt(changes[x] / own), modest_share, immodest_share);
+    const float seen = recorded[x] - variance(shown[x]);
+    const float invented =
+        falling(std::sqrt(std::max(0.0F, seen) / own), invented_share, seen_share);
+    change[x] *= std::max(modest, invented);
+  }
+}
+
+/// No pixel changes by more than its share of the light around it.
+void limit(std::span<const float> around, SkyLevel sky, std::span<float> change) {
+  for (std::size_t x = 0; x < change.size(); ++x) {
+    const float by = change[x],
+                most = most_sigma * sky.sigma + most_share * std::max(0.0F, around[x] - sky.sky),
+                both = std::sqrt(most * most + by * by);
+    change[x] = both > 0 ? by * most / both : 0;
+  }
+}
+
+/// What is missing in one channel, all of one row at a time. `filtered`: its bands, of `wide`.
+void add_missing(const MissingLightInput& tile, int channel,
+                 const std::array<ConstView, bands>& filtered,
+                 const std::array<double, bands>& noise_power, Rect place, const NoiseModel& noise,
+                 MutableView change) {
+  constexpr int off = half_window_px + half_soft_px;
+  const NoiseVariance variance(noise, channel);
+  const ConstView wide_light = tile.shown.channel(channel).crop(grown(place, off)),
+                  light = tile.shown.channel(channel).crop(place);
+  const auto shares_of = [&](std::size_t band) {
+    return share_rows(filtered[band], wide_light, variance, static_cast<float>(noise_power[band]));
+  };
+  auto first = shares_of(0), second = shares_of(1);
+  const auto make = [&](int y, std::span<float> row) {
+    const float *share = first.row(y + off).data() + off, *other = second.row(y + off).data() + off;
+    const float *band = &filtered[0](0, y + off, off), *sharper = &filtered[1](0, y + off, off);
+    const auto out = change.row(0, y);
+    for (std::size_t x = 0; x < row.size(); ++x)
+      row[x] = out[x] = other[x] * sharper[x] + share[x] * band[x];
+  };
+  auto recorded = structure_rows(place.size(), rows_of(tile.before.channel(channel).crop(place))),
+       made = structure_rows(place.size(), rows_of(tile.after.channel(channel).crop(place)));
+  auto changes = structure_rows(place.size(), make);
+  BoxMeanRows around(place.size(), half_window_px, rows_of(light));
+  std::vector<float> excess(static_cast<std::size_t>(place.width));
+  for (int y = 0; y < place.height; ++y) {
+    const auto of_change = changes.row(y);  // which makes the change as far as it reaches
+    const auto of_result = made.row(y), row = change.row(0, y);
+    if (exceeds_modesty(of_change, of_result, excess)) {
+      keep_modest(excess, of_change, of_result, recorded.row(y), light.row(0, y), variance, row);
+    }
+    limit(around.row(y), noise.sky[static_cast<std::size_t>(channel)], row);
+  }
+}
+
+}  // namespace
+
+Passing passing(const TileControls& controls, int channels, Size size) {
+  std::vector<Image> kernels;
+  for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c)
+    kernels.push_back(controls.nonstellar_kernel(c));
+  kernels.push_back(wanted_psfs(controls).nonstellar.kernel(psf_kernel_px));
+  Passing p{column_transfer(kernels, size),
+            std::vector<std::array<double, bands>>(static_cast<std::size_t>(channels))};
+  for (int c = 0; c < channels; ++c) {
+    auto& sums = p.noise_power[static_cast<std::size_t>(c)];
+    for (int kx = 0; kx < p.transfer.columns(); ++kx) {
+      const double twice = kx == 0 || 2 * kx == size.width ? 1 : 2;
+      const auto into = p.transfer.column(c, kx);
+      const auto out = p.transfer.column(channels, kx);
+      for (std::size_t ky = 0; ky < into.size(); ++ky) {
+        into[ky] = blurred_back(1, into[ky], out[ky]);
+        const float power = std::norm(into[ky]), lost = power * std::norm(1.0F - into[ky]);
+        for (int band = 0; band < bands; ++band) {
+          const float filter = band_filter(power, band);
+          sums[static_cast<std::size_t>(band)] +=
+              twice * static_cast<double>(filter * filter * lost);
+        }
+      }
+    }
+    for (double& sum : sums) sum /= static_cast<double>(size.pixels());
+  }
+  return p;
+}
+
+Image missing_light(const MissingLightInput& tile, Rect place, const Passing& pass,
+                    const NoiseModel& noise) {
+  const int channels = tile.before.channels();
+  const Rect wide = grown(place, half_window_px + half_soft_px);
+  const ColumnSpectrum missing = column_fft(tile.difference);
+  const Image filtered = image_from_columns(
+      bands * channels, tile.before.size(), wide,
+      [&](int plane, int kx, auto out) {
+        const int c = plane % channels;
+        const auto from = missing.column(c, kx), transfer = pass.transfer.column(c, kx);
+        for (std::size_t ky = 0; ky < out.size(); ++ky) {
+          out[ky] = from[ky] * std::conj(transfer[ky]) *
+                    band_filter(std::norm(transfer[ky]), plane / channels);
+        }
+      },
+      {.sources = channels});
+  Image change = Image::unset(channels, place.size());
+  for (int c = 0; c < channels; ++c) {
+    add_missing(tile, c, {filtered.view().channel(c), filtered.view().channel(channels + c)},
+                pass.noise_power[static_cast<std::size_t>(c)], place, noise,
+                change.view().channel(c));
+  }
+  return change;
+}
+
+}  // namespace limpid
