@@ -129,7 +129,7 @@ TEST(Reblur, AKnotTakenForAFaintStarIsJudgedAsAKnot) {
     scene.after.pixels()[i] += sharp.pixels()[i];
   }
   Star star;
-  star.x = 155, star.y = 290, star.peak = 0.1F, star.snr = 12;
+  star.x = 155, star.y = 290, star.peak = 0.1F, star.snr = 8;
   scene.catalogue.stars.push_back(star);
   EXPECT_TRUE(tested(scene).report.doubtful.empty());
   scene.catalogue.stars.back().snr = 300;  // sure to be a star, whose blurring is another

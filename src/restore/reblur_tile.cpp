@@ -16,9 +16,9 @@ constexpr int margin_px = psf_kernel_px / 2;
 constexpr float psf_known_to = 0.02F;  // of a star's light
 constexpr float bright_sigma = 10;     // pixels of stars that are judged apart
 constexpr float beside_clipped_fwhm = 5;
-constexpr float sure_snr = 30;
+constexpr float sure_snr = 12;
 constexpr double knot_fwhm = 2;  // half the side of the square in which star or knot is decided
-constexpr double explained = 1;  // mean square within a FWHM that need not be looked into
+constexpr double explained = 1;  // mean square of a residual that is noise
 
 /// The result in a tile, its margin included, blurred back to the measured PSFs.
 struct Blurred {
@@ -105,7 +105,8 @@ TileTest TileTester::test(Rect tile, Size full) const {
     const Rect core = seen_of(star, 1), place = seen_of(star, knot_fwhm);
     if (core.size().pixels() == 0 || mean_square(test.residual, core) < explained) continue;
     if (!as_knots) as_knots = compare(tile, around, sure_discs(around), controls, clipped);
-    if (mean_square(as_knots->residual, place) >= mean_square(test.residual, place)) continue;
+    const double as_knot = mean_square(as_knots->residual, place);
+    if (as_knot >= explained || as_knot >= mean_square(test.residual, place)) continue;
     copy_place(as_knots->residual, place, test.residual);
     copy_place(as_knots->at_star, place, test.at_star);
   }

@@ -13,7 +13,7 @@ struct TileTest {
   Image at_star;
 };
 
-/// Of a frame whose stars take up `discs` (1, h, w). What was found at S/N under 30 may be a star
+/// Of a frame whose stars take up `discs` (1, h, w). What was found at S/N under 12 may be a star
 /// or a knot of a nebula, which are blurred back from different PSFs: the result explains the frame
 /// where it does as either. `sure` are the stars of more.
 class TileTester {
