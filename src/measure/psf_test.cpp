@@ -225,6 +225,22 @@ TEST(ReportStars, SaysWhatTheFieldShows) {
             static_cast<std::size_t>(report.field_columns * report.field_rows));
 }
 
+TEST(ReportStars, AFewWellKnownPairsDoNotTellTheWidth) {
+  StarCatalogue catalogue = catalogue_of(200, 1, 0, 6);
+  const float right = report_stars(catalogue, fit_psf_field(catalogue)).fwhm_px_median;
+  for (std::size_t i = 0; i < catalogue.stars.size(); ++i) {
+    Star& star = catalogue.stars[i];
+    star.blended = i < 6;
+    star.fwhm_px *= star.blended ? 1.5F : 1;
+    for (StarFit& fit : star.fits) {
+      fit.psf.fwhm_px *= star.blended ? 1.5F : 1;
+      fit.fwhm_error = (star.blended ? 0.01F : 0.1F) * fit.psf.fwhm_px;
+    }
+  }
+  EXPECT_NEAR(report_stars(catalogue, fit_psf_field(catalogue)).fwhm_px_median, right,
+              0.03F * right);
+}
+
 TEST(ReportStars, IsClearAboutAFrameWithoutStars) {
   StarCatalogue catalogue;
   catalogue.frame = {100, 100};

@@ -153,8 +153,10 @@ FrameReport report_stars(const StarCatalogue& catalogue, const std::optional<Psf
   FrameReport report;
   std::vector<float> widths, ellipticities, eccentricities, betas;
   std::vector<std::vector<float>> by_channel(catalogue.sky.size());
-  const auto good = std::ranges::count_if(
-      catalogue.stars, [](const Star& star) { return !star.fits.empty() && well_measured(star); });
+  // pairs, whose width says little, do not make the few
+  const auto good = std::ranges::count_if(catalogue.stars, [](const Star& star) {
+    return !star.fits.empty() && !star.blended && well_measured(star);
+  });
   const auto fitted =
       std::ranges::count_if(catalogue.stars, [](const Star& star) { return !star.fits.empty(); });
   const bool agree = field || fitted < too_many_to_disagree;
