@@ -58,7 +58,8 @@ bool is_sharp(const Peak& peak, const StarTemplate& shape) {
 
 /// Within a FWHM of the frame's edge.
 bool is_cut(const Peak& peak, Size frame, float fwhm_px) {
-  const int nearest = std::min({peak.x, peak.y, frame.width - 1 - peak.x, frame.height - 1 - peak.y});
+  const int nearest =
+      std::min({peak.x, peak.y, frame.width - 1 - peak.x, frame.height - 1 - peak.y});
   return static_cast<float>(nearest) < fwhm_px;
 }
 
@@ -74,7 +75,7 @@ Kind kind_of(const CandidateInput& input, const Peak& peak, float detection_nois
   // stars of corners may be half as wide again; over nebulae that is more often a knot
   const float least_mean = peak.snr < 2 * input.threshold_sigma ? 0.7F : 0.55F;
   if (mean < least_mean - error) return Kind::other;  // a galaxy, a knot of nebula
-  if (least < 0.25F - error) return Kind::other;  // a filament, a spike
+  if (least < 0.25F - error) return Kind::other;      // a filament, a spike
   return Kind::star;
 }
 
