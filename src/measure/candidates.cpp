@@ -50,10 +50,9 @@ Curvature curvature_of(const Peak& peak, const StarTemplate& shape) {
           peak.least_curved / shape.curvature};
 }
 
-/// Knots of nebulae have half of a point's curvature, seven tenths in one of a hundred.
-bool is_sharp(const Peak& peak, const StarTemplate& shape) {
-  const auto [mean, least] = curvature_of(peak, shape);
-  return mean > 0.8F && least > 0.6F;
+/// As that of a point. Knots of nebulae have half of it, seven tenths in one of a hundred.
+bool is_sharp(const Curvature& curvature) {
+  return curvature.mean > 0.8F && curvature.least > 0.6F;
 }
 
 /// Within a FWHM of the frame's edge.
@@ -63,11 +62,12 @@ bool is_cut(const Peak& peak, Size frame, float fwhm_px) {
   return static_cast<float>(nearest) < fwhm_px;
 }
 
-Kind kind_of(const CandidateInput& input, const Peak& peak, float detection_noise) {
+Kind kind_of(const CandidateInput& input, const Candidate& candidate, float detection_noise) {
+  const Peak& peak = candidate.peak;
   if (is_artefact(input.detection, peak, input.shape, detection_noise)) return Kind::artefact;
-  const auto [mean, least] = curvature_of(peak, input.shape);
   // what only stands out of the noise, not of the nebula's structure, must be as sharp as a point
-  if (peak.snr < input.threshold_sigma && !is_sharp(peak, input.shape)) return Kind::other;
+  if (peak.snr < input.threshold_sigma && !candidate.sharp) return Kind::other;
+  const auto [mean, least] = curvature_of(peak, input.shape);
   // 1.5 / snr: error of the curvature, from simulated stars; three of them are granted.
   const float error = 3 * 1.5F / std::max(peak.pixel_snr, 1.0F);
   if (is_cut(peak, input.frame.size(), input.shape.fwhm_px))  // and so mirrored: a long pair
@@ -275,11 +275,11 @@ std::vector<Candidate> judge_peaks(const CandidateInput& input, const std::vecto
       candidate.star.y = peak.sub_y;
       candidate.star.snr = peak.snr;
       candidate.star.saturated = candidate.plateau_px > 0;
-      candidate.sharp = is_sharp(peak, input.shape);
+      candidate.sharp = is_sharp(curvature_of(peak, input.shape));
       const auto [x, y] = brightest_pixel(input.detection, peak);
       candidate.brightness = input.detection(0, y, x);
       if (!candidate.star.saturated)
-        kinds[i] = kind_of(input, peak, noise.at(peak.sub_x, peak.sub_y));
+        kinds[i] = kind_of(input, candidate, noise.at(peak.sub_x, peak.sub_y));
       candidate.star.artefact = kinds[i] == Kind::artefact;
     }
   });

@@ -138,9 +138,10 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
 constexpr float point_thresholds = 1.6F;
 
 /// The filtered frame's noise over the frame's roughness: that of the places with the least
-/// structure for their noise, and no less than what independent noise has. 0 where pixels do not
-/// tell, as in frames of few levels.
-float noise_to_roughness(const Mesh& scatter, const Mesh& rough, Size size, float white_gain) {
+/// structure for their noise, and no less than what independent noise has. Nothing where pixels do
+/// not tell, as in frames of few levels.
+std::optional<float> noise_to_roughness(const Mesh& scatter, const Mesh& rough, Size size,
+                                        float white_gain) {
   std::vector<float> ratios;
   for (int y = noise_cell_px / 2; y < size.height; y += noise_cell_px) {
     for (int x = noise_cell_px / 2; x < size.width; x += noise_cell_px) {
@@ -150,25 +151,30 @@ float noise_to_roughness(const Mesh& scatter, const Mesh& rough, Size size, floa
     }
   }
   constexpr double least_structure = 0.1;
-  return ratios.empty() ? 0 : std::max(quantile(ratios, least_structure), white_gain);
+  if (ratios.empty()) return std::nullopt;
+  return std::max(quantile(ratios, least_structure), white_gain);
 }
 
+/// Of a frame whose pixels have noise 1, after the filter.
+Mesh scatter_of(ConstView filtered, const Coverage& coverage, int threads) {
+  return {filtered, coverage, noise_cell_px, lower_scatter, threads};
+}
+float least_noise(const MatchedFilter& filter) { return 0.5F * filter.white_noise_gain(); }
+
 /// `filtered` comes from `detection`, whose pixels have noise 1, through `filter`.
-std::vector<Peak> detect_with(ConstView detection, ConstView filtered, const Coverage& coverage,
-                              const MatchedFilter& filter, float threshold, float point_threshold,
-                              int threads) {
-  const Mesh scatter(filtered, coverage, noise_cell_px, lower_scatter, threads);
+std::vector<Peak> find_candidates(ConstView detection, ConstView filtered, const Coverage& coverage,
+                                  const MatchedFilter& filter, float threshold, int threads) {
+  const Mesh scatter = scatter_of(filtered, coverage, threads);
   const Image rough = roughness(detection, threads);
   const Mesh rough_scatter(rough.view(), Coverage(rough.view()), noise_cell_px / 2, lower_scatter,
                            threads);
-  const float white_gain = filter.white_noise_gain();
-  return find_peaks(filtered,
-                    {.scatter = scatter,
-                     .roughness = rough_scatter,
-                     .noise_to_roughness =
-                         noise_to_roughness(scatter, rough_scatter, detection.size(), white_gain),
-                     .least = 0.5F * white_gain},
-                    threshold, point_threshold, threads);
+  FilteredNoise noise{.scatter = scatter, .least = least_noise(filter)};
+  if (const auto ratio =
+          noise_to_roughness(scatter, rough_scatter, detection.size(), filter.white_noise_gain())) {
+    noise.roughness = &rough_scatter;
+    noise.noise_to_roughness = *ratio;
+  }
+  return find_peaks(filtered, noise, threshold, point_thresholds * threshold, threads);
 }
 
 /// The shape of the stars in the middle of a large frame, where there are enough of them, else in
@@ -185,8 +191,10 @@ std::optional<Shape> find_shape(ConstView detection, int threads) {
   for (const Rect part : {middle, whole}) {
     const ConstView view = detection.crop(part);
     const Image filtered = filter.apply(view, threads);
-    const auto peaks = detect_with(view, filtered.view(), Coverage(filtered.view()), filter,
-                                   first_threshold, INFINITY, threads);
+    const Mesh scatter = scatter_of(filtered.view(), Coverage(filtered.view()), threads);
+    const auto peaks =
+        find_peaks(filtered.view(), {.scatter = scatter, .least = least_noise(filter)},
+                   first_threshold, first_threshold, threads);
     if (part == whole || peaks.size() >= enough) return typical_shape(view, peaks, threads);
   }
   return std::nullopt;
@@ -310,9 +318,8 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options,
   progress(0.4, "finding stars");
   const Image filtered = shape.filter.apply(detection.view(), options.threads);
   const Coverage coverage(filtered.view());
-  const auto peaks = detect_with(detection.view(), filtered.view(), coverage, shape.filter,
-                                 options.threshold_sigma,
-                                 point_thresholds * options.threshold_sigma, options.threads);
+  const auto peaks = find_candidates(detection.view(), filtered.view(), coverage, shape.filter,
+                                     options.threshold_sigma, options.threads);
   const auto saturation = find_saturation(frame, peaks, sky, shape);
   for (const float level : saturation) {
     if (std::isfinite(level))

@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <span>
 
 #include <gtest/gtest.h>
 #include <limpid/stars.h>
 
+#include "measure/matched_filter.h"
 #include "synthetic.h"
 
 namespace limpid {
@@ -29,10 +31,26 @@ void add_structure(Image& frame, unsigned seed) {
   }
 }
 
+constexpr int star_count = 36;
+struct Place {
+  float x, y;
+};
+Place place_of(int star) {
+  return {40.2F + 60 * static_cast<float>(star % 6), 40.7F + 60 * static_cast<float>(star / 6)};
+}
+/// A sky with stars far apart.
+Image starry(float snr) {
+  Image frame(1, {400, 400}, 0.1F);
+  for (int i = 0; i < star_count; ++i) {
+    const auto [x, y] = place_of(i);
+    synthetic::add_star(frame.view(), psf, {x, y, synthetic::flux_for_snr(psf, snr, sigma)});
+  }
+  return frame;
+}
+
 TEST(DetectStarsOnNebulae, FindsPointsAmongStructureThatOutshinesThem) {
   Image frame(1, {400, 400}, 0.1F);
   add_structure(frame, 8);
-  Image nebula = frame.clone();
   std::vector<synthetic::TrueStar> stars;
   for (int y = 30; y < 380; y += 34) {
     for (int x = 30; x < 380; x += 34) {
@@ -58,33 +76,23 @@ TEST(DetectStarsOnNebulae, FindsPointsAmongStructureThatOutshinesThem) {
 
 /// The fits of such stars come out too wide.
 TEST(DetectStarsOnNebulae, AStarBesideABrightKnotIsNoGalaxy) {
-  Image frame(1, {400, 400}, 0.1F);
+  Image frame = starry(120);
   const Psf knot{10, 4, 0, 0, 0, 0};
-  for (int i = 0; i < 36; ++i) {
-    const float x = 40.2F + 60 * static_cast<float>(i % 6),
-                y = 40.7F + 60 * static_cast<float>(i / 6);
-    synthetic::add_star(frame.view(), psf, {x, y, synthetic::flux_for_snr(psf, 120, sigma)});
-    if (i % 2 == 0) continue;
+  for (int i = 1; i < star_count; i += 2) {
+    const auto [x, y] = place_of(i);
     synthetic::add_star(frame.view(), knot,
                         {x + 5, y + 3, synthetic::flux_for_snr(knot, 150, sigma)});
   }
   synthetic::add_noise(frame.view(), sigma, 0, 0, 2);
   const auto catalogue = detect_stars(frame.view());
-  for (int i = 0; i < 36; ++i) {
-    EXPECT_NE(find_star(catalogue, 40.2F + 60 * static_cast<float>(i % 6),
-                        40.7F + 60 * static_cast<float>(i / 6), 0.9F),
-              nullptr)
-        << i;
+  for (int i = 0; i < star_count; ++i) {
+    const auto [x, y] = place_of(i);
+    EXPECT_NE(find_star(catalogue, x, y, 0.9F), nullptr) << i;
   }
 }
 
 TEST(DetectStarsOnNebulae, FindsStarsThatTheFramesEdgeCuts) {
-  Image frame(1, {400, 400}, 0.1F);
-  for (int i = 0; i < 36; ++i) {
-    const float x = 40.2F + 60 * static_cast<float>(i % 6),
-                y = 40.7F + 60 * static_cast<float>(i / 6);
-    synthetic::add_star(frame.view(), psf, {x, y, synthetic::flux_for_snr(psf, 60, sigma)});
-  }
+  Image frame = starry(60);
   for (int i = 0; i < 6; ++i)  // half a FWHM from it
     synthetic::add_star(frame.view(), psf,
                         {1.6F + 0.05F * static_cast<float>(i), 70.5F + 60 * static_cast<float>(i),
@@ -99,17 +107,34 @@ TEST(DetectStarsOnNebulae, FindsStarsThatTheFramesEdgeCuts) {
 }
 
 TEST(DetectStarsOnNebulae, RimsOfDeadRowsAreNoStars) {
-  Image frame(1, {400, 400}, 0.1F);
-  for (int i = 0; i < 36; ++i) {
-    const float x = 40.2F + 60 * static_cast<float>(i % 6),
-                y = 40.7F + 60 * static_cast<float>(i / 6);
-    synthetic::add_star(frame.view(), psf, {x, y, synthetic::flux_for_snr(psf, 60, sigma)});
-  }
+  Image frame = starry(60);
   synthetic::add_noise(frame.view(), sigma, 0, 0, 5);
   for (int y = 190; y < 196; ++y) {
     for (float& pixel : frame.view().row(0, y)) pixel = 0.1F + 0.012F;
   }
-  EXPECT_LE(detect_stars(frame.view()).stars.size(), 36U + 2U);
+  EXPECT_LE(detect_stars(frame.view()).stars.size(), star_count + 2U);
+}
+
+/// The noise of pixels is known at half the scale: at the right edge, too, where the width is even.
+TEST(DetectStarsOnNebulae, ThePixelsNoiseIsKnownUpToTheEdge) {
+  Image filtered(1, {64, 64}, 0.5F);
+  for (const int x : {20, 62}) filtered.view()(0, 30, x) = 4;
+  const Image rough = roughness(filtered.view(), 1);
+  const auto mesh = [](const Image& of, CellStatistic statistic) {
+    const Image covered(1, of.size(), 0.5F);
+    return Mesh(covered.view(), Coverage(covered.view()), 32, statistic, 1);
+  };
+  const Mesh scatter = mesh(filtered, [](std::span<float>) { return 100.0F; }),
+             noise = mesh(rough, [](std::span<float>) { return 1.0F; });
+  const auto found = [&](float point_threshold) {
+    return find_peaks(
+               filtered.view(),
+               {.scatter = scatter, .least = 0.1F, .roughness = &noise, .noise_to_roughness = 1}, 5,
+               point_threshold, 1)
+        .size();
+  };
+  EXPECT_EQ(found(3), 2U);
+  EXPECT_EQ(found(5), 0U);
 }
 
 }  // namespace

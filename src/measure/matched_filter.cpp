@@ -199,10 +199,13 @@ bool is_maximum(ConstView filtered, int x, int y) {
   return true;
 }
 
+/// Of a side of roughness().
+int rough_length(int length) { return std::max(1, (length - 1) / 2); }
+
 }  // namespace
 
 Image roughness(ConstView frame, int threads) {
-  Image rough(1, {std::max(1, (frame.width() - 1) / 2), std::max(1, (frame.height() - 1) / 2)});
+  Image rough(1, {rough_length(frame.width()), rough_length(frame.height())});
   if (std::min(frame.width(), frame.height()) < 3) return rough;
   const MutableView out = rough.view();
   parallel_for(out.height(), threads, [&](int i) {
@@ -225,14 +228,14 @@ std::vector<Peak> find_peaks(ConstView filtered, const FilteredNoise& noise, flo
   parallel_for(rows, threads, [&](int i) {
     const int y = i + 1;
     const auto row = filtered.row(0, y);
-    std::vector<float> scatter(row.size()), pixels(row.size()), half((row.size() + 1) / 2);
+    std::vector<float> scatter(row.size());
     noise.scatter.fill_row(y, scatter);
-    if (noise.noise_to_roughness > 0) {
-      noise.roughness.fill_row(y / 2, half);
+    std::vector<float> pixels = scatter;
+    if (noise.roughness != nullptr) {
+      std::vector<float> rough(static_cast<std::size_t>(rough_length(filtered.width())));
+      noise.roughness->fill_row(y / 2, rough);
       for (std::size_t x = 0; x < row.size(); ++x)
-        pixels[x] = noise.noise_to_roughness * half[std::min(x / 2, half.size() - 1)];
-    } else {
-      pixels = scatter;
+        pixels[x] = noise.noise_to_roughness * rough[std::min(x / 2, rough.size() - 1)];
     }
     for (float& value : scatter) value = std::max(value, noise.least);
     for (float& value : pixels) value = std::max(value, noise.least);

@@ -58,10 +58,11 @@ Image roughness(ConstView frame, int threads);
 
 /// Scatter of a filtered frame from place to place.
 struct FilteredNoise {
-  const Mesh& scatter;           ///< of all that is there: noise, and structure of nebulae
-  const Mesh& roughness;         ///< of the frame before the filter: noise alone, at half the scale
-  float noise_to_roughness = 0;  ///< noise of the filtered frame over that; 0: not known
-  float least = 0;               ///< either counts as that where it is less
+  const Mesh& scatter;  ///< of all that is there: noise, and structure of nebulae
+  float least = 0;      ///< any noise counts as that where it is less
+  /// Of roughness(), which is noise alone; without it the scatter counts for the pixels' noise.
+  const Mesh* roughness = nullptr;
+  float noise_to_roughness = 0;  ///< noise of the filtered frame over that
 };
 
 /// Local maxima above `threshold` times the local scatter, or above `point_threshold` times the

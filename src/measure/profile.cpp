@@ -16,21 +16,26 @@ std::vector<RadialPoint> measure_radial_profile(ConstView frame, const StarCatal
   std::vector<const StarFit*> stars;
   for (const Star& star : catalogue.stars) {
     if (stars.size() == most_stars) break;
-    if (index < star.fits.size() && star.fits[index].psf.fwhm_px > 0) stars.push_back(&star.fits[index]);
+    if (index < star.fits.size() && star.fits[index].psf.fwhm_px > 0)
+      stars.push_back(&star.fits[index]);
   }
   if (stars.empty()) return {};
   std::vector<float> widths;
   for (const StarFit* fit : stars) widths.push_back(fit->psf.fwhm_px);
   const int reach = static_cast<int>(std::ceil(reach_fwhm * median(widths)));
-  std::vector<std::vector<float>> bins(static_cast<std::size_t>(static_cast<float>(reach) / bin_px));
+  std::vector<std::vector<float>> bins(
+      static_cast<std::size_t>(static_cast<float>(reach) / bin_px));
   for (const StarFit* fit : stars) {
-    const int x0 = static_cast<int>(std::lround(fit->x)), y0 = static_cast<int>(std::lround(fit->y));
+    const int x0 = static_cast<int>(std::lround(fit->x)),
+              y0 = static_cast<int>(std::lround(fit->y));
     for (int y = std::max(0, y0 - reach); y <= std::min(frame.height() - 1, y0 + reach); ++y) {
       for (int x = std::max(0, x0 - reach); x <= std::min(frame.width() - 1, x0 + reach); ++x) {
-        const float distance = std::hypot(static_cast<float>(x) - fit->x, static_cast<float>(y) - fit->y);
+        const float distance =
+            std::hypot(static_cast<float>(x) - fit->x, static_cast<float>(y) - fit->y);
         const auto bin = static_cast<std::size_t>(distance / bin_px);
         const float value = frame(channel, y, x);
-        if (bin < bins.size() && std::isfinite(value)) bins[bin].push_back((value - fit->sky) / fit->peak);
+        if (bin < bins.size() && std::isfinite(value))
+          bins[bin].push_back((value - fit->sky) / fit->peak);
       }
     }
   }
