@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <new>
+#include <exception>
 #include <thread>
 
 #include <limpid/error.h>
+
+#include "failure.h"
 
 #ifdef LIMPID_MPI
 #include <mpi.h>
@@ -76,12 +78,9 @@ void Ranks::run(const std::function<void()>& body) {
     body();
   } catch (const Told&) {
     throw;
-  } catch (const Error& error) {
-    exchange(error.exit_code(), error.what());
-  } catch (const std::bad_alloc&) {
-    exchange(static_cast<int>(ErrorKind::exhausted), "out of memory");
-  } catch (const std::exception& error) {
-    exchange(static_cast<int>(ErrorKind::failed), error.what());
+  } catch (const std::exception&) {
+    const Error failure = as_error(std::current_exception());
+    exchange(failure.exit_code(), failure.what());
   }
   exchange(0, "");
 }

@@ -26,6 +26,11 @@ class BoxMeanRow {
   std::vector<const float*> shifted_;
 };
 
+/// Makes the rows of a plane that is there already.
+inline auto rows_of(ConstView plane) {
+  return [plane](int y, std::span<float> row) { std::ranges::copy(plane.row(0, y), row.begin()); };
+}
+
 /// box_mean() row by row of a plane that is made row by row, so that neither is ever held as a
 /// whole: `make(y, row)` sets one row, and is called in order for those that are needed.
 template <typename Make>

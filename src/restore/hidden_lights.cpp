@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "core/box_mean.h"
@@ -14,20 +15,6 @@ namespace {
 constexpr float beside_clipped_fwhm = 1.5F;
 /// A light is narrow where 3 x 3 px stand so far over the mean of a square of this reach.
 constexpr float narrow_fwhm = 1.25F, narrow_sigma = 300, narrow_share = 0.6F;
-
-Image clipped_pixels(ConstView part, const StarCatalogue& catalogue, float fwhm_px) {
-  Image clipped(1, part.size());
-  if (!catalogue.saturation) return clipped;
-  const float level = clipped_share * *catalogue.saturation;
-  bool any = false;
-  for (int y = 0; y < part.height(); ++y) {
-    const auto flags = clipped.view().row(0, y);
-    flag_reaching(part, level, y, flags);
-    any = any || std::ranges::find(flags, 1.0F) != flags.end();
-  }
-  if (!any) return clipped;
-  return near_flags(clipped, static_cast<int>(std::ceil(beside_clipped_fwhm * fwhm_px)));
-}
 
 /// Draws discs, as large as a star of this peak has them.
 void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float fwhm_px,
@@ -83,9 +70,22 @@ void add_flags(Image& to, const Image& flags) {
                          [](float a, float b) { return std::max(a, b); });
 }
 
+Image near_clipped(ConstView part, const StarCatalogue& catalogue, float reach_px) {
+  Image clipped(1, part.size());
+  if (!catalogue.saturation) return clipped;
+  const float level = clipped_share * *catalogue.saturation;
+  bool any = false;
+  for (int y = 0; y < part.height(); ++y) {
+    const auto flags = clipped.view().row(0, y);
+    flag_reaching(part, level, y, flags);
+    any = any || std::ranges::find(flags, 1.0F) != flags.end();
+  }
+  return any ? near_flags(clipped, static_cast<int>(std::ceil(reach_px))) : std::move(clipped);
+}
+
 Image lights_to_hide(ConstView part, Rect place, const StarCatalogue& catalogue, float fwhm_px) {
   Image hidden = star_discs(catalogue, static_cast<double>(fwhm_px), place);
-  add_flags(hidden, clipped_pixels(part, catalogue, fwhm_px));
+  add_flags(hidden, near_clipped(part, catalogue, beside_clipped_fwhm * fwhm_px));
   const float faintest = std::ranges::min(catalogue.sky, {}, &SkyLevel::sigma).sigma;
   for (int c = 0; c < part.channels(); ++c)
     hide_narrow_lights(part.channel(c), catalogue.sky[static_cast<std::size_t>(c)], faintest,

@@ -13,6 +13,8 @@ Image lights_to_hide(ConstView part, Rect place, const StarCatalogue& catalogue,
 
 /// 1 within `reach` px (along rows and columns) of what is not 0, 0 elsewhere.
 Image near_flags(const Image& flags, int reach);
+/// 1 that near to a pixel of the part that is clipped in any channel.
+Image near_clipped(ConstView part, const StarCatalogue& catalogue, float reach_px);
 /// 1 where either is.
 void add_flags(Image& to, const Image& flags);
 

@@ -25,11 +25,6 @@ float band_filter(float power, int band) {
   return band == 0 ? own : own - 1 / (power + missing_light_lambdas[at - 1]);
 }
 
-/// One row after the other of a plane.
-auto rows_of(ConstView plane) {
-  return [plane](int y, std::span<float> row) { std::ranges::copy(plane.row(0, y), row.begin()); };
-}
-
 /// Squares of what a plane, which `make` makes row by row, has over its means of 9 x 9 px, in the
 /// mean of as many. The light of a row is known until the next is asked for.
 template <typename Make>

@@ -146,9 +146,7 @@ float hide_defects(Tile& tile, ConstView difference, ConstView shown, const Nois
   std::vector<float> most(static_cast<std::size_t>(difference.width())), over(most.size());
   for (int c = 0; c < difference.channels(); ++c) {
     const NoiseVariance variance(noise, c);
-    BoxMeanRows mean(difference.size(), 1, [&](int y, std::span<float> row) {
-      std::ranges::copy(difference.row(c, y), row.begin());
-    });
+    BoxMeanRows mean(difference.size(), 1, rows_of(difference.channel(c)));
     for (int y = 0; y < difference.height(); ++y) {
       const auto value = difference.row(c, y), light = shown.row(c, y);
       const auto smooth = mean.row(y);

@@ -15,7 +15,7 @@ namespace {
 constexpr int margin_px = psf_kernel_px / 2;
 constexpr float psf_known_to = 0.02F;  // of a star's light
 constexpr float bright_sigma = 10;     // pixels of stars that are judged apart
-constexpr float beside_clipped_fwhm = 5;
+constexpr double beside_clipped_fwhm = 5;
 constexpr float sure_snr = 12;
 constexpr double knot_fwhm = 2;  // half the side of the square in which star or knot is decided
 constexpr double explained = 1;  // mean square of a residual that is noise
@@ -153,18 +153,11 @@ Image TileTester::sure_discs(Rect around) const {
 }
 
 Image TileTester::beside_clipped(Rect tile) const {
-  if (!in_.catalogue.saturation) return Image(1, tile.size());
-  const int reach =
-      static_cast<int>(std::ceil(static_cast<double>(beside_clipped_fwhm) * in_.fwhm_px));
-  const Rect around =
-      intersect(grown(tile, reach), {0, 0, in_.before.width(), in_.before.height()});
-  Image clipped(1, around.size());
-  for (int y = 0; y < around.height; ++y)
-    flag_reaching(in_.before.crop(around), clipped_share * *in_.catalogue.saturation, y,
-                  clipped.view().row(0, y));
-  return copy(near_flags(clipped, reach)
-                  .view()
-                  .crop({tile.x - around.x, tile.y - around.y, tile.width, tile.height}));
+  const auto reach_px = static_cast<float>(beside_clipped_fwhm * in_.fwhm_px);
+  const Rect around = intersect(grown(tile, static_cast<int>(std::ceil(reach_px))),
+                                {0, 0, in_.before.width(), in_.before.height()});
+  const Image near = near_clipped(in_.before.crop(around), in_.catalogue, reach_px);
+  return copy(near.view().crop({tile.x - around.x, tile.y - around.y, tile.width, tile.height}));
 }
 
 }  // namespace limpid
