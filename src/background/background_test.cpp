@@ -10,15 +10,8 @@
 #include "background/optimise.h"
 #include "background/sky_stretch.h"
 
-namespace limpid {
+namespace limpid::background {
 namespace {
-
-using background::errors;
-using background::Gradient;
-using background::kind_of;
-using background::Object;
-using background::rms;
-using background::settings;
 
 TEST(Background, FindsPlanesAndDomesToLessThanASigma) {
   for (const Gradient gradient : {Gradient::plane, Gradient::dome}) {
@@ -245,4 +238,4 @@ TEST(BackgroundFitter, GivesWhatAFreshFitGives) {
 }
 
 }  // namespace
-}  // namespace limpid
+}  // namespace limpid::background

@@ -8,15 +8,8 @@
 
 #include "background/background_test.h"
 
-namespace limpid {
+namespace limpid::background {
 namespace {
-
-using background::errors;
-using background::Gradient;
-using background::kind_of;
-using background::Object;
-using background::rms;
-using background::settings;
 
 TEST(Background, PointsSavedAndUsedAgainGiveTheSameModel) {
   const auto s = settings(Gradient::dome, Object::none, 20);
@@ -178,4 +171,4 @@ TEST(Background, APointThatIsAddedWhereTheSkyIsRightChangesNothing) {
 }
 
 }  // namespace
-}  // namespace limpid
+}  // namespace limpid::background

@@ -8,12 +8,8 @@
 #include "background/background_test.h"
 #include "core/statistics.h"
 
-namespace limpid {
+namespace limpid::background {
 namespace {
-
-using background::Gradient;
-using background::Object;
-using background::settings;
 
 ConstView upside_down(ConstView view) {
   return {view.data() + (view.height() - 1) * view.row_stride(), view.channels(), view.size(),
@@ -151,4 +147,4 @@ TEST(Dither, LeavesNoBandsAndNoCombInSixteenBits) {
 }
 
 }  // namespace
-}  // namespace limpid
+}  // namespace limpid::background
