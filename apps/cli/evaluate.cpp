@@ -16,6 +16,7 @@ namespace {
 struct Options {
   std::filesystem::path weights, previous, corpus, record;
   std::string only;
+  bool network_only = false;
   std::uint64_t seed = 1000;
   int scenes = 6;
   std::string device = "auto", precision = "auto";
@@ -151,6 +152,9 @@ void add_evaluate(CLI::App& app, const Common& common) {
               "scenes per row of the table; no intervals with fewer than three")
       .option("--only", options->only, "rows whose name contains this, such as mono or S/N")
       .option("--seed", options->seed, "of the scenes")
+      .flag("--network-only", options->network_only,
+            "without Richardson-Lucy, the best linear filter and what 'limpid deconvolve' makes of "
+            "it: a quick look")
       .option("--record", options->record, "write a copy of the weights that carries this table")
       .choice("--precision", options->precision, {"auto", "f32", "bf16"}, "of the convolutions")
       .device(options->device);
@@ -165,6 +169,9 @@ void add_evaluate(CLI::App& app, const Common& common) {
     o.threads = common.threads();
     o.device = Device::parse(options->device);
     o.precision = parse_precision(options->precision);
+    o.network_only = options->network_only;
+    if (o.network_only && !options->record.empty())
+      throw Error(ErrorKind::usage, "--record keeps the whole table: leave --network-only out");
     o.restore = restoration(o);
     o.agree = agreement(o);
     const Evaluation evaluation = evaluate(o, common.progress());

@@ -233,6 +233,9 @@ struct EvaluateOptions {
   std::uint64_t seed = 1000;
   int scenes = 6;    ///< per row of the table
   std::string only;  ///< rows whose label contains this; empty: all
+  /// The network and its guide planes alone: no measured PSF, no Richardson-Lucy, no Wiener filter,
+  /// and no use of `restore` and `agree`. Takes a fraction of the time; for runs that are compared.
+  bool network_only = false;
   int threads = 0;
   Device device;
   Precision precision = Precision::automatic;

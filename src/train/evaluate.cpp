@@ -134,7 +134,8 @@ Lucy best_of(const std::map<std::pair<double, int>, std::vector<double>>& tried,
   return best;
 }
 
-NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evaluation& result) {
+NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, bool network_only,
+                       Evaluation& result) {
   NebulaRow r;
   r.label = row.label;
   r.scenes = scenes;
@@ -150,6 +151,10 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
     low.push_back(gain(inner(a.guides[0], side)));
     high.push_back(gain(inner(a.guides[1], side)));
     if (!starless) continue;  // the others make no difference between stars and the rest
+    if (network_only) {
+      count_invented(a, {}, result);
+      continue;
+    }
     const auto psf = judge.measured_psf(a, index, row.scene);
     const TileControls& controls = psf ? psf->controls : a.scene.controls;
     const auto answer = judge.told(a, controls);
@@ -171,7 +176,7 @@ NebulaRow judge_nebula(Judge& judge, const EvaluationRow& row, int scenes, Evalu
   r.wiener_bound = r.richardson_lucy = r.variation_lucy = r.over_lucy = r.measured_psf = r.in_use =
       none;
   if (static_cast<int>(measured.size()) == scenes) r.measured_psf = mean_of(measured);
-  if (!starless) return r;
+  if (!starless || network_only) return r;
   r.in_use = mean_of(in_use);
   const Lucy plain = best_of(lucy, false), varied = best_of(lucy, true);
   r.wiener_bound = mean_of(wiener);
@@ -296,7 +301,8 @@ Evaluation evaluate(const EvaluateOptions& options, const Progress& progress) {
   }
   for (const EvaluationRow& row : nebulae) {
     begin(row);
-    result.nebulae.push_back(judge_nebula(judge, row, options.scenes, result));
+    result.nebulae.push_back(
+        judge_nebula(judge, row, options.scenes, options.network_only, result));
   }
   for (const EvaluationRow& row : clipped_rows) {
     begin(row);

@@ -90,9 +90,9 @@ TEST(StarFigures, OfTheWantedPictureItselfAreRight) {
   }
 }
 
-TEST(Evaluate, UntrainedWeightsChangeNothingAndInventNothing) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("limpid_evaluate_" + std::to_string(::getpid()) + ".safetensors");
+std::filesystem::path untrained_weights(const std::string& name) {
+  auto path = std::filesystem::temp_directory_path() /
+              ("limpid_evaluate_" + name + std::to_string(::getpid()) + ".safetensors");
   const auto network = build_architecture("guided_unet", {});
   std::map<std::string, torch::Tensor> weights;
   for (const auto& item : network->named_parameters()) weights[item.key()] = item.value();
@@ -100,6 +100,11 @@ TEST(Evaluate, UntrainedWeightsChangeNothingAndInventNothing) {
   about.name = "identity";
   about.architecture = "guided_unet";
   save_model(path, weights, about);
+  return path;
+}
+
+TEST(Evaluate, UntrainedWeightsChangeNothingAndInventNothing) {
+  const auto path = untrained_weights("identity");
   EvaluateOptions options;
   options.weights = path;
   options.scenes = 3;
@@ -117,6 +122,34 @@ TEST(Evaluate, UntrainedWeightsChangeNothingAndInventNothing) {
   // stars stay as wide as they were: asked for three quarters
   EXPECT_NEAR(1 + evaluation.stars[0].fwhm_ratio_error.value, 1 / 0.75, 0.05);
   EXPECT_NE(evaluation.table().find("correlated noise"), std::string::npos);
+}
+
+TEST(Evaluate, NetworkOnlyJudgesTheSameScenesWithoutYardsticks) {
+  const auto path = untrained_weights("network_only");
+  EvaluateOptions options;
+  options.weights = path;
+  options.scenes = 1;
+  options.threads = 1;
+  options.only = "trefoil";
+  const Evaluation whole = evaluate(options);
+  options.network_only = true;
+  options.restore = [](ConstView, const TileControls&) -> Image {
+    throw Error(ErrorKind::failed, "asked");
+  };
+  options.agree = [](ConstView, const StarCatalogue&, const TileControls&, MutableView) {
+    throw Error(ErrorKind::failed, "asked");
+  };
+  const Evaluation quick = evaluate(options);
+  std::filesystem::remove(path);
+  ASSERT_EQ(quick.nebulae.size(), 1U);
+  EXPECT_EQ(quick.nebulae[0].network.value, whole.nebulae[0].network.value);
+  EXPECT_EQ(quick.nebulae[0].guide_low.value, whole.nebulae[0].guide_low.value);
+  EXPECT_TRUE(std::isfinite(whole.nebulae[0].wiener_bound.value));
+  EXPECT_FALSE(std::isfinite(quick.nebulae[0].wiener_bound.value));
+  ASSERT_EQ(quick.stars.size(), 1U);
+  EXPECT_EQ(quick.stars[0].fwhm_ratio_error.value, whole.stars[0].fwhm_ratio_error.value);
+  EXPECT_EQ(quick.starless_megapixels, whole.starless_megapixels);
+  EXPECT_NE(quick.table().find("| trefoil | "), std::string::npos);
 }
 
 }  // namespace

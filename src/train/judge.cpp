@@ -36,8 +36,8 @@ std::vector<SkyLevel> faint_noise(const SceneTensors& scene) {
 }  // namespace
 
 Judge::Judge(const EvaluateOptions& options)
-    : restore_(options.restore),
-      agree_(options.agree),
+    : restore_(options.network_only ? nullptr : options.restore),
+      agree_(options.network_only ? nullptr : options.agree),
       device_(torch_device(options.device)),
       type_(scalar_type(options.precision, device_)),
       model_(load_model(options.weights)),
