@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numbers>
 #include <span>
 #include <utility>
@@ -276,34 +275,6 @@ auto of_each(const std::vector<const Star*>& stars, int threads, Of of) {
   return results;
 }
 
-/// `box` of the result, with every clipped pixel raised to the lowest of what encloses it on eight
-/// sides, as far as the clipping goes.
-Image filled_core(const RestoredPart& known, ConstView after, Rect box, float level) {
-  const int left = box.x - known.part.x, top = box.y - known.part.y;
-  Image filled = copy(after.crop({left, top, box.width, box.height}));
-  for (int c = 0; c < after.channels(); ++c) {
-    const auto inside = [&](int x, int y) {
-      return x >= 0 && y >= 0 && x < box.width && y < box.height &&
-             known.before(c, box.y + y, box.x + x) >= level;
-    };
-    const auto highest_towards = [&](int x, int y, int dx, int dy) {
-      float highest = after(c, top + y, left + x);
-      for (; inside(x, y); x += dx, y += dy)
-        highest = std::max(highest, after(c, top + y, left + x));
-      return highest;
-    };
-    for_pixels({0, 0, box.width, box.height}, [&](int x, int y) {
-      if (!inside(x, y)) return;
-      float lowest = std::numeric_limits<float>::max();
-      for (const auto& [dx, dy] :
-           {std::pair{-1, -1}, {0, -1}, {1, -1}, {-1, 0}, {1, 0}, {-1, 1}, {0, 1}, {1, 1}})
-        lowest = std::min(lowest, highest_towards(x, y, dx, dy));
-      filled.view()(c, y, x) = lowest;
-    });
-  }
-  return filled;
-}
-
 }  // namespace
 
 int keep_halos(const RestoredPart& known, MutableView after) {
@@ -340,30 +311,6 @@ int keep_halos(const RestoredPart& known, MutableView after) {
   for (const Halo& halo : halos) raise_to_halo(halo, known, after);
   return static_cast<int>(std::ranges::count_if(
       halos, [](const Halo& halo) { return halo.share_at_beginning() > 0.5F; }));
-}
-
-void fill_clipped_cores(const RestoredPart& known, MutableView after) {
-  if (!known.catalogue.saturation) return;
-  const float level = clipped_share * *known.catalogue.saturation;
-  std::vector<Rect> boxes;
-  for (const Star& star : known.catalogue.stars) {
-    const Rect box = intersect(square_around(star, static_cast<int>(far_px)), known.part);
-    if (star.saturated && !star.artefact && box.size().pixels() > 0) boxes.push_back(box);
-  }
-  std::vector<Image> filled(boxes.size());
-  parallel_for(static_cast<int>(boxes.size()), known.threads, [&](int i) {
-    const auto index = static_cast<std::size_t>(i);
-    filled[index] = filled_core(known, after, boxes[index], level);
-  });
-  // boxes may overlap: what one star raises, another leaves
-  for (std::size_t i = 0; i < boxes.size(); ++i) {
-    for (int c = 0; c < after.channels(); ++c) {
-      for_pixels({0, 0, boxes[i].width, boxes[i].height}, [&](int x, int y) {
-        float& value = after(c, boxes[i].y + y - known.part.y, boxes[i].x + x - known.part.x);
-        value = std::max(value, filled[i].view()(c, y, x));
-      });
-    }
-  }
 }
 
 }  // namespace limpid

@@ -15,8 +15,4 @@ namespace limpid {
 /// are raised to it. `after` has the size of the part. Returns how many halos stand out.
 int keep_halos(const RestoredPart& known, MutableView after);
 
-/// A clipped core was at least so bright as the clipping, so it has no dent in the middle: inside
-/// it every pixel is raised to what encloses it on all eight sides, channel by channel.
-void fill_clipped_cores(const RestoredPart& known, MutableView after);
-
 }  // namespace limpid

@@ -151,34 +151,5 @@ TEST(Halos, WithoutStarsNothing) {
   EXPECT_EQ(scene.keep(), 0);
 }
 
-TEST(ClippedCores, DentsAreFilledAndNothingElse) {
-  Image before(1, size, 0.1F), after(1, size, 0.1F);
-  StarCatalogue catalogue{{}, {{0.1F, sigma}}, 1.0F, size};
-  Star star;
-  star.x = 80, star.y = 80, star.peak = 0.9F, star.saturated = true;
-  catalogue.stars.push_back(star);
-  for (int y = 70; y < 91; ++y) {
-    for (int x = 70; x < 91; ++x) {
-      const float away = std::hypot(static_cast<float>(x) - 80, static_cast<float>(y) - 80);
-      before.view()(0, y, x) = away < 6 ? 1.0F : 0.3F;
-      after.view()(0, y, x) = away < 2 ? 0.7F : away < 4.5F ? 1.0F : away < 6 ? 0.6F : 0.2F;
-    }
-  }
-  after.view()(0, 120, 120) = 0.05F;
-  const Image as_it_was = after.clone();
-  fill_clipped_cores({before.view(), {0, 0, size.width, size.height}, catalogue, fwhm, 2},
-                     after.view());
-  EXPECT_EQ(after.view()(0, 80, 80), 1.0F);
-  EXPECT_EQ(after.view()(0, 81, 79), 1.0F);
-  EXPECT_EQ(after.view()(0, 80, 85), 0.6F) << "the edge of the core is no dent";
-  for (int y = 0; y < size.height; ++y) {
-    for (int x = 0; x < size.width; ++x) {
-      if (before.view()(0, y, x) < 1) {
-        ASSERT_EQ(after.view()(0, y, x), as_it_was.view()(0, y, x)) << x << ' ' << y;
-      }
-    }
-  }
-}
-
 }  // namespace
 }  // namespace limpid

@@ -11,6 +11,7 @@
 #include "restore/clipped_areas.h"
 #include "restore/clipped_stars.h"
 #include "restore/consistency.h"
+#include "restore/cores.h"
 #include "restore/geometry.h"
 #include "restore/halos.h"
 #include "restore/holes.h"
@@ -211,7 +212,7 @@ Image mended(ConstView frame, Rect region, Knowledge& known, const DeconvolveOpt
     report.clipped_stars_shrunk = static_cast<int>(shrunk.size());
     report.clipped_areas_kept = keep_clipped_areas(restored, shrunk, result.view());
     report.halos_kept = keep_halos(restored, result.view());
-    fill_clipped_cores(restored, result.view());
+    fill_cores(restored, result.view());
     progress.throw_if_stopped();
   }
   report.stars_put_back = stars ? mend_darkness(before, result.view(), sky, width, o.threads)
