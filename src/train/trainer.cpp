@@ -214,7 +214,8 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     (options.scene_floor > 0 ? loss.log() : loss).backward();
     // what is to be logged, and whether any host shall stop, goes with the gradients
     std::array<float, 3> figures{0, 0, progress.stop.stop_requested() ? 1.0F : 0.0F};
-    const bool compare = step % identity_every == 0 || options.log_seconds <= 0;
+    const bool last = step + 1 == options.steps,
+               compare = step % identity_every == 0 || last || options.log_seconds <= 0;
     if (compare) {
       const torch::NoGradGuard no_grad;
       figures[0] = loss.item<float>();
@@ -240,12 +241,12 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     }
     ++step;
     const double now = seconds();
-    if (log && hosts.rank == 0 && (now - last_log > options.log_seconds || step == options.steps)) {
+    if (log && hosts.rank == 0 && compared > 0 && (now - last_log > options.log_seconds || last)) {
       TrainState state;
       state.step = step;
       const auto steps = static_cast<double>(step - logged);
-      state.loss = loss_sum / std::max(1, compared);
-      state.identity_loss = identity_sum / std::max(1, compared);
+      state.loss = loss_sum / compared;
+      state.identity_loss = identity_sum / compared;
       state.patches_per_s = steps * options.batch * hosts.count / (now - last_log);
       const double elapsed = now - started;
       state.loader_share = batches.loader().busy_seconds() / (elapsed * threads);
