@@ -13,9 +13,11 @@ struct InventedStars {
 
 /// What `detect_stars` finds in the result at 5 sigma, and not in the wanted picture at 3.5 sigma
 /// within three px, may still be a knot of the truth that the one picture passes for a star and
-/// the other does not. It was invented when the wanted picture lacks more than half of its light:
-/// the mean of 3 x 3 px over that of the square from 4 to 5 px around, in the mean of the channels.
-/// Both pictures have the same size and noise.
+/// the other does not, or a bend of a ridge with no light of its own. It was invented when it
+/// stands out at all and the wanted picture lacks more than half of its light: the mean of 3 x 3 px
+/// over the median of the square from 4 to 5 px around, in the mean of the channels, at least three
+/// times its noise. Half of it is judged within that noise. Both pictures have the same size and
+/// noise.
 InventedStars invented_stars(ConstView result, ConstView wanted, int threads = 0);
 
 }  // namespace limpid

@@ -70,5 +70,42 @@ TEST(InventedStars, NotLightThatTheTruthHas) {
   EXPECT_GT(invented_stars(result.view(), empty.view()).invented, 10);
 }
 
+/// A bright band beside it does not hide one: most of what is around it is dark.
+TEST(InventedStars, OneBesideABrightBand) {
+  Image wanted = noise(5), result = noise(5);
+  for (Image* picture : {&wanted, &result}) {
+    for (int y = 20; y < 150; y += 30) add_star(*picture, 130, y, 300, 2.5F);  // tell the width
+    for (int c = 0; c < 3; ++c) {
+      for (int y = 70; y < 110; ++y) {
+        for (int x = 0; x < 160; ++x) {
+          const float away = static_cast<float>(x - 67) / 2;
+          picture->view()(c, y, x) += 12 * std::exp(-away * away / 2);
+        }
+      }
+    }
+  }
+  add_star(result, 60, 90, 60, 2.5F);
+  EXPECT_EQ(invented_stars(result.view(), wanted.view()).invented, 1);
+}
+
+/// Where a bend of a ridge is found as a star, only light that stands out was invented.
+TEST(InventedStars, NotABendOfARidge) {
+  const auto bent = [](float sharpness) {
+    Image picture = noise(6);
+    for (int c = 0; c < 3; ++c) {
+      for (int y = 0; y < 160; ++y) {
+        for (int x = 0; x < 160; ++x) {
+          const float away =
+              std::abs(static_cast<float>(x) - 80 - 6 * std::sin(static_cast<float>(y) / 5));
+          picture.view()(c, y, x) += 60 * std::exp(-away * sharpness);
+        }
+      }
+    }
+    return picture;
+  };
+  const auto counted = invented_stars(bent(0.5F).view(), bent(0.45F).view());
+  EXPECT_EQ(counted.invented, 0);
+}
+
 }  // namespace
 }  // namespace limpid
