@@ -199,12 +199,20 @@ if has_command convert; then
   check "a full standard output is exit code 4 for a frame, too" test $? -eq 4
 fi
 
+if has_command mfdeconv; then
+  mkdir stacked
+  expect 2 mfdeconv flat.fits flat.fits -o stacked/
+  check "a folder is no name of a frame, and the error says so" grep -q 'stacked/: a folder' err
+fi
+
 if has_command measure; then
   expect 0 measure --json flat.fits
   check "measure --json is one object, for a frame without stars too" is_json_object out
   expect 3 measure missing.fits
   expect 1 measure flat.fits --stars no-stars.csv --psf no-psf.fits
   check "without stars there is no PSF, and no table either" test ! -e no-stars.csv -a ! -e no-psf.fits
+  expect 2 measure flat.fits --picture map.png
+  check "no SVG is called PNG" test ! -e map.png
 fi
 
 if has_command train; then

@@ -1,6 +1,7 @@
 // The queue: one job at a time, what somebody looks at before the rest.
 #include <algorithm>
 
+#include "cli/failure.h"
 #include "web/parts.h"
 
 namespace limpid::web {
@@ -95,24 +96,17 @@ void Session::work(const std::stop_token& over) {
     bool wanted = false;
     try {
       perform(task);
-    } catch (const Error& error) {
+    } catch (const std::exception&) {
+      const Error error = cli::as_error(std::current_exception());
       text = told(error.what());
       failure = std::make_exception_ptr(Error(error.kind(), text));
       wanted = error.kind() == ErrorKind::interrupted;
-    } catch (const std::bad_alloc&) {
-      failure = std::make_exception_ptr(Error(ErrorKind::exhausted, "out of memory"));
-      text = "out of memory";
-    } catch (const std::exception& error) {
-      failure = std::current_exception();
-      text = error.what();
-      text = text.substr(0, text.find('\n'));
     }
     const std::scoped_lock lock(mutex_);
     task->failure = failure;
     task->done = true;
     running_ = nullptr;
-    if (failure && !wanted && !task->is_shown())
-      error_ = {{"id", next_id_++}, {"text", told(text)}};
+    if (failure && !wanted && !task->is_shown()) error_ = {{"id", next_id_++}, {"text", text}};
     changed();
   }
 }

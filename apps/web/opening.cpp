@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <random>
 
+#include "cli/failure.h"
 #include "web/parts.h"
 
 namespace limpid::web {
@@ -142,10 +143,9 @@ void Session::load_behind(const std::shared_ptr<const Glance>& glance,
   std::string problem;
   try {
     opened = load(glance->name, progress);
-  } catch (const Error& error) {
-    problem = error.what();
-  } catch (const std::bad_alloc&) {
-    problem = glance->name + ": out of memory";
+  } catch (const std::exception&) {
+    problem = cli::as_error(std::current_exception()).what();
+    if (problem.find(glance->name) == std::string::npos) problem = glance->name + ": " + problem;
   }
   if (stop.stop_requested()) return;
   show(opened, nullptr, glance);

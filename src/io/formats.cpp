@@ -65,6 +65,10 @@ const Format& format_for_writing(const fs::path& path, const WriteOptions& optio
     const Format* same = writable_format(own);
     return same != nullptr ? *same : *writable_format("fits");
   }
+  if (!path.has_filename() || fs::is_directory(path)) {
+    throw Error(ErrorKind::usage, shown(path) + ": a folder; name a file in it that ends in " +
+                                      joined(writable_endings()));
+  }
   throw Error(ErrorKind::usage, shown(path) + ": unknown ending '" + ending + "'; limpid writes " +
                                     joined(writable_endings()));
 }

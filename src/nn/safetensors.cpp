@@ -79,7 +79,7 @@ class HeaderReader {
 
  private:
   [[noreturn]] void reject(const std::string& what) const {
-    throw Error(ErrorKind::bad_model, path_.string() + ": not a usable weights file: " + what);
+    throw Error(ErrorKind::bad_model, path_.string() + ": not a usable safetensors file: " + what);
   }
 
   [[nodiscard]] TensorPlace place_of(const std::string& title, const json& entry) const {

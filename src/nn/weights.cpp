@@ -48,7 +48,7 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
     stream.seekg(static_cast<std::streamoff>(place.position));
     if (!stream.read(static_cast<char*>(tensor.data_ptr()),
                      static_cast<std::streamsize>(place.bytes))) {
-      throw Error(ErrorKind::bad_model, path.string() + ": not a usable weights file: truncated");
+      throw Error(ErrorKind::bad_model, path.string() + ": not a usable safetensors file: truncated");
     }
     result.tensors.emplace(name, std::move(tensor));
   }

@@ -4,6 +4,9 @@
 #include <array>
 #include <cstdio>
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <limpid/error.h>
 
@@ -46,6 +49,37 @@ void check(ConstView frame, const DeconvolveOptions& o) {
     throw Error(ErrorKind::usage, "--region reaches outside the frame of " +
                                       std::to_string(frame.width()) + " x " +
                                       std::to_string(frame.height()) + " px");
+  }
+}
+
+/// Tells of controls that were set and that another one leaves without a meaning.
+void tell_of_unused(const DeconvolveOptions& o, DeconvolveReport& report,
+                    const Progress& progress) {
+  const DeconvolveOptions usual;
+  const auto set = [](float value, float as_usual) { return value != 0 && value != as_usual; };
+  const bool stars = set(o.sharpen_stars, usual.sharpen_stars),
+             halos = set(o.adjust_halos, usual.adjust_halos),
+             nonstellar = set(o.sharpen_nonstellar, usual.sharpen_nonstellar);
+  const auto tell = [&](const char* because,
+                        const std::vector<std::pair<bool, const char*>>& what) {
+    std::string names;
+    for (const auto& [unused, name] : what) {
+      if (unused) names += (names.empty() ? "" : ", ") + std::string(name);
+    }
+    if (names.empty()) return;
+    report.notes.push_back(because + names);
+    progress.say(report.notes.back());
+  };
+  if (o.correct_only) {
+    tell("--correct-only sharpens nothing and leaves unused: ",
+         {{stars, "--sharpen-stars"},
+          {halos, "--adjust-halos"},
+          {nonstellar, "--sharpen-nonstellar"},
+          {o.correct_first, "--correct-first"},
+          {o.nonstellar_then_stellar, "--nonstellar-then-stellar"}});
+  } else if (o.no_stars) {
+    tell("--no-stars treats all as non-stellar and leaves unused: ",
+         {{stars, "--sharpen-stars"}, {halos, "--adjust-halos"}});
   }
 }
 
@@ -210,6 +244,7 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
   DeconvolveReport& report = result.report;
   report.model = network.info().name;
   report.device = network.device_text();
+  tell_of_unused(options, report, progress);
 
   const Rect whole{0, 0, frame.width(), frame.height()};
   const Rect region = options.region.value_or(whole);

@@ -76,6 +76,29 @@ TEST(Deconvolve, AnIdentityNetworkGivesTheFrameBackWithoutSeams) {
   }
 }
 
+TEST(Deconvolve, SaysWhichControlsAreOfNoUseTogether) {
+  const Network network = identity_network();
+  const Image frame = noisy_frame(1, {40, 30});
+  const auto notes = [&](const DeconvolveOptions& options) {
+    std::string all;
+    for (const std::string& note : deconvolve(frame.view(), network, options).report.notes)
+      all += note + '\n';
+    return all;
+  };
+  DeconvolveOptions options = starless();
+  EXPECT_EQ(notes(options).find("unused"), std::string::npos) << "nothing was set";
+  options.sharpen_stars = 0.5F;
+  EXPECT_NE(notes(options).find("--no-stars treats all as non-stellar and leaves unused: "
+                                "--sharpen-stars\n"),
+            std::string::npos);
+  options.correct_only = true;
+  options.adjust_halos = 0.2F;
+  options.correct_first = true;
+  EXPECT_NE(notes(options).find("--correct-only sharpens nothing and leaves unused: "
+                                "--sharpen-stars, --adjust-halos, --correct-first\n"),
+            std::string::npos);
+}
+
 TEST(Deconvolve, PixelsWithoutDataStayAndDoNotSpread) {
   const Network network = identity_network();
   Image frame = noisy_frame(3, {300, 280});

@@ -117,10 +117,13 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
   Image result;
   if (factor == 1) {
     DeconvolveOptions requested = o;
-    if (known.field && !o.correct_only && !o.no_stars)
+    if (o.correct_only) {
+      requested.sharpen_stars = 0;
+    } else if (known.field && !o.no_stars) {
       requested.sharpen_stars = o.request_stars && o.sharpen_stars > 0
                                     ? *o.request_stars
                                     : request(progress.part(0, 0.06));
+    }
     report.sharpen_stars_requested = requested.sharpen_stars;
     result = run_with_fallback(frame, region, known, requested, network, report, memory,
                                progress.part(0.06, 1), fallback);
