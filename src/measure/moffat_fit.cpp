@@ -53,8 +53,10 @@ Matrix weighted_products(const Slopes& slopes, const Eigen::ArrayXd& weight, int
   Eigen::VectorXd weighted;
   for (int i = 0; i < used; ++i) {
     weighted = slopes.col(i).array() * weight;
-    for (int j = i; j < used; ++j) sums(i, j) = sums(j, i) = weighted.dot(slopes.col(j));
+    sums.col(i).segment(i, used - i).noalias() =
+        slopes.middleCols(i, used - i).transpose() * weighted;
   }
+  sums.triangularView<Eigen::StrictlyUpper>() = sums.transpose();
   return sums;
 }
 
