@@ -6,7 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
+#include <span>
 #include <vector>
 
 #include "nn/architecture.h"
@@ -19,25 +19,10 @@ constexpr float view_knee = 3.0F;
 /// Brightness at which the residual's scale changes from noise units to a share of the light.
 constexpr float residual_knee = 30.0F;
 
-/// value^(-3/8) of positive ones, to 1.3e-7 of it. The bits of a float are nearly its logarithm,
-/// which begins within 4 %, and each round takes d = 1 - value^3 y^8 to .05 d^3: half the time of
-/// three roots.
-inline float three_eighths_root_inverse(float value) {
-  constexpr float one = 127 << 23, correction = 600000;  // bits; the latter halves the first error
-  const auto bits = static_cast<float>(std::bit_cast<std::int32_t>(value));
-  float y = std::bit_cast<float>(
-      static_cast<std::int32_t>(one * (1 + 3.0F / 8) - correction - 3.0F / 8 * bits));
-  for (int round = 0; round < 2; ++round) {
-    const float y2 = y * y, quarter = value * y2;
-    const float d = 1 - quarter * quarter * (quarter * y2);
-    y += y * d * (1.0F / 8 + d * (9.0F / 128));
-  }
-  return y;
-}
-
 /// How the network sees a value, and what its residual counts in: see mixing.h.
 inline float seen_as(float light) {
-  return 0.5F * light * three_eighths_root_inverse(light * light + view_knee * view_knee);
+  const float quarter = std::sqrt(std::sqrt(light * light + view_knee * view_knee));
+  return 0.5F * light / (quarter * std::sqrt(quarter));
 }
 inline float residual_scale(float tile, float bright) {
   return std::sqrt(residual_knee * residual_knee + tile * tile + bright * bright);
@@ -154,18 +139,17 @@ torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answe
 namespace {
 
 /// c10::BFloat16 does the same one by one: rounded to the nearest, to even ones between two.
-template <typename Stored>
-float rounded_to(float value) {
-  if constexpr (std::is_same_v<Stored, float>) return value;
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t rounded = (bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U;
-  constexpr std::uint32_t no_number = 0x7fc00000, infinite = 0x7f800000;
-  const bool is_nan = (bits & 0x7fffffffU) > infinite;
-  return std::bit_cast<float>(is_nan ? no_number : rounded);
+void store_as(std::span<const float> values, std::span<c10::BFloat16> out) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
+    const std::uint32_t rounded = (bits + 0x7fffU + ((bits >> 16U) & 1U)) >> 16U;
+    constexpr std::uint32_t no_number = 0x7fc0, infinite = 0x7f800000;
+    const bool is_nan = (bits & 0x7fffffffU) > infinite;
+    out[i].x = static_cast<std::uint16_t>(is_nan ? no_number : rounded);
+  }
 }
-void store_rounded(float value, float& out) { out = value; }
-void store_rounded(float value, c10::BFloat16& out) {
-  out.x = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16U);
+void store_as(std::span<const float> values, std::span<float> out) {
+  std::ranges::copy(values, out.begin());
 }
 
 float as_float(float value) { return value; }
@@ -177,18 +161,17 @@ void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::in
                    Value* out) {
   const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
   std::vector<float> line(static_cast<std::size_t>(width));
+  std::vector<Stored> stored(line.size());
   for (std::int64_t p = 0; p < count; ++p) {
     for (std::int64_t i = 0; i < block_px; ++i) {
       const Plane& plane = planes[static_cast<std::size_t>(p)];
       const float* in = plane.first + (block_row * block_px + i) * plane.stride;
-      std::transform(in, in + width, line.begin(),
-                     [](float light) { return rounded_to<Stored>(seen_as(light)); });
+      std::transform(in, in + width, line.begin(), seen_as);
+      store_as(line, stored);
       Value* to = out + p * block_area + i * block_px;
-      for (std::int64_t b = 0; b < blocks; ++b) {
-        const float* from = &line[static_cast<std::size_t>(b * block_px)];
-        for (std::int64_t j = 0; j < block_px; ++j)
-          store_rounded(from[j], to[b * count * block_area + j]);
-      }
+      for (std::int64_t b = 0; b < blocks; ++b)
+        std::copy_n(&stored[static_cast<std::size_t>(b * block_px)], block_px,
+                    to + b * count * block_area);
     }
   }
 }
