@@ -91,13 +91,14 @@ class MoffatProfile {
 
  private:
   // Inline: a shared library calls its own functions through a table otherwise, since another
-  // library might replace them, and these are called for every few pixels.
+  // library might replace them, and these are called for every few pixels. Not integral(), which
+  // must be the same to the last bit wherever it is called from.
   using Sums = std::array<Lanes, moffat_term_count>;
   template <typename Number>
   [[nodiscard]] Number form(Number dx, Number dy) const;
   [[nodiscard]] inline Lanes laplacian(Lanes dx, Lanes dy, Lanes base) const;
   inline void add_point(Sums& sums, Lanes dx, Lanes dy, double weight) const;
-  [[nodiscard]] inline Lanes integral(int rule, Lanes dx, Lanes dy) const;
+  [[nodiscard]] Lanes integral(int rule, Lanes dx, Lanes dy) const;
   [[nodiscard]] inline Sums integrals(int rule, Lanes dx, Lanes dy) const;
   [[nodiscard]] inline int rule_at(double dx, double dy) const;
   template <typename Work>
