@@ -115,11 +115,16 @@ int main(int argc, char** argv) {
   // And threads of tiles, whose heaps have 64 MB at most, would give back each that is empty.
   mallopt(M_TOP_PAD, 64 << 20);
 #endif
+  int status = 0;
   try {
-    return limpid::cli::run(argc, argv);
+    status = limpid::cli::run(argc, argv);
   } catch (
       const std::exception& error) {  // before there were options, or while telling of an error
     std::fprintf(stderr, "limpid: %s\n", error.what());
-    return static_cast<int>(limpid::ErrorKind::failed);
+    status = static_cast<int>(limpid::ErrorKind::failed);
   }
+  // All is done and said: LibTorch would take its tables apart one by one, a tenth of a second.
+  std::cout.flush();
+  std::fflush(nullptr);
+  std::_Exit(status);
 }

@@ -1,27 +1,34 @@
 #include "core/box_mean.h"
 
+#include <array>
+
 #include "core/lanes.h"
 
 namespace limpid {
 namespace {
 
-/// A piece of the sum stays in registers until all lines are added: most of the time goes into
-/// reading and writing.
+/// One piece of the sum, which stays in registers until all lines are added: most of the time goes
+/// into reading and writing.
+template <std::size_t count>
+void sum_piece(std::span<const float* const> lines, std::size_t x, float* sum) {
+  std::array<FloatLanes, count> sums{};
+  for (const float* line : lines) {
+    for (std::size_t i = 0; i < count; ++i) sums[i] += load_floats(line + x + i * float_lane_count);
+  }
+  for (std::size_t i = 0; i < count; ++i) store_floats(sum + x + i * float_lane_count, sums[i]);
+}
+
+/// `sum` is none of the lines: the last piece may reach back into the one before, since what is
+/// left would take longer one by one than all before it.
 void sum_lines(std::span<const float* const> lines, std::span<float> sum) {
-  constexpr std::size_t lanes = float_lane_count, piece = 4 * lanes;
+  constexpr std::size_t lanes = float_lane_count, large = 4;
   std::size_t x = 0;
-  for (; x + piece <= sum.size(); x += piece) {
-    FloatLanes first{}, second{}, third{}, fourth{};
-    for (const float* line : lines) {
-      first += load_floats(line + x);
-      second += load_floats(line + x + lanes);
-      third += load_floats(line + x + 2 * lanes);
-      fourth += load_floats(line + x + 3 * lanes);
-    }
-    store_floats(&sum[x], first);
-    store_floats(&sum[x + lanes], second);
-    store_floats(&sum[x + 2 * lanes], third);
-    store_floats(&sum[x + 3 * lanes], fourth);
+  for (; x + large * lanes <= sum.size(); x += large * lanes)
+    sum_piece<large>(lines, x, sum.data());
+  for (; x + lanes <= sum.size(); x += lanes) sum_piece<1>(lines, x, sum.data());
+  if (x < sum.size() && sum.size() >= lanes) {
+    sum_piece<1>(lines, sum.size() - lanes, sum.data());
+    return;
   }
   for (; x < sum.size(); ++x) {
     sum[x] = 0;

@@ -8,22 +8,25 @@ namespace limpid {
 namespace {
 
 TEST(BoxMean, IsTheMeanOfTheSquareAsFarAsItReaches) {
-  Image image(1, {37, 23});
   Random random(5, 0);
-  for (float& value : image.pixels()) value = static_cast<float>(random.normal());
-  for (const int half : {0, 1, 4, 30}) {
-    const Image means = box_mean(image.view(), half);
-    for (int y = 0; y < 23; ++y) {
-      for (int x = 0; x < 37; ++x) {
-        double sum = 0;
-        int count = 0;
-        for (int v = std::max(0, y - half); v <= std::min(22, y + half); ++v) {
-          for (int u = std::max(0, x - half); u <= std::min(36, x + half); ++u) {
-            sum += static_cast<double>(image.view()(0, v, u));
-            ++count;
+  for (const int width : {1, 5, 8, 37, 71}) {  // also of less than what is added up together
+    Image image(1, {width, 23});
+    for (float& value : image.pixels()) value = static_cast<float>(random.normal());
+    for (const int half : {0, 1, 4, 30}) {
+      const Image means = box_mean(image.view(), half);
+      for (int y = 0; y < 23; ++y) {
+        for (int x = 0; x < width; ++x) {
+          double sum = 0;
+          int count = 0;
+          for (int v = std::max(0, y - half); v <= std::min(22, y + half); ++v) {
+            for (int u = std::max(0, x - half); u <= std::min(width - 1, x + half); ++u) {
+              sum += static_cast<double>(image.view()(0, v, u));
+              ++count;
+            }
           }
+          ASSERT_NEAR(means.view()(0, y, x), sum / count, 1e-5)
+              << x << ", " << y << ", " << half << ", " << width;
         }
-        ASSERT_NEAR(means.view()(0, y, x), sum / count, 1e-5) << x << ", " << y << ", " << half;
       }
     }
   }

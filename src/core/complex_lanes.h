@@ -21,6 +21,18 @@ inline void store_lanes(std::complex<float>* to, FloatLanes values) {
   std::memcpy(static_cast<void*>(to), &values, sizeof values);
 }
 
+/// Of fewer values at the end of a line; the others are 0.
+inline FloatLanes load_some(const std::complex<float>* from, std::size_t count) {
+  if (count == complex_lane_count) return load_lanes(from);
+  FloatLanes values{};
+  std::memcpy(&values, from, count * sizeof(std::complex<float>));
+  return values;
+}
+inline void store_some(std::complex<float>* to, FloatLanes values, std::size_t count) {
+  if (count == complex_lane_count) return store_lanes(to, values);
+  std::memcpy(static_cast<void*>(to), &values, count * sizeof(std::complex<float>));
+}
+
 inline constexpr FloatLanes plus_minus{1, -1, 1, -1, 1, -1, 1, -1};
 inline FloatLanes conjugate(FloatLanes values) { return values * plus_minus; }
 /// Real for imaginary parts.

@@ -12,19 +12,29 @@ namespace {
 using Complex = std::complex<float>;
 
 /// Of 576 values, which a tile of 512 pixels has with its margins, FFTW's estimate is poor: 1.2 us
-/// where 0.55 would do, and more than 640 values take. What it once found by measuring is the same
-/// for everybody and every run, unlike what it would find now. An FFTW with other routines than
-/// Debian's 3.3.10 for AVX has refuses it and estimates. By `fftwf-wisdom -n cof576 cob576`.
+/// where 0.55 would do, and more than 640 values take. Of 640, as many as large tiles of nebulae
+/// have, and of their half it takes .61 and .28 us where .48 and .23 would do. What it once found
+/// by measuring is the same for everybody and every run, unlike what it would find now. An FFTW
+/// with other routines than Debian's 3.3.10 for AVX has refuses it and estimates. By `fftwf-wisdom
+/// -n cof576 cob576`, and so on; lines of several such runs may stand together.
 constexpr const char* wisdom = R"(
 (fftw-3.3.10 fftwf_wisdom #x9e7d4dee #xdb14fed1 #x34bf76a4 #xeb6e8fdf
-  (fftwf_codelet_t1fv_12_avx 0 #x11048 #x11048 #x0 #x23c1005d #xd2c01d1f #x5076acba #x7d5768ad)
-  (fftwf_codelet_n2fv_12_avx 0 #x11048 #x11048 #x0 #x3f46e766 #x50c7b4fa #x1d6a8dfe #x0ff29eec)
-  (fftwf_dft_vrank_geq1_register 0 #x11048 #x11048 #x0 #xd96d68d2 #x086be3b2 #x72e04a3b #x0192c6ec)
-  (fftwf_codelet_t1bv_6_avx 0 #x11048 #x11048 #x0 #x0f09e9a6 #xf42d0040 #x9c1f7043 #xc9002ace)
-  (fftwf_dft_vrank_geq1_register 0 #x11048 #x11048 #x0 #x0cdd0dfb #xf4b9b198 #x91fa6406 #x822026c3)
-  (fftwf_codelet_t2fv_4_avx 0 #x11048 #x11048 #x0 #x416be6c5 #xd9224b58 #x2dcc4e71 #x0ac5ebc0)
   (fftwf_codelet_n2bv_12_avx 0 #x11048 #x11048 #x0 #x971d9f4e #xf815caf0 #xd79de08f #x9983e80a)
+  (fftwf_codelet_n2bv_16_avx 0 #x11048 #x11048 #x0 #x0f89a429 #xd5be9fda #x3c36f263 #x47686d63)
+  (fftwf_codelet_n2bv_20_avx 0 #x11048 #x11048 #x0 #x392985b4 #xf4275012 #xd0a70c00 #x40713784)
+  (fftwf_codelet_n2fv_12_avx 0 #x11048 #x11048 #x0 #x3f46e766 #x50c7b4fa #x1d6a8dfe #x0ff29eec)
+  (fftwf_codelet_n2fv_16_avx 0 #x11048 #x11048 #x0 #x71453859 #x564e84b3 #xb4ad7e07 #x8172df09)
+  (fftwf_codelet_n2fv_20_avx 0 #x11048 #x11048 #x0 #x57bdb844 #xc3bad151 #xc57e7224 #xa06d5f8f)
+  (fftwf_codelet_t1bv_6_avx 0 #x11048 #x11048 #x0 #x0f09e9a6 #xf42d0040 #x9c1f7043 #xc9002ace)
+  (fftwf_codelet_t1fv_12_avx 0 #x11048 #x11048 #x0 #x23c1005d #xd2c01d1f #x5076acba #x7d5768ad)
+  (fftwf_codelet_t2bv_20_avx 0 #x11048 #x11048 #x0 #x26b22518 #x27332121 #xd0851861 #xfcfc16ca)
+  (fftwf_codelet_t2bv_32_avx 0 #x11048 #x11048 #x0 #xd0940e0e #xc72734f1 #xef0bbd22 #x620052fc)
   (fftwf_codelet_t2bv_8_avx 0 #x11048 #x11048 #x0 #xf7bee392 #xc825c4fc #xaee66672 #x34ebb623)
+  (fftwf_codelet_t2fv_20_avx 0 #x11048 #x11048 #x0 #x06ae2b11 #xfbf6e07c #x9ae954a2 #x648df472)
+  (fftwf_codelet_t2fv_32_avx 0 #x11048 #x11048 #x0 #x3dce61cd #x734c6dee #x2dc5352a #x8304534b)
+  (fftwf_codelet_t2fv_4_avx 0 #x11048 #x11048 #x0 #x416be6c5 #xd9224b58 #x2dcc4e71 #x0ac5ebc0)
+  (fftwf_dft_vrank_geq1_register 0 #x11048 #x11048 #x0 #x0cdd0dfb #xf4b9b198 #x91fa6406 #x822026c3)
+  (fftwf_dft_vrank_geq1_register 0 #x11048 #x11048 #x0 #xd96d68d2 #x086be3b2 #x72e04a3b #x0192c6ec)
 )
 )";
 

@@ -251,8 +251,7 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
                    py = j - middle - static_cast<double>(dy);
       const double r = std::sqrt(px * px + py * py) / reach_px_;
       if (r >= 1) continue;
-      const double fade =
-          0.5 + 0.5 * std::cos(std::numbers::pi * std::clamp((r - 0.7) / 0.3, 0.0, 1.0));
+      const double fade = r <= 0.7 ? 1 : 0.5 + 0.5 * std::cos(std::numbers::pi * (r - 0.7) / 0.3);
       kernel[index(i, j, side_px)] = static_cast<float>(
           fade * interpolate(here, side_, centre + oversampling * px, centre + oversampling * py));
     }

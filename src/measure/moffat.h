@@ -90,14 +90,17 @@ class MoffatProfile {
   [[nodiscard]] MoffatTerms terms(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const;
 
  private:
+  // Inline: a shared library calls its own functions through a table otherwise, since another
+  // library might replace them, and these are called for every few pixels. Not integral(), which
+  // must be the same to the last bit wherever it is called from.
   using Sums = std::array<Lanes, moffat_term_count>;
   template <typename Number>
   [[nodiscard]] Number form(Number dx, Number dy) const;
-  [[nodiscard]] Lanes laplacian(Lanes dx, Lanes dy, Lanes base) const;
-  void add_point(Sums& sums, Lanes dx, Lanes dy, double weight) const;
+  [[nodiscard]] inline Lanes laplacian(Lanes dx, Lanes dy, Lanes base) const;
+  inline void add_point(Sums& sums, Lanes dx, Lanes dy, double weight) const;
   [[nodiscard]] Lanes integral(int rule, Lanes dx, Lanes dy) const;
-  [[nodiscard]] Sums integrals(int rule, Lanes dx, Lanes dy) const;
-  [[nodiscard]] int rule_at(double dx, double dy) const;
+  [[nodiscard]] inline Sums integrals(int rule, Lanes dx, Lanes dy) const;
+  [[nodiscard]] inline int rule_at(double dx, double dy) const;
   template <typename Work>
   void for_lanes(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy, const Work& work) const;
 

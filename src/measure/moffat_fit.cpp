@@ -46,33 +46,56 @@ struct Normal {
   double chi2 = 0;
 };
 
+/// sum w s s' of the first slopes. Column by column: a general product of matrices, which is made
+/// for larger ones, takes several times as long.
+Matrix weighted_products(const Slopes& slopes, const Eigen::ArrayXd& weight, int used) {
+  Matrix sums = Matrix::Zero();
+  Eigen::VectorXd weighted;
+  for (int i = 0; i < used; ++i) {
+    weighted = slopes.col(i).array() * weight;
+    sums.col(i).segment(i, used - i).noalias() =
+        slopes.middleCols(i, used - i).transpose() * weighted;
+  }
+  sums.triangularView<Eigen::StrictlyUpper>() = sums.transpose();
+  return sums;
+}
+
 MoffatProfile profile_of(const Vector& p) {
   return {std::exp(p[unknown_log_fwhm]), p[unknown_e1], p[unknown_e2], 1 / p[unknown_inverse_beta]};
 }
+
+/// Where a search has come to, with the profile there, which takes longest to draw.
+struct Place {
+  Vector p;
+  MoffatTerms terms;
+  [[nodiscard]] auto profile() const { return terms.col(moffat_value).array(); }
+};
 
 class Search {
  public:
   Search(ConstView cutout, const MoffatStart& start, const MoffatOptions& options);
   [[nodiscard]] int pixel_count() const { return static_cast<int>(pixels_.x.size()); }
   [[nodiscard]] int free_count() const { return free_count_; }
-  [[nodiscard]] Vector first_guess() const;
-  /// Moves `p` to the minimum; false when there is none within reach.
-  bool minimise(Vector& p) const;
-  /// Weights by sky and shot noise of the model `p`.
-  void weigh(const Vector& p);
+  [[nodiscard]] Place first_guess() const;
+  /// Moves to the minimum; false when there is none within reach.
+  bool minimise(Place& place) const;
+  /// Weights by sky and shot noise of the model.
+  void weigh(const Place& place);
   /// Leaves out what no star shows: cosmic rays, a trail, a neighbour's core. False: nothing did.
-  bool drop_outliers(const Vector& p);
-  [[nodiscard]] MoffatFit describe(const Vector& p) const;
+  bool drop_outliers(Place& place);
+  [[nodiscard]] MoffatFit describe(const Place& place) const;
 
  private:
-  /// The star's light without its flux.
-  [[nodiscard]] Eigen::ArrayXd profile_at(const Vector& p) const {
-    return profile_of(p).pixels(pixels_.x - p[unknown_x], pixels_.y - p[unknown_y]);
+  [[nodiscard]] Place place_at(const Vector& p) const {
+    return {p, profile_of(p).terms(pixels_.x - p[unknown_x], pixels_.y - p[unknown_y])};
   }
-  [[nodiscard]] Slopes slopes_at(const Vector& p) const;
-  [[nodiscard]] Normal normal_equations(const Vector& p) const;
-  [[nodiscard]] Matrix covariance(const Vector& p, const Normal& normal) const;
-  void solve_linear(Vector& p) const;
+  [[nodiscard]] Slopes slopes_at(const Place& place) const;
+  [[nodiscard]] int used_slopes() const {
+    return options_.sloping_sky ? unknown_count : int{unknown_slope_x};
+  }
+  [[nodiscard]] Normal normal_equations(const Place& place) const;
+  [[nodiscard]] Matrix covariance(const Place& place, const Normal& normal) const;
+  void solve_linear(Place& place) const;
   void confine(Vector& p) const;
   void hold_fixed(const Vector& p, Normal& normal) const;
 
@@ -116,17 +139,19 @@ Search::Search(ConstView cutout, const MoffatStart& start, const MoffatOptions& 
              Eigen::ArrayXd::Ones(count)};
 }
 
-void Search::weigh(const Vector& p) {
+void Search::weigh(const Place& place) {
+  const Vector& p = place.p;
   const double misfit = options_.model_error * p[unknown_flux] * profile_of(p).pixel(0, 0);
   const double variance = options_.sky_sigma * options_.sky_sigma + misfit * misfit;
-  const Eigen::ArrayXd light = (p[unknown_flux] * profile_at(p)).max(0.0);
+  const Eigen::ArrayXd light = (p[unknown_flux] * place.profile()).max(0.0);
   const double photons = options_.gain > 0 ? 1 / options_.gain : 0;
   pixels_.weight = 1 / (variance + photons * light);
   pixels_.trust = 1 - misfit * misfit * pixels_.weight;
 }
 
-bool Search::drop_outliers(const Vector& p) {
-  const Eigen::ArrayXd lights = p[unknown_flux] * profile_at(p);
+bool Search::drop_outliers(Place& place) {
+  const Vector& p = place.p;
+  const Eigen::ArrayXd lights = p[unknown_flux] * place.profile();
   const Eigen::ArrayXd residuals = pixels_.value - sky_at(p) - lights;
   const Eigen::ArrayXf pulls = (residuals * pixels_.weight.sqrt()).cast<float>();
   const double scale = std::max(
@@ -143,12 +168,14 @@ bool Search::drop_outliers(const Vector& p) {
   // many that are off are no accident
   if (count == pulls.size() || 10 * count < 9 * pulls.size()) return false;
   pixels_.keep(kept);
+  place.terms = MoffatTerms(place.terms(kept, Eigen::all));
   return pixel_count() > free_count_;
 }
 
 /// Flux and sky by linear least squares, the shape held.
-void Search::solve_linear(Vector& p) const {
-  const Eigen::ArrayXd light = profile_at(p), weighted = pixels_.weight * light;
+void Search::solve_linear(Place& place) const {
+  Vector& p = place.p;
+  const Eigen::ArrayXd light = place.profile(), weighted = pixels_.weight * light;
   const double w = pixels_.weight.sum(), wm = weighted.sum(), wmm = (weighted * light).sum(),
                wv = (pixels_.weight * pixels_.value).sum(), wmv = (weighted * pixels_.value).sum();
   if (options_.fixed_sky) {
@@ -161,13 +188,14 @@ void Search::solve_linear(Vector& p) const {
   p[unknown_sky] = (wmm * wv - wm * wmv) / determinant;
 }
 
-Vector Search::first_guess() const {
+Place Search::first_guess() const {
   Vector p;
   p << start_.x, start_.y, 0, std::log(std::max(start_.fwhm_px, 0.3)), start_.e1, start_.e2,
       1 / options_.fixed_beta.value_or(start_.beta), 0, 0, 0;
   confine(p);
-  solve_linear(p);
-  return p;
+  Place place = place_at(p);
+  solve_linear(place);
+  return place;
 }
 
 /// Keeps the search where the model has a meaning.
@@ -185,9 +213,9 @@ void Search::confine(Vector& p) const {
 }
 
 /// How the model of each pixel changes with the unknowns.
-Slopes Search::slopes_at(const Vector& p) const {
+Slopes Search::slopes_at(const Place& place) const {
+  const auto& [p, terms] = place;
   const double flux = p[unknown_flux], beta = 1 / p[unknown_inverse_beta];
-  const MoffatTerms terms = profile_of(p).terms(pixels_.x - p[unknown_x], pixels_.y - p[unknown_y]);
   Slopes slopes(terms.rows(), static_cast<int>(unknown_count));
   slopes.col(unknown_x) = flux * terms.col(moffat_by_x);
   slopes.col(unknown_y) = flux * terms.col(moffat_by_y);
@@ -202,14 +230,13 @@ Slopes Search::slopes_at(const Vector& p) const {
   return slopes;
 }
 
-Normal Search::normal_equations(const Vector& p) const {
-  const Slopes slopes = slopes_at(p);
-  const Eigen::ArrayXd residual =
-      pixels_.value - p[unknown_flux] * slopes.col(unknown_flux).array() - sky_at(p);
-  const Slopes weighted = slopes.array().colwise() * pixels_.weight;
+Normal Search::normal_equations(const Place& place) const {
+  const Vector& p = place.p;
+  const Slopes slopes = slopes_at(place);
+  const Eigen::ArrayXd residual = pixels_.value - p[unknown_flux] * place.profile() - sky_at(p);
   Normal normal;
-  normal.hessian.noalias() = weighted.transpose() * slopes;
-  normal.gradient.noalias() = weighted.transpose() * residual.matrix();
+  normal.hessian = weighted_products(slopes, pixels_.weight, used_slopes());
+  normal.gradient.noalias() = slopes.transpose() * (pixels_.weight * residual).matrix();
   normal.chi2 = (pixels_.weight * residual.square()).sum();
   hold_fixed(p, normal);
   return normal;
@@ -217,13 +244,12 @@ Normal Search::normal_equations(const Vector& p) const {
 
 /// Covariance of the unknowns by the noise alone. Where weights also allow for misfit, they are not
 /// the inverse of the noise: H^-1 (sum w^2 v s s') H^-1, with slopes s, weights w, variances v.
-Matrix Search::covariance(const Vector& p, const Normal& normal) const {
-  const Slopes slopes = slopes_at(p);
-  const Slopes weighted = slopes.array().colwise() * (pixels_.trust * pixels_.weight);
+Matrix Search::covariance(const Place& place, const Normal& normal) const {
   Normal noise;
-  noise.hessian.noalias() = weighted.transpose() * slopes;
+  noise.hessian =
+      weighted_products(slopes_at(place), pixels_.trust * pixels_.weight, used_slopes());
   noise.gradient = normal.gradient;
-  hold_fixed(p, noise);
+  hold_fixed(place.p, noise);
   const Matrix inverse = normal.hessian.ldlt().solve(Matrix::Identity());
   return inverse * noise.hessian * inverse;
 }
@@ -247,27 +273,28 @@ void Search::hold_fixed(const Vector& p, Normal& normal) const {
   }
 }
 
-bool Search::minimise(Vector& p) const {
+bool Search::minimise(Place& place) const {
   double damping = 1e-3;
-  Normal normal = normal_equations(p);
+  Normal normal = normal_equations(place);
   for (int iteration = 0; iteration < options_.max_iterations; ++iteration) {
     Matrix damped = normal.hessian;
     damped.diagonal() *= 1 + damping;
     const Vector step = damped.ldlt().solve(normal.gradient);
     if (!step.allFinite()) return false;
-    Vector next = p + step;
+    Vector next = place.p + step;
     confine(next);
     // Most steps succeed, and then the next one needs the whole equations anyway.
-    Normal ahead = normal_equations(next);
+    Place next_place = place_at(next);
+    Normal ahead = normal_equations(next_place);
     const double gain = normal.chi2 - ahead.chi2;
-    const double moved = std::max(std::abs(next[unknown_x] - p[unknown_x]),
-                                  std::abs(next[unknown_y] - p[unknown_y]));
+    const double moved = std::max(std::abs(next[unknown_x] - place.p[unknown_x]),
+                                  std::abs(next[unknown_y] - place.p[unknown_y]));
     // Against known noise a thousandth of chi2's own unit is nothing: 3 % of an error bar. At the
     // minimum rounding alone decides the sign of the gain.
     const double negligible = std::max(1e-6 * normal.chi2, options_.sky_sigma > 0 ? 1e-3 : 0.0);
     const bool settled = std::abs(gain) <= negligible && moved < 1e-3 && damping <= 1e-2;
     if (gain >= 0) {
-      p = next;
+      place = std::move(next_place);
       normal = ahead;
       damping = std::max(damping / 10, 1e-9);
     } else {
@@ -279,12 +306,13 @@ bool Search::minimise(Vector& p) const {
   return true;  // the best point found is still a description; its errors tell how good
 }
 
-MoffatFit Search::describe(const Vector& p) const {
-  const Normal normal = normal_equations(p);
+MoffatFit Search::describe(const Place& place) const {
+  const Vector& p = place.p;
+  const Normal normal = normal_equations(place);
   const double freedom = std::max(pixel_count() - free_count_, 1);
   const double reduced = normal.chi2 / freedom;
   const double scale = options_.sky_sigma > 0 ? 1.0 : reduced;
-  Vector error = (covariance(p, normal).diagonal() * scale).cwiseMax(0.0).cwiseSqrt();
+  Vector error = (covariance(place, normal).diagonal() * scale).cwiseMax(0.0).cwiseSqrt();
   if (options_.fixed_beta) error[unknown_inverse_beta] = 0;
   if (options_.fixed_sky) error[unknown_sky] = 0;
 
@@ -302,7 +330,7 @@ MoffatFit Search::describe(const Vector& p) const {
                error[unknown_sky]};
   fit.chi2 = options_.sky_sigma > 0 ? reduced : 1.0;
   fit.pixels_used = pixel_count();
-  const Eigen::ArrayXd light = p[unknown_flux] * profile_at(p);
+  const Eigen::ArrayXd light = p[unknown_flux] * place.profile();
   Eigen::ArrayXd unexplained = (pixels_.value - sky_at(p) - light).square();
   if (options_.sky_sigma > 0) unexplained -= pixels_.trust / pixels_.weight;
   const double squares = light.square().sum();
@@ -325,18 +353,19 @@ std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
                                     const MoffatOptions& options) {
   Search search(cutout, start, options);
   if (search.pixel_count() <= search.free_count()) return std::nullopt;
-  Vector p = search.first_guess();
-  if (!p.allFinite() || !search.minimise(p)) return std::nullopt;
+  Place place = search.first_guess();
+  const Vector& p = place.p;
+  if (!p.allFinite() || !search.minimise(place)) return std::nullopt;
   const bool star_adds_noise = options.gain > 0 || options.model_error > 0;
   if (options.sky_sigma > 0 && star_adds_noise && p[unknown_flux] > 0) {
     // Weights from the first solution, not from the data: those would pull the fit to low pixels.
-    search.weigh(p);
-    if (!search.minimise(p)) return std::nullopt;
+    search.weigh(place);
+    if (!search.minimise(place)) return std::nullopt;
   }
   constexpr int rounds = 3;
   for (int round = 0; round < rounds && options.reject_sigma > 0; ++round) {
-    if (!search.drop_outliers(p)) break;
-    if (!search.minimise(p)) return std::nullopt;
+    if (!search.drop_outliers(place)) break;
+    if (!search.minimise(place)) return std::nullopt;
   }
   const bool inside = p[unknown_x] > -0.5 && p[unknown_x] < cutout.width() - 0.5 &&
                       p[unknown_y] > -0.5 && p[unknown_y] < cutout.height() - 0.5;
@@ -344,7 +373,7 @@ std::optional<MoffatFit> fit_moffat(ConstView cutout, const MoffatStart& start,
   // less than a float pixel shows above the sky is rounding
   const double least_peak = 1e-7 * std::abs(p[unknown_sky]);
   if (!(p[unknown_flux] * profile_of(p).pixel(0, 0) > least_peak)) return std::nullopt;
-  return search.describe(p);
+  return search.describe(place);
 }
 
 }  // namespace limpid

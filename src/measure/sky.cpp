@@ -1,16 +1,15 @@
 #include "measure/sky.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <span>
 #include <vector>
 
 #include <Eigen/Dense>
 
+#include "core/lanes.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/mesh.h"
@@ -30,7 +29,7 @@ constexpr double three_sigma_cut = 0.986578;
 /// The pixels of a cell less their median, row by row; NaN where there is none and behind each row,
 /// so that rows are whole numbers of `lanes`.
 struct CellPixels {
-  static constexpr std::size_t lanes = 8;
+  static constexpr std::size_t lanes = float_lane_count;
   std::vector<float> values;
   std::size_t width = 0, height = 0;
 };
@@ -42,6 +41,7 @@ struct PlaneSums {
 };
 PlaneSums sum_about(const CellPixels& cell, const Eigen::Vector3d& plane, double reach) {
   constexpr std::size_t lanes = CellPixels::lanes;
+  constexpr FloatLanes places{0, 1, 2, 3, 4, 5, 6, 7};
   const float x_middle = 0.5F * static_cast<float>(cell.width);
   const auto limit = static_cast<float>(reach), slope = static_cast<float>(plane[1]);
   PlaneSums sums;
@@ -51,23 +51,25 @@ PlaneSums sum_about(const CellPixels& cell, const Eigen::Vector3d& plane, double
     const std::size_t stride = cell.values.size() / cell.height;
     const float* values = cell.values.data() + row * stride;
     // a lane holds a few pixels, so that single precision does
-    std::array<float, lanes> n{}, sx{}, sxx{}, sr{}, srx{}, srr{};
+    FloatLanes n{}, sx{}, sxx{}, sr{}, srx{}, srr{};
     for (std::size_t first = 0; first < stride; first += lanes) {
-      for (std::size_t lane = 0; lane < lanes; ++lane) {
-        const float x = static_cast<float>(first + lane) - x_middle;
-        const float off = values[first + lane] - start - x * slope;
-        const bool inside = std::abs(off) <= limit;  // not for NaN
-        const float weight = inside ? 1.0F : 0.0F, r = inside ? off : 0.0F;
-        n[lane] += weight;
-        sx[lane] += weight * x;
-        sxx[lane] += weight * x * x;
-        sr[lane] += r;
-        srx[lane] += r * x;
-        srr[lane] += r * r;
-      }
+      const FloatLanes x = places + (static_cast<float>(first) - x_middle);
+      const FloatLanes off = load_floats(values + first) - start - x * slope;
+      const auto inside = (off < 0 ? -off : off) <= limit;  // not for NaN
+      const FloatLanes weight = inside ? 1 + FloatLanes{} : FloatLanes{},
+                       r = inside ? off : FloatLanes{}, weighted_x = weight * x;
+      n += weight;
+      sx += weighted_x;
+      sxx += weighted_x * x;
+      sr += r;
+      srx += r * x;
+      srr += r * r;
     }
-    const auto total = [](const std::array<float, lanes>& parts) {
-      return std::accumulate(parts.begin(), parts.end(), 0.0);
+    const auto total = [](const FloatLanes& parts) {
+      const Lanes four =
+          __builtin_convertvector(__builtin_shufflevector(parts, parts, 0, 1, 2, 3), Lanes) +
+          __builtin_convertvector(__builtin_shufflevector(parts, parts, 4, 5, 6, 7), Lanes);
+      return (four[0] + four[1]) + (four[2] + four[3]);
     };
     const double count = total(n), along = total(sx), off = total(sr);
     sums.n += count;

@@ -122,17 +122,6 @@ FloatLanes doubled(const float* from, std::size_t count) {
   }
   return __builtin_shufflevector(values, values, 0, 0, 1, 1, 2, 2, 3, 3);
 }
-FloatLanes load_some(const Complex* from, std::size_t count) {
-  if (count == complex_lane_count) return load_lanes(from);
-  FloatLanes values{};
-  std::memcpy(&values, from, count * sizeof(Complex));
-  return values;
-}
-void store_some(Complex* to, FloatLanes values, std::size_t count) {
-  if (count == complex_lane_count) return store_lanes(to, values);
-  std::memcpy(static_cast<void*>(to), &values, count * sizeof(Complex));
-}
-
 /// Fills the bands that are present in column kx. Frequencies that lie half a column apart fall
 /// together. Adds the noise, `twice` of it.
 void fold_column(const BandGainInput& in, const Bands& shares, int kx, double twice,

@@ -47,10 +47,13 @@ void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float f
   std::vector<float> excess(static_cast<std::size_t>(channel.width()));
   for (int y = 1; y + 1 < channel.height(); ++y) {
     const auto narrow = peak.view().row(0, y), wide = around.view().row(0, y);
+    int any = 0;
     for (std::size_t x = 0; x < excess.size(); ++x) {
       excess[x] = narrow[x] - wide[x] -
                   std::max(narrow_sigma * sky.sigma, narrow_share * (wide[x] - sky.sky));
+      any |= excess[x] > 0 ? 1 : 0;
     }
+    if (any == 0) continue;
     for (int x = 1; x + 1 < channel.width(); ++x) {
       if (excess[static_cast<std::size_t>(x)] > 0 && is_highest(x, y)) hide(x, y);
     }

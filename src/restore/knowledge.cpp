@@ -128,17 +128,22 @@ float typical_fwhm(const Knowledge& known, Size size) {
   }));
 }
 
-TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
-                         float y) {
+TileControls stellar_controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels,
+                                 float x, float y) {
   TileControls controls = moffat_controls(known, o, channels, x, y);
   for (int c = 0; c < 3 && known.field; ++c) {
-    const int channel = channels == 1 ? 0 : c;
     controls.residual[static_cast<std::size_t>(c)] =
-        known.field->residual(x, y, channel, psf_kernel_px, controls.mono);
-    if (!o.psf_fwhm_px) {
-      controls.nonstellar_residual[static_cast<std::size_t>(c)] =
-          known.field->residual_with_wings(x, y, channel, psf_kernel_px, controls.mono);
-    }
+        known.field->residual(x, y, channels == 1 ? 0 : c, psf_kernel_px, controls.mono);
+  }
+  return controls;
+}
+
+TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
+                         float y) {
+  TileControls controls = stellar_controls_at(known, o, channels, x, y);
+  for (int c = 0; c < 3 && known.field && !o.psf_fwhm_px; ++c) {
+    controls.nonstellar_residual[static_cast<std::size_t>(c)] =
+        known.field->residual_with_wings(x, y, channels == 1 ? 0 : c, psf_kernel_px, controls.mono);
   }
   return controls;
 }

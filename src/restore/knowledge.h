@@ -44,6 +44,9 @@ float typical_fwhm(const Knowledge& known, Size size);
 /// What the network is told of a place.
 TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
                          float y);
+/// The same without what the non-stellar PSF has beyond its Moffat, which takes as long again.
+TileControls stellar_controls_at(const Knowledge& known, const DeconvolveOptions& o, int channels,
+                                 float x, float y);
 /// wanted_psfs() of these, at a fraction of the cost.
 WantedPsfs wanted_at(const Knowledge& known, const DeconvolveOptions& o, int channels, float x,
                      float y);

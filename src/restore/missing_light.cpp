@@ -5,6 +5,7 @@
 #include <span>
 
 #include "core/box_mean.h"
+#include "core/complex_lanes.h"
 #include "restore/geometry.h"
 #include "restore/reblur.h"
 
@@ -19,9 +20,10 @@ constexpr float modest_share = 0.2F, immodest_share = 0.4F;  // of the structure
 constexpr float invented_share = 0.3F, seen_share = 0.5F;    // of it that the record shows
 constexpr float most_share = 0.2F, most_sigma = 3;  // of the light around, that a pixel may change
 
-float band_filter(float power, int band) {
+template <typename Power>
+Power band_filter(Power power, int band) {
   const auto at = static_cast<std::size_t>(band);
-  const float own = 1 / (power + missing_light_lambdas[at]);
+  const Power own = 1 / (power + missing_light_lambdas[at]);
   return band == 0 ? own : own - 1 / (power + missing_light_lambdas[at - 1]);
 }
 
@@ -150,14 +152,21 @@ Passing passing(const TileControls& controls, int channels, Size size) {
       const double twice = kx == 0 || 2 * kx == size.width ? 1 : 2;
       const auto into = p.transfer.column(c, kx);
       const auto out = p.transfer.column(channels, kx);
-      for (std::size_t ky = 0; ky < into.size(); ++ky) {
-        into[ky] = blurred_back(1, into[ky], out[ky]);
-        const float power = std::norm(into[ky]), lost = power * std::norm(1.0F - into[ky]);
+      std::array<FloatLanes, bands> column_sums{};  // of every value twice, for its two parts
+      for (std::size_t ky = 0; ky < into.size(); ky += complex_lane_count) {
+        const std::size_t count = std::min(complex_lane_count, into.size() - ky);
+        const FloatLanes transfer =
+            blurred_back(load_some(&into[ky], count), load_some(&out[ky], count));
+        store_some(&into[ky], transfer, count);
+        const FloatLanes power = powers(transfer), lost = power * powers(real_part - transfer);
         for (int band = 0; band < bands; ++band) {
-          const float filter = band_filter(power, band);
-          sums[static_cast<std::size_t>(band)] +=
-              twice * static_cast<double>(filter * filter * lost);
+          const FloatLanes filter = band_filter(power, band);
+          column_sums[static_cast<std::size_t>(band)] += filter * filter * lost;
         }
+      }
+      for (std::size_t band = 0; band < sums.size(); ++band) {
+        for (int i = 0; i < float_lane_count; ++i)
+          sums[band] += twice / 2 * static_cast<double>(column_sums[band][i]);
       }
     }
     for (double& sum : sums) sum /= static_cast<double>(size.pixels());

@@ -112,15 +112,25 @@ bool differs(ConstView difference, ConstView blurred, const NoiseVariance& varia
   return false;
 }
 
-/// The result as the measured PSF would show it.
-Image blurred(const Tile& tile, const Passing& pass) {
-  const Size size = tile.around.size();
-  const ColumnSpectrum light = column_fft(tile.after.view());
+/// The result of spectrum `made` as the measured PSF would show it.
+Image blurred(const ColumnSpectrum& made, const Passing& pass) {
+  const Size size = made.size();
   return image_from_columns(
-      tile.after.channels(), size, {0, 0, size.width, size.height}, [&](int c, int kx, auto out) {
-        const auto from = light.column(c, kx), transfer = pass.transfer.column(c, kx);
+      made.channels(), size, {0, 0, size.width, size.height}, [&](int c, int kx, auto out) {
+        const auto from = made.column(c, kx), transfer = pass.transfer.column(c, kx);
         for (std::size_t ky = 0; ky < out.size(); ++ky) out[ky] = from[ky] * transfer[ky];
       });
+}
+
+/// Transforms are linear: that of a difference.
+ColumnSpectrum less(ColumnSpectrum from, const ColumnSpectrum& by) {
+  for (int c = 0; c < from.channels(); ++c) {
+    for (int kx = 0; kx < from.columns(); ++kx) {
+      const auto column = from.column(c, kx);
+      std::ranges::transform(column, by.column(c, kx), column.begin(), std::minus<>());
+    }
+  }
+  return from;
 }
 
 /// Record less blurred result, weighted.
@@ -214,23 +224,24 @@ void add(ConstView plane, MutableView to) {
     std::ranges::transform(to.row(0, y), plane.row(0, y), to.row(0, y).begin(), std::plus<>());
 }
 
-/// Adds what was changed too much or too little. `change`: of the judged part; the inner one is
-/// mended.
-void add_gains(const Tile& tile, const Passing& pass, ConstView shown, ConstView weight,
-               const NoiseModel& noise, MutableView change) {
+/// Adds what was changed too much or too little. `made`: spectrum of the result; `change`: of the
+/// judged part; the inner one is mended. Where there is `none` yet, it is 0.
+void add_gains(const Tile& tile, ColumnSpectrum made, const Passing& pass, ConstView shown,
+               ConstView weight, const NoiseModel& noise, bool none, MutableView change) {
   Image changes = Image::unset(change.channels(), tile.around.size());
   std::ranges::transform(tile.after.pixels(), tile.before.pixels(), changes.pixels().begin(),
                          std::minus<>());
   const MutableView changed_here = changes.view().crop(judged(tile));
   std::vector<int> changed_channels;
   for (int c = 0; c < change.channels(); ++c) {
-    add(change.channel(c), changed_here.channel(c));
+    if (!none) add(change.channel(c), changed_here.channel(c));
     if (changes_something(changes.view().channel(c), noise.sky[static_cast<std::size_t>(c)].sigma))
       changed_channels.push_back(c);
   }
   if (changed_channels.empty()) return;
   const ColumnSpectrum recorded = column_fft(tile.before.view()),
-                       changed = column_fft(changes.view());
+                       changed =
+                           none ? less(std::move(made), recorded) : column_fft(changes.view());
   for (const int c : changed_channels) {
     const Image added = band_gains({.changes = changes.view().channel(c),
                                     .shown = shown.channel(c),
@@ -265,7 +276,8 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
   fill();
   if (without_structure(tile, noise)) return {};
   const Passing pass = passing(controls, channels, tile.around.size());
-  Image shown = blurred(tile, pass), weight = weight_of(tile, frame, fwhm_px),
+  ColumnSpectrum made = column_fft(tile.after.view());
+  Image shown = blurred(made, pass), weight = weight_of(tile, frame, fwhm_px),
         difference = difference_of(tile, shown.view(), weight.view());
   const auto agrees = [&] {
     for (int c = 0; c < channels; ++c) {
@@ -279,7 +291,8 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
   if (worst > 0) {
     if (worst > spreading_defect) {
       fill();
-      shown = blurred(tile, pass);
+      made = column_fft(tile.after.view());
+      shown = blurred(made, pass);
     }
     weight = weight_of(tile, frame, fwhm_px);
     difference = difference_of(tile, shown.view(), weight.view());
@@ -291,7 +304,7 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                                          .shown = shown.view(),
                                          .difference = difference.view()},
                                         judged(tile), pass, noise);
-  add_gains(tile, pass, shown.view(), weight.view(), noise, change.view());
+  add_gains(tile, std::move(made), pass, shown.view(), weight.view(), noise, agreed, change.view());
   return copy(inner_of(tile, change.view()));
 }
 

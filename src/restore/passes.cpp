@@ -202,6 +202,9 @@ Image mended(ConstView frame, Rect region, Knowledge& known, const DeconvolveOpt
   const auto controls = [&](float x, float y) {
     return controls_at(known, o, frame.channels(), x, y);
   };
+  const auto stellar_controls = [&](float x, float y) {
+    return stellar_controls_at(known, o, frame.channels(), x, y);
+  };
   progress.throw_if_stopped();
   if (stars) {
     // with a PSF given by hand, which may be wrong, the map of trust must show it
@@ -209,9 +212,9 @@ Image mended(ConstView frame, Rect region, Knowledge& known, const DeconvolveOpt
       report.nebulae_corrected = make_nebulae_consistent(
           restored, noise_of(known, frame, o.threads), controls, result.view());
     }
-    report.stars_corrected = agree_with_frame(restored, known, controls, result.view());
+    report.stars_corrected = agree_with_frame(restored, known, stellar_controls, result.view());
     progress.throw_if_stopped();
-    const auto shrunk = shrink_clipped_stars(restored, controls, result.view());
+    const auto shrunk = shrink_clipped_stars(restored, stellar_controls, result.view());
     report.clipped_stars_shrunk = static_cast<int>(shrunk.size());
     report.clipped_areas_kept = keep_clipped_areas(restored, shrunk, result.view());
     report.halos_kept = keep_halos(restored, result.view());
