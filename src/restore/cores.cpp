@@ -84,7 +84,9 @@ class Channel {
       const auto [dx, dy] = directions[i];
       Pixel p{at.x + dx, at.y + dy};
       for (float away = 1; away <= reach_px && inside(p) && belongs(p); ++away) {
-        highest[i] = std::max(highest[i], restored(p));
+        // what the record shows more there than here, the result may show more, too
+        const float more = std::max(0.0F, recorded(p) - recorded(at));
+        highest[i] = std::max(highest[i], restored(p) - more);
         p = {p.x + dx, p.y + dy};
       }
     }

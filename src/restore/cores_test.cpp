@@ -119,6 +119,19 @@ TEST(FillCores, NothingIsRaisedWhereTheRecordHasADentOrIsFaint) {
   }
 }
 
+TEST(FillCores, TheNoiseOfACoreThatStaysAsRecordedStays) {
+  Scene scene;
+  scene.catalogue.saturation = 0.9F;
+  scene.catalogue.stars[0].saturated = true;
+  for (int y = 60; y < 101; ++y) {
+    for (int x = 60; x < 101; ++x) scene.before.view()(0, y, x) = 1;
+  }
+  synthetic::add_noise(scene.before.view(), 0.01F, 0, 0.1F, 3);
+  scene.after = scene.before.clone();
+  scene.fill();
+  EXPECT_TRUE(std::ranges::equal(scene.after.pixels(), scene.before.pixels()));
+}
+
 TEST(FillCores, APartIsFilledAsTheWholeIs) {
   Scene whole;
   synthetic::add_star(whole.before.view(), recorded_psf, {80, 80, 60}, 0);
