@@ -463,6 +463,43 @@ if has_command mfdeconv; then
   check "a resumed run gives the same pixels" cmp -s <(pixels through.fits) <(pixels resumed.fits)
   check "the checkpoint is gone after the run" test ! -e run
 
+  # a checkpoint is taken up only as it was written, and with what it was made of
+  "$limpid" mfdeconv lights/?.fits -o resumed.fits --overwrite --iterations 60 --min-iterations 60 \
+    --seed clean.fits --checkpoint run >out 2>err &
+  pid=$!
+  until [ -e run/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+  kill -KILL "$pid"
+  wait "$pid" 2>/dev/null
+  resume=(mfdeconv lights/?.fits -o taken-up.fits --iterations 60 --min-iterations 60 --checkpoint run --resume)
+  touch -r clean.fits when
+  touch -d '2001-01-01' clean.fits
+  expect 2 "${resume[@]}" --seed clean.fits
+  check "another seed is another run" grep -q 'other frames or options' err
+  touch -r when clean.fits
+  printf 'damage' | dd of=run/mfdeconv-checkpoint.fits bs=1 seek=100000 conv=notrunc 2>dd.log
+  expect 3 "${resume[@]}" --seed clean.fits
+  check "a damaged checkpoint is told of and stays" test -e run/mfdeconv-checkpoint.fits
+  check "and is called so" grep -q 'damaged' err
+
+  # places that are refused before any work is done
+  cp lights/a.fits input.fits
+  expect 2 mfdeconv lights/a.fits input.fits -o none.fits --report input.fits --overwrite
+  check "no report in the place of an input" cmp -s lights/a.fits input.fits
+  expect 4 mfdeconv lights/?.fits -o none.fits --save-iterations steps
+  check "iterations that are there are told of at once" empty out
+  expect 4 mfdeconv lights/?.fits -o none.fits --save-iterations /dev/null/steps
+  expect 4 mfdeconv lights/?.fits -o none.fits --checkpoint /dev/null/run
+
+  # a stream holds the frame alone; long names are cut between characters
+  expect 0 mfdeconv lights/a.fits lights/b.fits -o - --iterations 1 --min-iterations 1
+  check "nothing stands behind the frame" test "$(($(stat -c %s out) % 2880))" -eq 0
+  check "what is said goes to standard error" grep -q 'frames, FWHM' err
+  expect 2 mfdeconv lights/a.fits lights/b.fits -o - --json
+  long=$(printf 'ü%.0s' {1..40})
+  cp lights/a.fits "x$long.fits"
+  expect 0 mfdeconv lights/b.fits lights/c.fits "x$long.fits" -o named.fits --iterations 1 --report named.json
+  check "the picture is UTF-8" iconv -f UTF-8 -t UTF-8 -o named.txt named.svg
+
   # a fault of the program that this one follows: scratch files left behind
   mkdir scratch away
   cp lights/[ab].fits scratch

@@ -126,6 +126,7 @@ Result remove_sky(const Job& job, const BackgroundArguments& options,
   for (const auto& path : {options.model, options.preview}) {
     if (!path.empty()) check_writable(path, {.overwrite = options.overwrite});
   }
+  check_outputs({options.model, options.preview}, options.overwrite, {job.input, options.mask});
   const bool reuse = !options.points.empty() && std::filesystem::exists(options.points);
   check_outputs({job.output, options.model, options.preview,
                  reuse ? std::filesystem::path() : options.points},

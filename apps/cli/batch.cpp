@@ -49,27 +49,26 @@ std::vector<Job> plan(const std::vector<fs::path>& inputs, const fs::path& outpu
   return jobs;
 }
 
-/// Standard output holds either a frame or words.
-void require_silence(const Common& common, bool progress_on_standard_output) {
-  if (!common.json() && !progress_on_standard_output) return;
+}  // namespace
+
+void Common::require_silence(const fs::path& output) const {
+  const bool progress_there = state_->progress == "plain" || state_->progress == "json";
+  if (output != "-" || (!json() && !progress_there)) return;
   throw Error(ErrorKind::usage,
               "-: standard output gets the frame; leave out --json and --progress plain or json");
 }
 
-}  // namespace
+void Common::print(const Result& result, const fs::path& output) const {
+  if (output != "-") return print(result);
+  if (!result.text.empty() && result.text != "-") state_->say("status", result.text);
+}
 
 void Common::for_each(const std::vector<fs::path>& inputs, const fs::path& output,
                       const std::string& ending, const Body& body) const {
-  const bool streams = output == "-";
-  if (streams) require_silence(*this, state_->progress == "plain" || state_->progress == "json");
+  require_silence(output);
   const std::vector<Job> jobs = plan(inputs, output, ending);
   if (jobs.size() == 1) {
-    const Result result = body(jobs.front(), progress());
-    if (streams) {
-      if (!result.text.empty() && result.text != "-") state_->say("status", result.text);
-    } else {
-      print(result);
-    }
+    print(body(jobs.front(), progress()), output);
     return;
   }
   auto files = nlohmann::ordered_json::array();

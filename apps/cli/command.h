@@ -90,6 +90,11 @@ class Common {
   void error(std::string_view text, int exit_code) const;
   /// On standard output: the object with --json, else the text.
   void print(const Result& result) const;
+  /// The same of a command whose frame goes to `output`: where that is "-", standard output has the
+  /// frame alone, and the text goes to standard error.
+  void print(const Result& result, const std::filesystem::path& output) const;
+  /// Throws Error(usage) where `output` is "-" and standard output was to get words, too.
+  void require_silence(const std::filesystem::path& output) const;
   /// Clears the bar, and tells a script that listens that this is the end.
   void finish(int exit_code) const;
 

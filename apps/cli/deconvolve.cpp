@@ -232,7 +232,9 @@ void add_deconvolve(CLI::App& app, const Common& common) {
     const DeconvolveArguments& o = *options;
     const DeconvolveOptions pipeline = pipeline_options(o, common.threads());
     const Precision precision = parse_precision(o.precision);
-    check_outputs({o.trust_map, o.report}, o.overwrite);
+    std::vector<std::filesystem::path> read = o.inputs;
+    read.insert(read.end(), {o.mask, o.judge});
+    check_outputs({o.trust_map, o.report}, o.overwrite, read);
     if (!o.trust_map.empty() && o.inputs.size() > 1)
       throw Error(ErrorKind::usage, "--trust-map goes with one input; run the frames one by one");
 #ifdef __GLIBC__

@@ -7,16 +7,21 @@
 #include <cstdio>
 #include <functional>
 #include <iomanip>
+#include <limits>
 #include <memory>
+#include <span>
 #include <sstream>
 #include <system_error>
+
+#include "outputs.h"
 
 namespace limpid::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// The file in `folder` whose name without ending is that of `frame`.
+}  // namespace
+
 std::optional<fs::path> companion(const fs::path& folder, const fs::path& frame) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
@@ -28,6 +33,8 @@ std::optional<fs::path> companion(const fs::path& folder, const fs::path& frame)
   if (found.empty()) return std::nullopt;
   return *std::ranges::min_element(found);
 }
+
+namespace {
 
 /// A folder that names no frame is a slip of the hand, which would else go unseen.
 void require_companions(const fs::path& folder, const std::vector<fs::path>& frames) {
@@ -153,14 +160,69 @@ void refine_grid(Metadata& metadata, int factor) {
       card.value = number(value_of(card) * std::pow(f, 1 - order));
     }
   }
+  std::erase_if(metadata.properties, [](const Property& property) {
+    return property.id.starts_with("PCL:AstrometricSolution:");
+  });
+  for (Property& property : metadata.properties) {
+    if (property.id == "Instrument:Sensor:XPixelSize" ||
+        property.id == "Instrument:Sensor:YPixelSize")
+      property.value = number(std::strtod(property.value.c_str(), nullptr) / f);
+  }
 }
+
+namespace {
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923)
+class Fnv {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    for (const std::byte b : bytes) hash_ = (hash_ ^ std::to_integer<std::uint64_t>(b)) * prime;
+  }
+  void add(const std::string& text) {
+    const std::string line = text + '\n';
+    add(std::as_bytes(std::span(line)));
+  }
+  /// Whatever NaN a file makes of another, it is one.
+  void add(std::span<const float> values) {
+    for (const float value : values) {
+      const std::array one{std::isnan(value) ? std::numeric_limits<float>::quiet_NaN() : value};
+      add(std::as_bytes(std::span(one)));
+    }
+  }
+  [[nodiscard]] std::string text() const {
+    std::array<char, 20> text{};
+    std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash_));
+    return text.data();
+  }
+
+ private:
+  static constexpr std::uint64_t prime = 0x100000001b3ULL;
+  std::uint64_t hash_ = 0xcbf29ce484222325ULL;
+};
+
+/// Of all that a checkpoint holds.
+std::string checksum_of(const MultiframeState& state) {
+  Fnv sum;
+  sum.add(std::to_string(state.iteration));
+  sum.add(std::span<const float>(state.estimate.pixels()));
+  sum.add(std::span<const float>(state.noise));
+  sum.add(std::span<const float>(state.history));
+  return sum.text();
+}
+
+/// At most so many bytes of UTF-8, whole characters.
+std::string shortened(const std::string& text, std::size_t most) {
+  std::size_t end = std::min(most, text.size());
+  while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U)
+    --end;
+  return text.substr(0, end);
+}
+
+}  // namespace
 
 Checkpoint::Checkpoint(fs::path folder, std::string fingerprint)
     : file_(std::move(folder) / "mfdeconv-checkpoint.fits"), fingerprint_(std::move(fingerprint)) {
-  std::error_code error;
-  fs::create_directories(file_.parent_path(), error);
-  if (error)
-    throw Error(ErrorKind::cannot_write, file_.parent_path().string() + ": " + error.message());
+  make_writable_folder(file_.parent_path());
 }
 
 void Checkpoint::save(const MultiframeState& state) const {
@@ -169,6 +231,7 @@ void Checkpoint::save(const MultiframeState& state) const {
   frame.metadata.format = "fits";
   frame.metadata.cards.push_back({"LMFRUN", fingerprint_, "frames and options", true});
   frame.metadata.cards.push_back({"LMFITER", std::to_string(state.iteration), "iterations done", false});
+  frame.metadata.cards.push_back({"LMFSUM", checksum_of(state), "of what is kept here", true});
   append(frame.metadata, noise_keyword, state.noise);
   append(frame.metadata, history_keyword, state.history);
   write_frame(file_, frame, {.depth = Depth::f32, .overwrite = true});
@@ -190,6 +253,9 @@ std::optional<MultiframeState> Checkpoint::load() const {
   state.estimate = std::move(frame.image);
   state.noise = collect(frame.metadata, noise_keyword);
   state.history = collect(frame.metadata, history_keyword);
+  if (frame.metadata.card("LMFSUM") != checksum_of(state))
+    throw Error(ErrorKind::bad_input,
+                file_.string() + ": damaged; begin anew without --resume");
   return state;
 }
 
@@ -200,22 +266,16 @@ void Checkpoint::remove() const {
 }
 
 std::string fingerprint_of(const std::vector<fs::path>& paths, const std::string& options) {
-  // FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923)
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  const auto add = [&](const std::string& text) {
-    for (const char c : text + '\n') hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  };
+  Fnv hash;
   for (const fs::path& path : paths) {
     std::error_code error;
-    add(path.string());
-    add(std::to_string(fs::file_size(path, error)));
+    hash.add(path.string());
+    hash.add(std::to_string(fs::file_size(path, error)));
     const auto time = fs::last_write_time(path, error);
-    add(error ? "" : std::to_string(time.time_since_epoch().count()));
+    hash.add(error ? "" : std::to_string(time.time_since_epoch().count()));
   }
-  add(options);
-  std::array<char, 20> text{};
-  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
-  return text.data();
+  hash.add(options);
+  return hash.text();
 }
 
 std::string convergence_svg(const MultiframeReport& report) {
@@ -263,9 +323,9 @@ std::string convergence_svg(const MultiframeReport& report) {
   for (const FrameSummary& frame : report.frames) {
     y += 16;
     std::string name;
-    for (const char c : std::filesystem::path(frame.name).filename().string())
-      name += c == '<' || c == '&' ? '_' : c;
-    svg << "<text x='70' y='" << y << "'>" << name.substr(0, 34) << "</text>";
+    for (const char c : shortened(std::filesystem::path(frame.name).filename().string(), 34))
+      name += c == '<' || c == '&' || static_cast<unsigned char>(c) < ' ' ? '_' : c;
+    svg << "<text x='70' y='" << y << "'>" << name << "</text>";
     if (frame.used) {
       svg << "<rect x='300' y='" << y - 10 << "' width='" << 160 * frame.fwhm_px / widest
           << "' height='11' fill='#9db8dc'/><text x='306' y='" << y << "'>" << frame.fwhm_px

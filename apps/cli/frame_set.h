@@ -21,8 +21,13 @@ struct FrameFiles {
 FrameFiles open_frames(const std::vector<std::filesystem::path>& paths,
                        const std::filesystem::path& masks, const std::filesystem::path& psfs);
 
+/// The file in `folder` whose name without ending is that of `frame`.
+std::optional<std::filesystem::path> companion(const std::filesystem::path& folder,
+                                               const std::filesystem::path& frame);
+
 /// The WCS and pixel size of a grid with `factor` times the pixels per side: CRPIX, CD, CDELT,
-/// SIP terms, XPIXSZ, YPIXSZ.
+/// SIP terms, XPIXSZ, YPIXSZ, and the sensor's pixel size among XISF properties. PixInsight's own
+/// astrometric solution, splines and all, is of the grid it was made for and goes: the cards stay.
 void refine_grid(Metadata& metadata, int factor);
 
 /// The file of a run inside its folder, whole or not at all.
@@ -31,7 +36,8 @@ class Checkpoint {
   /// `fingerprint` stands for the frames and options: only their own checkpoint is taken up again.
   Checkpoint(std::filesystem::path folder, std::string fingerprint);
   void save(const MultiframeState& state) const;
-  /// Nothing when there is none. Throws Error(usage) for one of another run.
+  /// Nothing when there is none. Throws Error(usage) for one of another run, Error(bad_input) for
+  /// one that is not as it was written.
   [[nodiscard]] std::optional<MultiframeState> load() const;
   void remove() const;
 

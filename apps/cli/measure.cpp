@@ -158,7 +158,7 @@ Result measure(const Job& job, const Options& options, int threads, const Progre
     check_writable(options.psf, {.depth = Depth::f32, .overwrite = options.overwrite});
   if (!options.picture.empty() && options.picture.extension() != ".svg")
     throw Error(ErrorKind::usage, options.picture.string() + ": the picture is SVG; name it .svg");
-  check_outputs({options.stars, options.picture, options.psf}, options.overwrite);
+  check_outputs({options.stars, options.picture, options.psf}, options.overwrite, {job.input});
   const Frame frame = read_frame(job.input, {.image = options.image}, progress.part(0, 0.3));
   for (const std::string& note : frame.metadata.notes) progress.say(note);
   Measurement measured = measure_frame(

@@ -140,18 +140,41 @@ void write_result(const std::filesystem::path& path, Image image, Metadata metad
   write_frame(path, {std::move(image), std::move(metadata)}, writing);
 }
 
+std::filesystem::path iteration_file(const MultiframeArguments& o, int iteration) {
+  std::array<char, 40> name{};
+  std::snprintf(name.data(), name.size(), "iteration-%03d.fits", iteration);
+  return o.save_iterations / name.data();
+}
+
+bool is_seed_file(const MultiframeArguments& o) { return o.seed != "median" && o.seed != "robust"; }
+
+/// Frames, masks, PSFs and the seed: all that decides what a run makes.
+std::vector<std::filesystem::path> files_read(const MultiframeArguments& o) {
+  std::vector<std::filesystem::path> files = o.inputs;
+  if (is_seed_file(o)) files.emplace_back(o.seed);
+  for (const auto& folder : {o.rejection_masks, o.psf_dir}) {
+    for (const auto& frame : o.inputs) {
+      if (folder.empty()) break;
+      if (const auto file = companion(folder, frame)) files.push_back(*file);
+    }
+  }
+  return files;
+}
+
 void check_places(const MultiframeArguments& o, const WriteOptions& writing) {
   check_writable(o.output, writing);
   if (o.resume && o.checkpoint.empty())
     throw Error(ErrorKind::usage, "--resume needs the folder of --checkpoint");
   const auto curve = o.report.empty() ? std::filesystem::path()
                                       : std::filesystem::path(o.report).replace_extension(".svg");
-  check_outputs({o.output, o.report, curve}, o.overwrite);
+  check_outputs({o.output, o.report, curve}, o.overwrite, files_read(o));
+  if (!o.checkpoint.empty()) make_writable_folder(o.checkpoint);
   if (o.save_iterations.empty()) return;
-  std::error_code error;
-  std::filesystem::create_directories(o.save_iterations, error);
-  if (error)
-    throw Error(ErrorKind::cannot_write, o.save_iterations.string() + ": " + error.message());
+  make_writable_folder(o.save_iterations);
+  if (o.resume) return;  // what the run that was killed has saved goes on
+  std::vector<std::filesystem::path> saved;
+  for (int i = 1; i <= o.solver.iterations; ++i) saved.push_back(iteration_file(o, i));
+  check_outputs(saved, o.overwrite);
 }
 
 void write_report(const MultiframeArguments& o, const ordered_json& json,
@@ -213,7 +236,7 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
   solver.device = Device::parse(o.device);
   FrameFiles files = open_frames(o.inputs, o.rejection_masks, o.psf_dir);
   Image seed;
-  if (o.seed == "median" || o.seed == "robust") {
+  if (!is_seed_file(o)) {
     solver.seed = o.seed == "median" ? Seed::median : Seed::robust;
   } else {
     Frame frame = read_frame(o.seed);
@@ -240,7 +263,7 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
   std::optional<Checkpoint> checkpoint;
   std::optional<MultiframeState> state;
   if (!o.checkpoint.empty()) {
-    checkpoint.emplace(o.checkpoint, fingerprint_of(o.inputs, settings.data()));
+    checkpoint.emplace(o.checkpoint, fingerprint_of(files_read(o), settings.data()));
     if (o.resume) {
       state = checkpoint->load();
       require_same(state ? state->iteration : 0, solver.hosts);
@@ -253,10 +276,10 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
   }
   if (!o.save_iterations.empty()) {
     solver.save_iteration = [&](int iteration, const Image& image, int reference) {
-      std::array<char, 40> name{};
-      std::snprintf(name.data(), name.size(), "iteration-%03d.fits", iteration);
-      write_result(o.save_iterations / name.data(), image.clone(),
-                   files.metadata[static_cast<std::size_t>(reference)], o, writing);
+      WriteOptions saving = writing;
+      saving.overwrite |= o.resume;
+      write_result(iteration_file(o, iteration), image.clone(),
+                   files.metadata[static_cast<std::size_t>(reference)], o, saving);
     };
   }
   Multiframe result = deconvolve_frames(files.frames, solver, progress);
@@ -322,13 +345,14 @@ void add_mfdeconv(CLI::App& app, const Common& common) {
   auto options = std::make_shared<MultiframeArguments>();
   Command command = mfdeconv_command(app, common, *options);
   command.run([options, common] {
+    common.require_silence(options->output);
     Ranks ranks;
     Result result;
     ranks.run([&] {
       result = run_multiframe(*options, common.threads(), common.history(), common.progress(),
                               ranks.hosts());
     });
-    if (ranks.first()) common.print(result);
+    if (ranks.first()) common.print(result, options->output);
   });
 }
 

@@ -7,7 +7,12 @@
 namespace limpid::cli {
 
 /// Throws Error where one of them (empty ones are none) cannot be written in the end: in a folder
-/// that does not exist, there already and not to be overwritten, or named twice. "-" always can.
-void check_outputs(const std::vector<std::filesystem::path>& paths, bool overwrite);
+/// that does not exist or may not be written to, there already and not to be overwritten, named
+/// twice, or in the place of one of the `inputs`. "-" always can.
+void check_outputs(const std::vector<std::filesystem::path>& paths, bool overwrite,
+                   const std::vector<std::filesystem::path>& inputs = {});
+
+/// Makes the folder if there is none; throws Error(cannot_write) where files cannot be put into it.
+void make_writable_folder(const std::filesystem::path& folder);
 
 }  // namespace limpid::cli

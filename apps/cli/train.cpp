@@ -161,7 +161,7 @@ void run(const Options& options, const Common& common, const Hosts& hosts) {
     throw Error(ErrorKind::cannot_write,
                 o.output.string() + ": exists; add --resume to go on, --overwrite to start anew");
   }
-  check_outputs({o.output}, true);
+  check_outputs({o.output}, true, {options.config, o.corpus, o.initial_weights});
   std::filesystem::path log_path = o.output, plot_path = o.output;
   log_path += ".csv";
   plot_path += ".svg";
