@@ -305,7 +305,8 @@ Command mfdeconv_command(CLI::App& app, const Common& common, MultiframeArgument
       .choice("--loss", o.loss, {"huber", "l2"},
               "huber weighs outliers down; l2 is least squares and trusts every pixel")
       .option("--huber-delta", solver.huber_delta,
-              "residual at which huber turns linear; below 0: in robust sigmas of the frame")
+              "residual at which huber turns linear; below 0: in robust sigmas of each frame, above: in "
+              "units of the set's sky noise, the same for all frames")
       .option("--reject-sigma", solver.reject_sigma, {0, 1000},
               "huber: residuals over this many sigmas weigh nothing; 0: all count")
       .option("--kappa", solver.kappa, {1.01, 100},

@@ -51,7 +51,9 @@ struct IterationSummary {
 
 struct MultiframeOptions {
   Loss loss = Loss::huber;
-  float huber_delta = -2.5F;  ///< where Huber's loss turns linear; below 0: in robust sigmas
+  /// Where Huber's loss turns linear; below 0: in robust sigmas of each frame, above 0: in units of
+  /// the set's typical sky noise.
+  float huber_delta = -2.5F;
   float reject_sigma = 6;     ///< residuals over this many sigmas weigh nothing (huber only)
   float kappa = 2;            ///< an iteration changes a pixel by this factor at most
   float relax = 0.7F;         ///< 0..1: share of the update that is taken
