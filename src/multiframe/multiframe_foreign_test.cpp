@@ -1,6 +1,7 @@
-// Frames that do not belong to the set.
+// Frames that do not belong to the set, and beginnings and masks that do not fit it.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -157,6 +158,64 @@ TEST(MultiFrame, TheResultHasTheUnitOfTheReferenceWhateverTheOthersHave) {
     const float unit = (reference < 2) == first ? 1.0F / 4096 : 1;
     EXPECT_NEAR(measure_sky(result.image.view())[0].sky, sky * unit, 0.01F * sky * unit);
   }
+}
+
+TEST(MultiFrame, MasksThatRejectEverythingAreAnError) {
+  const FrameSet set = synthetic::make_frame_set(small_settings());
+  auto inputs = with_true_psfs(set);
+  for (InputFrame& frame : inputs)
+    frame.rejected = [](Rect rect) { return Image(1, rect.size(), 1); };
+  try {
+    deconvolve_frames(inputs, few_iterations(1));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_input);
+    EXPECT_NE(std::string(error.what()).find("masks"), std::string::npos);
+  }
+}
+
+TEST(MultiFrameSeed, IsMatchedToTheFramesAndItsGapsAreFilled) {
+  const FrameSet set = synthetic::make_frame_set(small_settings());
+  const auto inputs = with_true_psfs(set);
+  const Image mean = stack_frames(inputs);
+  const auto from = [&](const Image& seed) {
+    MultiframeOptions options = few_iterations(6);
+    options.seed_image = seed.view();
+    return deconvolve_frames(inputs, options).image;
+  };
+  const Image expected = from(mean);
+  Image other = mean.clone(), gaps = mean.clone();
+  for (float& value : other.pixels()) value = 3 + value / 1000;
+  // what is left comes from rounding and from the fit of level and slope
+  EXPECT_LT(largest_difference(from(other), expected), 0.05 * largest(expected));
+  gaps.view()(0, 40, 40) = std::numeric_limits<float>::infinity();
+  for (int y = 60; y < 80; ++y) {
+    for (int x = 60; x < 90; ++x) gaps.view()(0, y, x) = no_data;
+  }
+  const Image filled = from(gaps);
+  for (const float value : filled.pixels()) ASSERT_TRUE(std::isfinite(value));
+  EXPECT_LT(largest_difference(filled, expected), 0.05 * largest(expected));
+}
+
+TEST(MultiFrameSeed, ThatShowsNothingOrHasAnotherSizeIsRefused) {
+  const FrameSet set = synthetic::make_frame_set(small_settings());
+  const auto inputs = with_true_psfs(set);
+  const auto refused = [&](const Image& seed) -> std::string {
+    MultiframeOptions options = few_iterations(1);
+    options.seed_image = seed.view();
+    options.seed_name = "seed.fits";
+    try {
+      deconvolve_frames(inputs, options);
+    } catch (const Error& error) {
+      return error.kind() == ErrorKind::bad_input ? error.what() : "another kind";
+    }
+    return "not at all";
+  };
+  for (const float value : {0.0F, 7.0F, no_data})
+    EXPECT_TRUE(refused(Image(1, {150, 130}, value)).starts_with("seed.fits: shows nothing"));
+  EXPECT_TRUE(refused(noise({150, 130}, 3)).starts_with("seed.fits: shows nothing"));
+  EXPECT_EQ(refused(Image(1, {160, 130}, 7)),
+            "seed.fits: 160 x 130 pixels; the frames have 150 x 130 in common");
 }
 
 }  // namespace
