@@ -341,7 +341,10 @@ if has_command mfdeconv; then
   # three frames of one sky, which differ in their noise
   mkdir lights
   expect 0 simulate --width 256 --height 256 --star-count 300 -o lights/a.fits
-  for name in b c; do cp lights/a.fits "lights/$name.fits"; done
+  for name in b c; do
+    cp lights/a.fits "lights/$name.fits"
+    change_fits "lights/$name.fits" "return \$v + 1e-4 * sin(($(printf %d "'$name") + \$x) * (17 + \$y))"
+  done
   printf 'not an image' >lights/broken.fits
   expect 0 mfdeconv lights/a.fits lights/b.fits lights/broken.fits lights/c.fits -o deep.fits \
     --iterations 2 --report deep.json
@@ -429,6 +432,18 @@ if has_command mfdeconv; then
   expect 0 mfdeconv lights/[abc].fits -o seeded.fits --iterations 1 --seed clean.fits
   expect 3 mfdeconv lights/[abc].fits -o none.fits --seed missing.fits
   check "a missing seed is told of in one line" one_error_line
+  write_fits even.fits -32 256 7
+  expect 3 mfdeconv lights/[abc].fits -o none.fits --seed even.fits --color luma
+  check "a seed that shows nothing is told of in one line" one_error_line
+  expect 3 mfdeconv lights/[abc].fits -o none.fits --seed tiny.fits --color luma
+  check "a seed of another size is told of with both sizes" grep -q '20 x 20 pixels; the frames have 256 x 256' err
+  mkdir none twice
+  for name in a b c; do write_fits none/$name.fits 8 256 1; done
+  expect 3 mfdeconv lights/[abc].fits -o none.fits --rejection-masks none
+  check "masks that reject everything are told of" grep -q 'the rejection masks leave no pixel' err
+  cp lights/a.fits twice
+  expect 0 mfdeconv lights/[abc].fits twice/a.fits -o twice.fits --iterations 1
+  check "a frame given twice counts once, and is named" grep -q 'twice/a.fits: left out, the same as lights/a.fits' err
 
   # astrometry in the frames' headers
   perl -0pi -e 's/END {237}/sprintf("%-80s%-80s%-80s", "CRPIX1  =                100.5", "CD1_1   =                0.001", "END")/e' \

@@ -50,6 +50,8 @@ for fwhm in 2.6 3.0 3.4 3.8; do
   "$limpid" simulate -q --width 256 --height 256 --star-count 300 --fwhm "$fwhm" -o "lights/$fwhm.fits"
 done
 printf 'not an image' >lights/broken.fits
+cp lights/2.6.fits lights/twin.fits
+"$limpid" simulate -q --width 256 --height 256 --star-count 0 --seed 7 -o lights/elsewhere.fits >out
 
 run=(lights/*.fits --iterations 6 --min-iterations 6 --variance-maps --psf-grid 2)
 "$limpid" mfdeconv "${run[@]}" -o one.fits >out 2>err
@@ -57,6 +59,9 @@ for ranks in 2 3; do
   expect 0 $ranks "${run[@]}" -o $ranks.fits --json --report report.json --overwrite
   check "$ranks ranks print one object" test "$(grep -c '^{' out)" -eq 1
   check "the broken frame is named once" test "$(grep -c broken.fits err)" -eq 1
+  for name in twin elsewhere; do
+    check "$name is named once" test "$(grep -c "$name.fits: left out" err)" -eq 1
+  done
   check "four frames are used" grep -q '"frames_used": 4' report.json
   found=$(difference one.fits $ranks.fits)
   check "$ranks ranks give the result of one to 1e-5: $found" below "$found" 1e-5

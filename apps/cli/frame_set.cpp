@@ -134,13 +134,13 @@ FrameFiles open_frames(const std::vector<fs::path>& paths, const fs::path& masks
     files.frames.push_back(std::move(frame));
     files.metadata.push_back(std::move(metadata));
   }
-  // Floats are scaled by a power of two that each frame chooses by its own brightest pixel.
+  // Floats are scaled by a power of two that each frame chooses by its own brightest pixel, integers by
+  // their range: shared units are the files' own numbers.
   const Metadata* first = nullptr;
   for (std::size_t i = 0; i < files.frames.size(); ++i) {
     if (!files.frames[i].fault.empty()) continue;
     if (first == nullptr) first = &files.metadata[i];
-    if (files.metadata[i].sample_type == first->sample_type)
-      files.frames[i].unit = files.metadata[i].scale / first->scale;
+    files.frames[i].unit = files.metadata[i].scale / first->scale;
   }
   return files;
 }

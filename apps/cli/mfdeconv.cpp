@@ -249,6 +249,7 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
     }
     seed = std::move(frame.image);
     solver.seed_image = seed.view();
+    solver.seed_name = o.seed;
   }
   // what decides the result; the number of iterations may grow
   std::array<char, 300> settings{};

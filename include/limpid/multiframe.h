@@ -60,10 +60,13 @@ struct MultiframeOptions {
   int iterations = 20, min_iterations = 3;
   bool early_stop = true;
   Seed seed = Seed::robust;
-  ConstView seed_image = {};  ///< in shared units, of the frames' common size; instead of `seed`
-  bool luma = false;          ///< solve for the mean of the channels; the result has one channel
-  int super_resolution = 1;   ///< 1..4: the result has this many times the pixels per side
-  float sr_sigma = 1.1F;  ///< px of the fine grid: Gaussian that a star of the result approaches
+  /// Of the frames' common size, in shared units or others of its own; instead of `seed`. Gaps are
+  /// filled.
+  ConstView seed_image = {};
+  std::string seed_name = "the seed";  ///< for messages
+  bool luma = false;         ///< solve for the mean of the channels; the result has one channel
+  int super_resolution = 1;  ///< 1..4: the result has this many times the pixels per side
+  float sr_sigma = 1.1F;     ///< px of the fine grid: Gaussian that a star of the result approaches
   int sr_psf_iterations = 250;
   bool star_masks = false;     ///< clipped cores weigh nothing
   bool variance_maps = false;  ///< local sky noise and photon noise in place of one sigma per frame

@@ -1,7 +1,9 @@
 #include "multiframe/measure_frame.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -59,6 +61,17 @@ bool has_light(ConstView channel) {
   return false;
 }
 
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923), of pixels instead of bytes.
+std::array<int, 4> digest_of(const Image& image) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const float value : image.pixels())
+    hash = (hash ^ std::bit_cast<std::uint32_t>(value)) * 0x100000001b3ULL;
+  std::array<int, 4> digest{};
+  for (std::size_t i = 0; i < digest.size(); ++i)
+    digest[i] = static_cast<int>((hash >> (16 * i)) & 0xffff);
+  return digest;
+}
+
 PsfField without_stars(ConstView image, const StarCatalogue& catalogue, int threads,
                        std::string& fault) {
   // Too few stars for a field: a round PSF from the brightest fit, else from the power spectrum.
@@ -89,6 +102,7 @@ Measured measure(const InputFrame& frame, int index, Size size, const Multiframe
       return result;
     }
   }
+  result.digest = digest_of(image);
   const StarCatalogue catalogue =
       detect_stars(image.view(), {.max_fits = 500, .threads = options.threads});
   for (int c = 0; c < image.channels(); ++c) {
@@ -105,6 +119,7 @@ Measured measure(const InputFrame& frame, int index, Size size, const Multiframe
     }
     if (!(member.sigma.back() > 0)) result.fault = "no noise can be measured in it";
   }
+  result.thumbnail = without_sky(make_thumbnail(image.view(), member.coverage));
   member.scale.assign(static_cast<std::size_t>(image.channels()), 1.0F);
   member.saturation = catalogue.saturation;
   result.points = brightest(catalogue, image.channels());

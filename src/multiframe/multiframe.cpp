@@ -17,6 +17,7 @@
 #include "multiframe/accelerator.h"
 #include "multiframe/frame_stream.h"
 #include "multiframe/kernels.h"
+#include "multiframe/match_seed.h"
 #include "multiframe/measure_frame.h"
 #include "multiframe/seed.h"
 #include "multiframe/solver.h"
@@ -101,22 +102,39 @@ float choose_pedestal(const Image& seed, std::size_t frames) {
   return std::max(least, -quantile_in_place(sample, 0.001));
 }
 
-/// The given seed in matched units.
-Image matched_seed(ConstView given, const Survey& survey, bool luma) {
-  const InputFrame as_frame{"the seed", given.size(), given.channels(), 1,
-                            [given](Rect rect) { return copy(given.crop(rect)); }};
-  require(given.width() >= survey.size.width && given.height() >= survey.size.height,
-          "the seed is smaller than the frames");
-  Image seed = read_working(as_frame, {0, 0, survey.size.width, survey.size.height}, luma);
-  require(seed.channels() == survey.channels, "the seed has another number of channels");
-  for (int c = 0; c < seed.channels(); ++c) {
-    const auto at = static_cast<std::size_t>(c);
-    for (int y = 0; y < seed.height(); ++y) {
-      for (float& value : seed.view().row(c, y))
-        value = (value - survey.sky[at]) / survey.sigma[at];
-    }
+/// The given seed in working channels.
+Image read_seed(const MultiframeOptions& options, const Survey& survey) {
+  const ConstView given = options.seed_image;
+  const auto in_words = [](Size size) {
+    return std::to_string(size.width) + " x " + std::to_string(size.height);
+  };
+  if (given.size() != survey.size) {
+    throw Error(ErrorKind::bad_input, options.seed_name + ": " + in_words(given.size()) +
+                                          " pixels; the frames have " + in_words(survey.size) +
+                                          " in common");
   }
+  const InputFrame as_frame{options.seed_name, given.size(), given.channels(), 1,
+                            [given](Rect rect) { return copy(given.crop(rect)); }};
+  Image seed = read_working(as_frame, {0, 0, survey.size.width, survey.size.height}, options.luma);
+  require(seed.channels() == survey.channels, "the seed has another number of channels");
   return seed;
+}
+
+/// Without a pixel in any frame there is nothing to solve for.
+void require_data(const Image& stack, std::span<const InputFrame> frames) {
+  for (int c = 0; c < stack.channels(); ++c) {
+    const auto pixels = stack.view().channel(c);
+    bool known = false;
+    for (int y = 0; y < stack.height() && !known; ++y)
+      known = std::ranges::any_of(pixels.row(0, y), [](float v) { return !std::isnan(v); });
+    if (known) continue;
+    const bool masked =
+        std::ranges::any_of(frames, [](const InputFrame& f) { return bool(f.rejected); });
+    throw Error(ErrorKind::bad_input,
+                masked ? "the rejection masks leave no pixel of any frame: what is over 0.5 in "
+                         "them is rejected, 0 is kept"
+                       : "no pixel of any frame has data");
+  }
 }
 
 /// Back into the units of the reference frame; pixels that no frame knows become NaN.
@@ -183,10 +201,13 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
   const std::size_t band_bytes =
       std::min(least_of_all(memory_left(options.memory_bytes, options.hosts) / 4, options.hosts),
                std::size_t{256} << 20);
-  Image seed = options.seed_image.empty()
-                   ? stack(stream, options.seed == Seed::median ? Stack::median : Stack::robust,
-                           band_bytes, options.hosts, options.threads, progress.part(0.15, 0.2))
-                   : matched_seed(options.seed_image, survey, options.luma);
+  Image given_seed;  // refused before there is work
+  if (!options.seed_image.empty()) given_seed = read_seed(options, survey);
+  Image seed = stack(stream, options.seed == Seed::median ? Stack::median : Stack::robust,
+                     band_bytes, options.hosts, options.threads, progress.part(0.15, 0.2));
+  require_data(seed, frames);
+  if (!given_seed.empty())
+    seed = match_seed(std::move(given_seed), seed, survey, options.seed_name);
   const float pedestal = choose_pedestal(seed, survey.members.size());
   stream.set_pedestal(pedestal);
   std::vector<bool> known(seed.pixels().size());

@@ -1,5 +1,6 @@
 #include "multiframe/share_measurements.h"
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <utility>
@@ -59,6 +60,10 @@ std::vector<float> pack(const Measured& m) {
   out.add(static_cast<int>(m.member.coverage.size()));
   for (const Coverage& coverage : m.member.coverage) out.add_all(coverage.edges());
   for (const auto& cells : m.member.cells) out.add_all(cells);
+  out.add(m.thumbnail.width);
+  out.add(m.thumbnail.height);
+  out.add_all(m.thumbnail.cells);
+  out.add_all(m.digest);
   out.add(static_cast<int>(m.points.size()));
   for (const Point& point : m.points) {
     out.add(point.x);
@@ -86,6 +91,10 @@ Measured unpack(std::span<const float> values, Size size) {
   const int channels = in.next_count();
   for (int c = 0; c < channels; ++c) m.member.coverage.emplace_back(size, in.all<int>());
   for (int c = 0; c < channels; ++c) m.member.cells.push_back(in.all<float>());
+  m.thumbnail.width = in.next_count();
+  m.thumbnail.height = in.next_count();
+  m.thumbnail.cells = in.all<float>();
+  std::ranges::copy(in.all<int>(), m.digest.begin());
   for (int left = in.next_count(); left > 0; --left) {
     Point& point = m.points.emplace_back();
     point.x = in.next();

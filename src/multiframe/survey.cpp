@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "multiframe/match_wings.h"
 #include "multiframe/measure_frame.h"
 #include "multiframe/share_measurements.h"
+#include "multiframe/thumbnail.h"
 
 namespace limpid::multiframe {
 namespace {
@@ -38,8 +40,9 @@ std::vector<Pair> match(const std::vector<Point>& a, const std::vector<Point>& b
   return pairs;
 }
 
-/// Registered frames of one field share most of their brightest stars.
-bool share_stars(const Measured& a, const Measured& b) {
+/// Registered frames of one field share most of their brightest stars. Not told where one of them
+/// has too few.
+std::optional<bool> share_stars(const Measured& a, const Measured& b) {
   constexpr std::size_t compared = 60;
   const std::vector<Point> few_a(
       a.points.begin(),
@@ -48,14 +51,19 @@ bool share_stars(const Measured& a, const Measured& b) {
       b.points.begin(),
       b.points.begin() + static_cast<std::ptrdiff_t>(std::min(compared, b.points.size())));
   const std::size_t fewer = std::min(few_a.size(), few_b.size());
-  if (fewer < 3) return true;  // cannot be told
+  if (fewer < 3) return std::nullopt;
   // the brightest of the one among all of the other: depth and blending differ
   const auto pairs =
       few_a.size() <= few_b.size() ? match(few_a, b.points, 3.0F) : match(few_b, a.points, 3.0F);
   return 10 * pairs.size() >= 4 * fewer;
 }
 
-/// The frame that shares its stars with the most others, and of those the one with most stars.
+/// By their stars, or where those are too few by their pixels.
+bool belong_together(const Measured& a, const Measured& b) {
+  return share_stars(a, b).value_or(&a == &b || show_the_same(a.thumbnail, b.thumbnail));
+}
+
+/// The frame that belongs to the most others, and of those the one with most stars.
 std::size_t find_reference(const std::vector<Measured>& frames) {
   std::size_t best = 0;
   std::pair<int, std::size_t> most{-1, 0};
@@ -63,7 +71,7 @@ std::size_t find_reference(const std::vector<Measured>& frames) {
     if (!frames[i].fault.empty()) continue;
     int friends = 0;
     for (std::size_t j = 0; j < frames.size(); ++j)
-      friends += frames[j].fault.empty() && share_stars(frames[i], frames[j]) ? 1 : 0;
+      friends += frames[j].fault.empty() && belong_together(frames[i], frames[j]) ? 1 : 0;
     const std::pair<int, std::size_t> score{friends, frames[i].points.size()};
     if (score > most) {
       most = score;
@@ -71,6 +79,26 @@ std::size_t find_reference(const std::vector<Measured>& frames) {
     }
   }
   return best;
+}
+
+/// Names the fault of frames that are given twice or do not belong to the others; returns the
+/// reference.
+std::size_t judge(std::vector<Measured>& measured, std::span<const InputFrame> frames) {
+  for (std::size_t i = 0; i < measured.size(); ++i) {
+    for (std::size_t j = 0; j < i && measured[i].fault.empty(); ++j) {
+      if (measured[j].fault.empty() && measured[i].digest == measured[j].digest)
+        measured[i].fault = "the same as " + frames[j].name;
+    }
+  }
+  const std::size_t reference = measured.empty() ? 0 : find_reference(measured);
+  for (Measured& m : measured) {
+    if (!m.fault.empty() || belong_together(m, measured[reference])) continue;
+    m.fault = share_stars(m, measured[reference])
+                  ? "shows other stars, or is misaligned by more than 3 px"
+                  : "has too few stars to be compared, and nothing else in it is what " +
+                        frames[reference].name + " shows";
+  }
+  return reference;
 }
 
 /// Scale and shift against the reference, from the stars that both show well.
@@ -99,9 +127,19 @@ void compare(Measured& frame, const Measured& reference) {
   }
 }
 
-/// Shifts and scales against the set's mean instead of one frame's: what the mean stack has.
-void refer_to_mean(std::vector<Member>& members) {
+/// Whether a frame records light in units, or for a time, like the reference, against which its
+/// scale is.
+bool is_comparable(const Member& member) {
+  constexpr float most = 10;
+  return std::ranges::all_of(member.scale,
+                             [](float scale) { return scale < most && scale > 1 / most; });
+}
+
+/// Shifts and scales against the set's mean instead of one frame's: what the mean stack has. Frames
+/// of other units are left out of the mean of scales; `comparable` tells which.
+void refer_to_mean(std::vector<Member>& members, const std::vector<bool>& comparable) {
   const auto count = static_cast<float>(members.size());
+  const auto alike = static_cast<float>(std::ranges::count(comparable, true));
   float x = 0, y = 0;
   for (const Member& member : members) {
     x += member.shift_x / count;
@@ -113,7 +151,8 @@ void refer_to_mean(std::vector<Member>& members) {
   }
   for (std::size_t c = 0; c < members[0].scale.size(); ++c) {
     float mean = 0;
-    for (const Member& member : members) mean += member.scale[c] / count;
+    for (std::size_t m = 0; m < members.size(); ++m)
+      if (comparable[m]) mean += members[m].scale[c] / alike;
     for (Member& member : members) member.scale[c] /= mean;
   }
 }
@@ -174,18 +213,100 @@ Size common_size(std::span<const InputFrame> frames, std::vector<std::string>& f
 }
 
 /// Mean level of the set, and the typical noise of a frame, both with the scale taken out.
-void set_levels(Survey& result) {
+void set_levels(Survey& result, const std::vector<bool>& comparable) {
+  const auto alike = static_cast<double>(std::ranges::count(comparable, true));
   for (int c = 0; c < result.channels; ++c) {
     const auto slot = static_cast<std::size_t>(c);
     double sky = 0;
     std::vector<float> sigmas;
-    for (const Member& member : result.members) {
-      sky += member.sky[slot] / static_cast<double>(result.members.size());
+    for (std::size_t m = 0; m < result.members.size(); ++m) {
+      const Member& member = result.members[m];
+      if (comparable[m]) sky += member.sky[slot] / alike;
       sigmas.push_back(member.sigma[slot] / member.scale[slot]);
     }
     result.sky.push_back(static_cast<float>(sky));
     result.sigma.push_back(median(sigmas));
   }
+}
+
+/// Where a frame that is left out was smaller than those that are used, it must not cut them: its
+/// fault goes to `faults`, and all has to be measured again.
+bool freed_of_left_out(std::span<const InputFrame> frames, const std::vector<Measured>& measured,
+                       Size size, std::vector<std::string>& faults) {
+  Size wanted{1 << 30, 1 << 30};
+  std::size_t used = 0;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    if (!measured[i].fault.empty()) continue;
+    ++used;
+    wanted = {std::min(wanted.width, frames[i].size.width),
+              std::min(wanted.height, frames[i].size.height)};
+  }
+  if (used < 2 || wanted == size) return false;
+  bool freed = false;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    const Size own = frames[i].size;
+    if (!faults[i].empty() || (own.width >= wanted.width && own.height >= wanted.height)) continue;
+    faults[i] = measured[i].fault;
+    freed = true;
+  }
+  return freed;
+}
+
+std::vector<Measured> measure_all(std::span<const InputFrame> frames,
+                                  const std::vector<std::string>& faults, Size size,
+                                  const MultiframeOptions& options, bool psf_needed,
+                                  const Progress& progress) {
+  std::vector<Measured> measured(frames.size());
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    progress.throw_if_stopped();
+    progress(static_cast<double>(i) / static_cast<double>(frames.size()),
+             "measuring " + frames[i].name);
+    if (!options.hosts.owns(static_cast<int>(i))) continue;
+    if (faults[i].empty()) {
+      try {
+        measured[i] = measure(frames[i], static_cast<int>(i), size, options, psf_needed);
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::bad_input) throw;
+        measured[i].fault = error.what();
+      }
+    } else {
+      measured[i].fault = faults[i];
+    }
+  }
+  share_measurements(measured, size, options.hosts);
+  return measured;
+}
+
+void note(Survey& result, const Progress& progress, const std::string& text) {
+  progress.say(text);
+  result.notes.push_back(text);
+}
+
+/// What is odd in frames that are used all the same.
+void note_oddities(Survey& result, const std::vector<bool>& comparable, const Progress& progress) {
+  std::vector<float> widths;
+  for (const FrameSummary& frame : result.summaries)
+    if (frame.used && frame.fwhm_px > 0) widths.push_back(static_cast<float>(frame.fwhm_px));
+  const double usual = widths.empty() ? 0 : static_cast<double>(median(widths));
+  for (const FrameSummary& frame : result.summaries) {
+    if (!frame.used || !(frame.fwhm_px > 3 * usual)) continue;
+    std::array<char, 120> text{};
+    std::snprintf(text.data(), text.size(),
+                  ": FWHM %.2f px, over three times the usual %.2f px; used all the same",
+                  frame.fwhm_px, usual);
+    note(result, progress, frame.name + text.data());
+  }
+  const auto other = std::ranges::find(comparable, false);
+  if (other == comparable.end()) return;
+  const Member& member = result.members[static_cast<std::size_t>(other - comparable.begin())];
+  std::array<char, 80> text{};
+  std::snprintf(text.data(), text.size(), "%.3g", static_cast<double>(member.scale[0]));
+  const auto name = [&](int index) {
+    return result.summaries[static_cast<std::size_t>(index)].name;
+  };
+  note(result, progress,
+       name(member.index) + ": numbers of its stars are " + text.data() +
+           " times the others'; the result is in the units of " + name(result.reference));
 }
 
 }  // namespace
@@ -202,32 +323,17 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
       readable(frames[i], file_channels, faults[i]);
     }
   }
-  result.size = common_size(frames, faults);
-  std::vector<Measured> measured(frames.size());
-  for (std::size_t i = 0; i < frames.size(); ++i) {
-    progress.throw_if_stopped();
-    progress(static_cast<double>(i) / static_cast<double>(frames.size()),
-             "measuring " + frames[i].name);
-    if (!options.hosts.owns(static_cast<int>(i))) continue;
-    if (faults[i].empty()) {
-      try {
-        measured[i] = measure(frames[i], static_cast<int>(i), result.size, options, psf_needed);
-      } catch (const Error& error) {
-        if (error.kind() != ErrorKind::bad_input) throw;
-        measured[i].fault = error.what();
-      }
-    } else {
-      measured[i].fault = faults[i];
-    }
-  }
-  share_measurements(measured, result.size, options.hosts);
+  std::vector<Measured> measured;
+  std::size_t reference = 0;
+  do {
+    result.size = common_size(frames, faults);
+    measured = measure_all(frames, faults, result.size, options, psf_needed, progress);
+    reference = judge(measured, frames);
+  } while (freed_of_left_out(frames, measured, result.size, faults));
   match_wings(measured);
-  const std::size_t reference = measured.empty() ? 0 : find_reference(measured);
   for (std::size_t i = 0; i < measured.size(); ++i) {
     FrameSummary summary;
     summary.name = frames[i].name;
-    if (measured[i].fault.empty() && !share_stars(measured[i], measured[reference]))
-      measured[i].fault = "shows other stars, or is misaligned by more than 3 px";
     describe(measured[i], summary);
     summary.reason = measured[i].fault;
     summary.used = measured[i].fault.empty();
@@ -236,10 +342,10 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
       result.widest_fwhm_px = std::max(result.widest_fwhm_px, measured[i].widest_px);
       result.members.push_back(std::move(measured[i].member));
     } else {
-      std::string note = summary.name + ": left out, " + summary.reason;
-      if (summary.reason.starts_with(summary.name)) note = "left out: " + summary.reason;
-      progress.say(note);
-      result.notes.push_back(note);
+      note(result, progress,
+           summary.reason.starts_with(summary.name)
+               ? "left out: " + summary.reason
+               : summary.name + ": left out, " + summary.reason);
     }
     result.summaries.push_back(std::move(summary));
   }
@@ -250,9 +356,12 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
                     (result.notes.empty() ? "" : ": " + result.notes.front()));
   }
   result.reference = static_cast<int>(reference);
-  refer_to_mean(result.members);
+  std::vector<bool> comparable;
+  for (const Member& member : result.members) comparable.push_back(is_comparable(member));
+  refer_to_mean(result.members, comparable);
   match_skies(result.members);
-  set_levels(result);
+  set_levels(result, comparable);
+  note_oddities(result, comparable, progress);
   for (const Member& member : result.members) {
     FrameSummary& summary = result.summaries[static_cast<std::size_t>(member.index)];
     summary.scale = member.scale[0];
