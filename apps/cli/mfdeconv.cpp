@@ -168,7 +168,6 @@ void check_places(const MultiframeArguments& o, const WriteOptions& writing) {
   const auto curve = o.report.empty() ? std::filesystem::path()
                                       : std::filesystem::path(o.report).replace_extension(".svg");
   check_outputs({o.output, o.report, curve}, o.overwrite, files_read(o));
-  if (!o.checkpoint.empty()) make_writable_folder(o.checkpoint);
   if (o.save_iterations.empty()) return;
   make_writable_folder(o.save_iterations);
   if (o.resume) return;  // what the run that was killed has saved goes on

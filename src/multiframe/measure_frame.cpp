@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/fnv.h"
 #include "measure/matched_filter.h"
 #include "multiframe/match_skies.h"
 #include "multiframe/match_wings.h"
@@ -61,14 +62,12 @@ bool has_light(ConstView channel) {
   return false;
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923), of pixels instead of bytes.
 std::array<int, 4> digest_of(const Image& image) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const float value : image.pixels())
-    hash = (hash ^ std::bit_cast<std::uint32_t>(value)) * 0x100000001b3ULL;
+  Fnv hash;
+  for (const float value : image.pixels()) hash.add(std::bit_cast<std::uint32_t>(value));
   std::array<int, 4> digest{};
   for (std::size_t i = 0; i < digest.size(); ++i)
-    digest[i] = static_cast<int>((hash >> (16 * i)) & 0xffff);
+    digest[i] = static_cast<int>((hash.value() >> (16 * i)) & 0xffff);
   return digest;
 }
 

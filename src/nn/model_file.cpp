@@ -6,6 +6,7 @@
 
 #include <limpid/error.h>
 
+#include "core/fnv.h"
 #include "nn/weights.h"
 
 namespace limpid {
@@ -46,10 +47,11 @@ std::string text(const std::map<std::string, std::string>& metadata, const std::
 }  // namespace
 
 std::string hash_text(const std::string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  Fnv hash;
+  for (const char c : text) hash.add(static_cast<unsigned char>(c));
   std::array<char, 17> digits{};
-  std::snprintf(digits.data(), digits.size(), "%016llx", static_cast<unsigned long long>(hash));
+  std::snprintf(digits.data(), digits.size(), "%016llx",
+                static_cast<unsigned long long>(hash.value()));
   return digits.data();
 }
 
