@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <limpid/deconvolve.h>
+#include <limpid/stars.h>
 #include <limpid/training.h>
 
 #include "synthetic.h"
@@ -59,6 +60,47 @@ TEST(Restoration, ShippedWeightsRestoreASimulatedNight) {
     EXPECT_GT(star.flux_before, 0);
     EXPECT_GT(star.fwhm_before_px, 0);
   }
+}
+
+/// What the frame tells of the PSF, over the frame: kernels of 48 px.
+std::vector<Image> measured_psfs(ConstView frame) {
+  const auto field = fit_psf_field(frame, detect_stars(frame));
+  std::vector<Image> kernels;
+  for (const float y : {0.15F, 0.5F, 0.85F}) {
+    for (const float x : {0.15F, 0.5F, 0.85F}) {
+      kernels.push_back(field.value().kernel(x * static_cast<float>(frame.width()),
+                                             y * static_cast<float>(frame.height()), 1, 48));
+    }
+  }
+  return kernels;
+}
+
+TEST(Restoration, NebulaeTellNothingOfThePsf) {
+  constexpr Size size{1024, 768};
+  double core = 0, far = 0;
+  constexpr int seeds = 2;
+  for (const std::uint64_t seed : {1U, 3U}) {
+    const NightOptions options{.size = size, .seed = seed, .stars = 2600};
+    NightOptions dark = options;
+    dark.nebula = 0;
+    const auto before_nebula = measured_psfs(simulate_night(options).recorded.view()),
+               alone = measured_psfs(simulate_night(dark).recorded.view());
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+      double misses = 0, light_far = 0;
+      for (int y = 0; y < 48; ++y) {
+        for (int x = 0; x < 48; ++x) {
+          const auto miss =
+              static_cast<double>(before_nebula[i].view()(0, y, x) - alone[i].view()(0, y, x));
+          misses += miss * miss;
+          if (std::hypot(x - 24, y - 24) > 8) light_far += miss;
+        }
+      }
+      core += std::sqrt(misses) / static_cast<double>(alone.size() * seeds);
+      far += std::abs(light_far) / static_cast<double>(alone.size() * seeds);
+    }
+  }
+  EXPECT_LT(core, 0.0044);
+  EXPECT_LT(far, 0.011);
 }
 
 TEST(Restoration, WhatADeconvolverKeepsDoesNotChangeItsAnswers) {

@@ -84,10 +84,11 @@ TEST(EffectivePsf, TellsWhatAMoffatCannot) {
     const auto [coma_x, coma_y] = with.coma(x, y);
     EXPECT_GT(coma_x * (x - 500) + coma_y * (y - 400), 0) << "coma points outwards";
     EXPECT_GT(std::hypot(coma_x, coma_y), 0.02);
-    // a binned frame knows the same: its light leans as far, in pixels twice as large
+    // a binned frame knows the same: its light leans as far, in pixels twice as large, of which
+    // other ones lie within two FWHM
     const auto [binned_x, binned_y] = with.binned(2).coma((x - 0.5F) / 2, (y - 0.5F) / 2);
-    EXPECT_NEAR(2 * binned_x, coma_x, 0.02 + 0.1F * std::abs(coma_x));
-    EXPECT_NEAR(2 * binned_y, coma_y, 0.02 + 0.1F * std::abs(coma_y));
+    EXPECT_NEAR(2 * binned_x, coma_x, 0.02 + 0.15F * std::abs(coma_x));
+    EXPECT_NEAR(2 * binned_y, coma_y, 0.02 + 0.15F * std::abs(coma_y));
   }
 }
 
@@ -102,7 +103,7 @@ TEST(EffectivePsf, IsNearlyNothingForMoffats) {
 }
 
 TEST(EffectivePsf, WingsAreNotDarkWhereTheFittedSkySwallowedThem) {
-  // seeing: a twentieth of the light lies in a halo four times as wide
+  // seeing: a seventh of the light lies in a halo four times as wide
   constexpr Psf halo{12, 2.5F, 0, 0, 0, 0};
   constexpr float halo_share = 0.05F;
   Image frame(1, frame_size, 100);
@@ -133,6 +134,37 @@ TEST(EffectivePsf, WingsAreNotDarkWhereTheFittedSkySwallowedThem) {
   }
   // the stack ends at 14 px: what lies further out counts as sky
   EXPECT_NEAR(found / right, 1, 0.35);
+}
+
+TEST(EffectivePsf, ATailIsFollowedToItsEnd) {
+  // a comatic tail far outside of what three FWHM reach, a seventh of the light
+  constexpr Psf tail{7, 3, 0, 0, 14, 0};
+  constexpr float tail_share = 0.15F;
+  Image frame(1, frame_size, 100);
+  std::mt19937 random(7);
+  std::uniform_real_distribution<float> jitter(-8, 8);
+  for (float y = 40; y < 770; y += 50) {
+    for (float x = 40; x < 960; x += 70) {
+      const synthetic::TrueStar star{x + jitter(random), y + jitter(random),
+                                     synthetic::flux_for_snr(core, 1000, 1)};
+      synthetic::add_star(frame.view(), core, {star.x, star.y, (1 - tail_share) * star.flux});
+      synthetic::add_star(frame.view(), tail, {star.x, star.y, tail_share * star.flux});
+    }
+  }
+  synthetic::add_noise(frame.view(), 1, 0, 0, 3);
+  const auto field = fit_psf_field(frame.view(), detect_stars(frame.view()));
+  ASSERT_TRUE(field);
+  const Image measured = field->kernel(500, 400, 0, 64), near = core.kernel(64),
+              far = tail.kernel(64);
+  double found = 0, right = 0;
+  for (int y = 26; y < 38; ++y) {
+    for (int x = 40; x < 52; ++x) {
+      found += static_cast<double>(measured.view()(0, y, x));
+      right += static_cast<double>((1 - tail_share) * near.view()(0, y, x) +
+                                   tail_share * far.view()(0, y, x));
+    }
+  }
+  EXPECT_NEAR(found / right, 1, 0.2);
 }
 
 TEST(EffectivePsf, NeedsStars) {

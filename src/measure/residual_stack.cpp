@@ -1,0 +1,304 @@
+#include "measure/residual_stack.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+
+#include <Eigen/Dense>
+
+#include "core/box_mean.h"
+#include "core/parallel.h"
+#include "measure/moffat.h"
+#include "measure/neighbours.h"
+
+namespace limpid {
+namespace {
+
+/// Stars are found again with what the stack before told.
+constexpr int more_rounds = 2;
+
+/// predict() at a sample.
+double predicted(const Planes& planes, int side, const Eigen::VectorXd& terms, const Sample& s) {
+  return predict(planes, side, terms, static_cast<double>(s.column), static_cast<double>(s.row));
+}
+
+/// Accumulates weighted normal equations, cell by cell, and solves them.
+class Grid {
+ public:
+  Grid(int side, int terms)
+      : side_(side),
+        terms_(terms),
+        stride_(terms + terms * (terms + 1) / 2 + 1),
+        sums_(static_cast<std::size_t>(side * side * stride_)) {}
+  /// Samples that miss `clip_against` by far are left out; nullptr: none are.
+  void add(const StarSamples& star, const Planes* clip_against) {
+    for (const Sample& s : star.samples) {
+      if (clip_against != nullptr) {
+        const double miss =
+            static_cast<double>(s.value) - predicted(*clip_against, side_, star.terms, s);
+        if (miss * miss > 25 * static_cast<double>(s.variance + s.prior * s.prior)) continue;
+      }
+      const int column = static_cast<int>(s.column), row = static_cast<int>(s.row);
+      const double fx = static_cast<double>(s.column) - column,
+                   fy = static_cast<double>(s.row) - row;
+      for (int k = 0; k < 4; ++k) {
+        const double share = ((k & 1) != 0 ? fx : 1 - fx) * ((k & 2) != 0 ? fy : 1 - fy);
+        double* sum = &sums_[static_cast<std::size_t>(
+            ((row + (k >> 1)) * side_ + column + (k & 1)) * stride_)];
+        const double weight = share / static_cast<double>(s.variance);
+        for (int a = 0; a < terms_; ++a)
+          *sum++ += weight * star.terms[a] * static_cast<double>(s.value);
+        for (int a = 0; a < terms_; ++a) {
+          for (int b = a; b < terms_; ++b) *sum++ += weight * star.terms[a] * star.terms[b];
+        }
+        *sum = std::max(*sum, static_cast<double>(s.prior));
+      }
+    }
+  }
+  /// Coefficients, one plane per term.
+  [[nodiscard]] Planes solve(double prior_weight = 1) const {
+    Planes planes(static_cast<std::size_t>(terms_),
+                  std::vector<float>(static_cast<std::size_t>(side_ * side_)));
+    Eigen::MatrixXd normal(terms_, terms_);
+    Eigen::VectorXd right(terms_);
+    for (int cell = 0; cell < side_ * side_; ++cell) {
+      const double* sum = &sums_[static_cast<std::size_t>(cell * stride_)];
+      for (int a = 0; a < terms_; ++a) right[a] = *sum++;
+      for (int a = 0; a < terms_; ++a) {
+        for (int b = a; b < terms_; ++b) normal(a, b) = normal(b, a) = *sum++;
+      }
+      if (normal(0, 0) <= 0 || *sum <= 0) continue;
+      for (int a = 0; a < terms_; ++a) normal(a, a) += prior_weight / (*sum * *sum);
+      const Eigen::VectorXd solution = normal.ldlt().solve(right);
+      for (int a = 0; a < terms_; ++a)
+        planes[static_cast<std::size_t>(a)][static_cast<std::size_t>(cell)] =
+            static_cast<float>(solution[a]);
+    }
+    return planes;
+  }
+
+ private:
+  int side_, terms_, stride_;
+  std::vector<double> sums_;
+};
+
+/// Star `i` is left out of a trial fit, and judges it.
+bool is_left_out(std::size_t i) { return i % 4 == 0; }
+
+/// A second pass leaves out what the first cannot explain. `trial`: without the stars left out.
+Planes fit_order(const std::vector<StarSamples>& stars, int side, int order, bool trial) {
+  Planes planes;
+  for (int pass = 0; pass < 2; ++pass) {
+    Grid grid(side, term_count(order));
+    for (std::size_t i = 0; i < stars.size(); ++i) {
+      if (!trial || !is_left_out(i)) grid.add(stars[i], pass == 0 ? nullptr : &planes);
+    }
+    planes = grid.solve();
+  }
+  return planes;
+}
+
+/// What both halves of the stars show is the PSF's; what one of them shows is noise, a nebula's or
+/// a neighbour's. Around each cell the share of the planes' squares that the halves have in common
+/// stays: Wiener's filter, the signal told by the halves.
+void keep_what_halves_share(Planes& planes, const std::vector<StarSamples>& stars, int side,
+                            int order) {
+  constexpr int half_window = 12;  // cells
+  std::array<Planes, 2> halves;
+  for (std::size_t half = 0; half < 2; ++half) {
+    Grid grid(side, term_count(order));
+    for (std::size_t i = half; i < stars.size(); i += 2) grid.add(stars[i], &planes);
+    // a weight of the prior by which half the stars are held back as all of them are
+    halves[half] = grid.solve(0.5);
+  }
+  Image common = Image::unset(1, {side, side}), all = Image::unset(1, {side, side});
+  for (std::size_t a = 0; a < planes.size(); ++a) {
+    for (std::size_t i = 0; i < planes[a].size(); ++i) {
+      common.pixels()[i] = halves[0][a][i] * halves[1][a][i];
+      all.pixels()[i] = planes[a][i] * planes[a][i];
+    }
+    const Image signal = box_mean(common.view(), half_window),
+                power = box_mean(all.view(), half_window);
+    for (std::size_t i = 0; i < planes[a].size(); ++i) {
+      planes[a][i] *= power.pixels()[i] > 0
+                          ? std::clamp(signal.pixels()[i] / power.pixels()[i], 0.0F, 1.0F)
+                          : 0.0F;
+    }
+  }
+}
+
+/// Sum of the clipped squares of what the planes leave in the stars left out, in units of their
+/// noise.
+double left_over(const std::vector<StarSamples>& stars, int side, const Planes& planes) {
+  double sum = 0;
+  for (std::size_t i = 0; i < stars.size(); ++i) {
+    if (!is_left_out(i)) continue;
+    for (const Sample& s : stars[i].samples) {
+      const double miss = static_cast<double>(s.value) - predicted(planes, side, stars[i].terms, s);
+      sum += std::min(miss * miss / static_cast<double>(s.variance), 25.0);
+    }
+  }
+  return sum;
+}
+
+/// Takes the level at its end from a residual. Where samples are averaged, faint stars and knots of
+/// nebulae that were not detected count; in the median that is the level about a star they do not.
+/// Over the area of the whole stack that difference is some per cent of a star's light.
+void end_at_zero(Planes& planes, int reach) {
+  const int side = grid_side(reach);
+  const double centre = (side - 1) / 2.0;
+  const auto away = [&](int i) {
+    return std::hypot(i % side - centre, i / side - centre) / (oversampling * reach);
+  };
+  for (auto& plane : planes) {
+    double sum = 0, count = 0;
+    for (int i = 0; i < side * side; ++i) {
+      if (away(i) < outermost_share || away(i) > 1) continue;
+      sum += static_cast<double>(plane[static_cast<std::size_t>(i)]);
+      count += 1;
+    }
+    const auto level = static_cast<float>(sum / count);
+    for (float& cell : plane) cell -= level;
+  }
+}
+
+/// What stars of all channels show beside the Moffat and the planes that are now known.
+void sample(std::vector<StackedChannel>& channels, int threads) {
+  std::vector<std::pair<StackedChannel*, std::size_t>> all;
+  for (StackedChannel& channel : channels) {
+    channel.samples.assign(channel.found.size(), {});
+    for (std::size_t i = 0; i < channel.found.size(); ++i) all.emplace_back(&channel, i);
+  }
+  parallel_for(static_cast<int>(all.size()), threads, [&](int i) {
+    const auto [channel, star] = all[static_cast<std::size_t>(i)];
+    channel->samples[star] = channel->found[star].samples(channel->planes);
+  });
+  for (StackedChannel& channel : channels)
+    std::erase_if(channel.samples, [](const StarSamples& s) { return s.samples.empty(); });
+}
+
+/// The order with which stars left out are predicted best; -1 where none does better than nothing.
+void choose_orders(std::vector<StackedChannel>& channels, int side, int threads) {
+  constexpr std::size_t fewest_linear = 24, fewest_quadratic = 80;
+  // without an order first, what is left over when nothing is taken from the stars
+  constexpr std::size_t trials = highest_order + 2;
+  const auto highest_for = [](std::size_t count) {
+    return count < fewest_stacked     ? -1
+           : count < fewest_linear    ? 0
+           : count < fewest_quadratic ? 1
+                                      : highest_order;
+  };
+  std::vector<std::array<double, trials>> left(channels.size());
+  parallel_for(static_cast<int>(channels.size() * trials), threads, [&](int i) {
+    const std::size_t c = static_cast<std::size_t>(i) / trials,
+                      trial = static_cast<std::size_t>(i) % trials;
+    const auto& stars = channels[c].samples;
+    const int order = static_cast<int>(trial) - 1;
+    if (order <= highest_for(stars.size())) {
+      left[c][trial] =
+          left_over(stars, side, order < 0 ? Planes() : fit_order(stars, side, order, true));
+    }
+  });
+  for (std::size_t c = 0; c < channels.size(); ++c) {
+    double best = left[c][0];
+    for (int order = 0; order <= highest_for(channels[c].samples.size()); ++order) {
+      const double own = left[c][static_cast<std::size_t>(order + 1)];
+      if (own >= 0.999 * best) continue;
+      best = own;
+      channels[c].order = order;
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<StackedChannel> stack_stars(ConstView frame, const StarCatalogue& catalogue,
+                                        const PsfField& field,
+                                        const std::vector<const Star*>& chosen, int reach,
+                                        int threads) {
+  const Neighbourhood neighbourhood(catalogue, 4 * reach);
+  std::vector<StackedChannel> channels(static_cast<std::size_t>(frame.channels()));
+  parallel_for(frame.channels(), threads, [&](int channel) {
+    const auto c = static_cast<std::size_t>(channel);
+    const double sigma = std::max(1e-30, static_cast<double>(catalogue.sky[c].sigma));
+    for (const Star* star : chosen) {
+      if (star->fits[c].psf.fwhm_px <= 0 || star->fits[c].flux <= 0) continue;
+      channels[c].found.emplace_back(frame, channel, *star, neighbourhood.around(*star),
+                                     field.at(star->x, star->y, channel), sigma, reach);
+    }
+  });
+  const int side = grid_side(reach);
+  const auto fit = [&] {
+    parallel_for(frame.channels(), threads, [&](int channel) {
+      StackedChannel& of = channels[static_cast<std::size_t>(channel)];
+      if (of.order < 0) return;
+      of.planes = fit_order(of.samples, side, of.order, false);
+      end_at_zero(of.planes, reach);
+    });
+  };
+  sample(channels, threads);
+  choose_orders(channels, side, threads);
+  fit();
+  for (int round = 0; round < more_rounds; ++round) {
+    sample(channels, threads);
+    fit();
+  }
+  parallel_for(frame.channels(), threads, [&](int channel) {
+    StackedChannel& of = channels[static_cast<std::size_t>(channel)];
+    if (of.order >= 0) keep_what_halves_share(of.planes, of.samples, side, of.order);
+  });
+  return channels;
+}
+
+bool ends_in_a_tail(const std::vector<StackedChannel>& channels, int reach, const Psf& psf) {
+  constexpr int sectors = 8;
+  constexpr double least_of_peak = 0.005, from = 0.6, to = 0.9;
+  const double peak = MoffatProfile(psf.fwhm_px, psf.e1, psf.e2, psf.beta).pixel(0, 0);
+  const int side = grid_side(reach);
+  const double centre = (side - 1) / 2.0;
+  for (const StackedChannel& channel : channels) {
+    for (const auto& [u, v] :
+         {std::pair{0.0, 0.0}, {-0.8, -0.8}, {0.8, -0.8}, {-0.8, 0.8}, {0.8, 0.8}}) {
+      const Eigen::VectorXd terms = polynomial_terms(u, v, term_count(highest_order));
+      std::array<double, sectors> sums{}, counts{};
+      for (int y = -reach; y <= reach; ++y) {
+        for (int x = -reach; x <= reach; ++x) {
+          const double share = std::hypot(x, y) / reach;
+          if (share < from || share > to) continue;
+          const double turn = 0.5 + std::atan2(y, x) / (2 * std::numbers::pi);
+          const auto sector = static_cast<std::size_t>(turn * sectors) % sectors;
+          sums[sector] += predict(channel.planes, side, terms, centre + oversampling * x,
+                                  centre + oversampling * y);
+          counts[sector] += 1;
+        }
+      }
+      for (std::size_t i = 0; i < sectors; ++i) {
+        if (sums[i] > least_of_peak * peak * counts[i]) return true;
+      }
+    }
+  }
+  return false;
+}
+
+bool tells_left_out_stars(const std::vector<StackedChannel>& channels, int reach, int near_px) {
+  const int side = grid_side(reach);
+  const double centre = (side - 1) / 2.0;
+  double with = 0, without = 0;
+  for (const StackedChannel& channel : channels) {
+    if (channel.order < 0) continue;
+    Planes planes = fit_order(channel.samples, side, channel.order, true);
+    end_at_zero(planes, reach);
+    with += left_over(channel.samples, side, planes);
+    for (Planes::value_type& plane : planes) {
+      for (int i = 0; i < side * side; ++i) {
+        if (std::hypot(i % side - centre, i / side - centre) > oversampling * near_px)
+          plane[static_cast<std::size_t>(i)] = 0;
+      }
+    }
+    without += left_over(channel.samples, side, planes);
+  }
+  return with < 0.995 * without;
+}
+
+}  // namespace limpid
