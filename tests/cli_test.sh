@@ -458,6 +458,21 @@ if has_command mfdeconv; then
   expect 0 info fine.fits
   check "the fine grid has twice the pixels" grep -q '512 x 512, mono' out
 
+  # what a user sees of it: one line, written over, on a terminal however wide
+  shown() { script -qec "stty cols $1; '$limpid' mfdeconv lights/?.fits -o seen.fits --overwrite --iterations 9 \
+    --min-iterations 9 ${2:-}" /dev/null </dev/null | tr '\r' '\n' | sed 's/\x1b\[K//' | grep -v '^$' >out; }
+  widest() { awk '/%  / { if (length($0) > most) most = length($0) } END { print most + 0 }' out; }
+  for columns in 120 80 40; do
+    shown $columns
+    check "the line of $columns columns is not wrapped, nor over 80" test "$(widest)" -lt $((columns < 80 ? columns : 80))
+  done
+  shown 80
+  check "it tells of iteration, frame and update" grep -q '%  iteration 9/9, frame [0-9]*/3, update [0-9.]* %' out
+  shown 80 -q
+  check "quiet is quiet on a terminal, too" test "$(grep -c iteration out)" -eq 1
+  expect 0 mfdeconv lights/?.fits -o seen.fits --overwrite --iterations 3 --min-iterations 3 --progress json
+  check "events tell of it, too" grep -q '"iteration 3/3, frame 3/3, update [0-9.]* %"' out
+
   # killed in the middle, and taken up again
   expect 0 mfdeconv lights/?.fits -o through.fits --iterations 60 --min-iterations 60
   "$limpid" mfdeconv lights/?.fits -o resumed.fits --iterations 60 --min-iterations 60 \

@@ -69,6 +69,8 @@ class Solver {
   /// Calls `work` for one batch of this host's frames after the other while the next are read.
   void for_batches(std::size_t tile, const Progress& progress,
                    const std::function<void(const Batch&, const std::function<void()>&)>& work);
+  /// What the user reads meanwhile: where it is, and the size of the last iteration's update.
+  [[nodiscard]] std::string stage_at(std::size_t tile, std::size_t frame, std::size_t frames) const;
   void solve_tile(std::size_t index, const Progress& progress);
   void solve_tile_on_device(std::size_t index, const Progress& progress);
   [[nodiscard]] std::vector<float> sigmas_of(const Tile& tile, int member, int channel) const;
