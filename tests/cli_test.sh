@@ -511,6 +511,45 @@ if has_command mfdeconv; then
   check "a damaged checkpoint is told of and stays" test -e run/mfdeconv-checkpoint.fits
   check "and is called so" grep -q 'damaged' err
 
+  # a frame that cannot be read any more in the middle of the run
+  mkdir going
+  for fwhm in 2.6 3.0 3.4 3.8 4.2; do
+    expect 0 simulate -q --width 768 --height 768 --star-count 900 --fwhm $fwhm -o going/$fwhm.fits
+  done
+  cp going/3.4.fits whole.fits
+  going=(mfdeconv going/*.fits --iterations 16 --min-iterations 16 --memory 300M --report gone.json --overwrite)
+  "$limpid" "${going[@]}" --checkpoint run -o gone.fits >out 2>err &
+  pid=$!
+  until [ -e run/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  truncate -s 1000000 going/3.4.fits
+  until grep -qa LMFL1000 run/mfdeconv-checkpoint.fits 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  cp -r run middle
+  wait "$pid"
+  check "a run that loses a frame goes on, not $?" test $? -eq 0
+  check "frames were read by parts" grep -q '"frames_in_memory": false' gone.json
+  check "the lost frame is named once" \
+    test "$(grep -c 'going/3.4.fits: left out, became unreadable in iteration [0-9]*: the file is cut short' err)" -eq 1
+  check "and told of in the report" grep -q '"reason": "became unreadable in iteration' gone.json
+  check "the others are used" grep -q '"frames_used": 4' gone.json
+  check "the header tells of it" grep -qa 'mfdeconv left out: 3.4.fits' gone.fits
+  sums() { tail -c $((3 * 768 * 768 * 4)) "$1" | cksum; }
+  lost=$(sums gone.fits)
+  for state in short gone whole; do
+    case $state in gone) rm going/3.4.fits ;; whole) cp whole.fits going/3.4.fits ;; esac
+    cp -r middle again
+    expect 0 "${going[@]}" --checkpoint again --resume -o gone.fits
+    check "taken up again with a frame that is $state it gives the same pixels" test "$(sums gone.fits)" = "$lost"
+  done
+  "$limpid" mfdeconv going/2.6.fits going/3.4.fits --iterations 16 --min-iterations 16 --memory 260M --checkpoint run \
+    -o none.fits >out 2>err &
+  pid=$!
+  until [ -e run/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  truncate -s 1000000 going/3.4.fits
+  wait "$pid"
+  check "one frame that is left is exit code 3, and no output" test $? -eq 3 -a ! -e none.fits
+  check "and told of with the reason" grep -q '1 of 2 frames can be used.*3.4.fits: .*cut short' err
+  rm -r run middle
+
   # places that are refused before any work is done
   cp lights/a.fits input.fits
   expect 2 mfdeconv lights/a.fits input.fits -o none.fits --report input.fits --overwrite

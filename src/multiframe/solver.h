@@ -41,7 +41,8 @@ class Solver {
   void resume(Image seed, const MultiframeState& state);
   [[nodiscard]] MultiframeState state() const;
 
-  /// One iteration. Returns false when the solution has settled (early stop).
+  /// One iteration. Returns false when the solution has settled (early stop). Throws FramesLost, on
+  /// all hosts, where frames cannot be read any more: state() is that before the iteration.
   bool iterate(const Progress& progress);
   [[nodiscard]] int iterations_done() const { return done_; }
 
@@ -56,6 +57,8 @@ class Solver {
   [[nodiscard]] double transforms_per_frame() const;
   /// What computes now.
   [[nodiscard]] std::string device() const { return accelerator_ ? accelerator_->name() : "cpu"; }
+  /// For the solver that comes after this one; none where the processor has taken over.
+  [[nodiscard]] std::unique_ptr<Accelerator> take_accelerator();
 
  private:
   void make_plan();

@@ -254,15 +254,21 @@ bool freed_of_left_out(std::span<const InputFrame> frames, const std::vector<Mea
 
 std::vector<Measured> measure_all(std::span<const InputFrame> frames,
                                   const std::vector<std::string>& faults, Size size,
-                                  const MultiframeOptions& options, bool psf_needed,
-                                  const Progress& progress) {
+                                  Measurements& known, const MultiframeOptions& options,
+                                  bool psf_needed, const Progress& progress) {
   std::vector<Measured> measured(frames.size());
+  if (known.size != size || known.made.size() != frames.size())
+    known.made.assign(frames.size(), false);
+  known.size = size;
   for (std::size_t i = 0; i < frames.size(); ++i) {
     progress.throw_if_stopped();
     progress(static_cast<double>(i) / static_cast<double>(frames.size()),
              "measuring " + frames[i].name);
     if (!options.hosts.owns(static_cast<int>(i))) continue;
-    if (faults[i].empty()) {
+    if (known.made[i] && faults[i].empty()) {
+      measured[i] = known.frames[i];
+    } else if (faults[i].empty()) {
+      known.made[i] = true;
       try {
         measured[i] = measure(frames[i], static_cast<int>(i), size, options, psf_needed);
       } catch (const Error& error) {
@@ -274,6 +280,7 @@ std::vector<Measured> measure_all(std::span<const InputFrame> frames,
     }
   }
   share_measurements(measured, size, options.hosts);
+  known.frames = measured;
   return measured;
 }
 
@@ -311,7 +318,17 @@ void note_oddities(Survey& result, const std::vector<bool>& comparable, const Pr
 
 }  // namespace
 
+Measurements::Measurements() = default;
+Measurements::~Measurements() = default;
+
 Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options, bool psf_needed,
+              const Progress& progress) {
+  Measurements known;
+  return survey(frames, {}, known, options, psf_needed, progress);
+}
+
+Survey survey(std::span<const InputFrame> frames, const std::vector<std::string>& given_faults,
+              Measurements& known, const MultiframeOptions& options, bool psf_needed,
               const Progress& progress) {
   Survey result;
   const int file_channels = usual_channels(frames);
@@ -319,6 +336,7 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
   std::vector<std::string> faults(frames.size());
   for (std::size_t i = 0; i < frames.size(); ++i) {
     faults[i] = frames[i].fault;
+    if (faults[i].empty() && !given_faults.empty()) faults[i] = given_faults[i];
     if (faults[i].empty()) {
       readable(frames[i], file_channels, faults[i]);
     }
@@ -327,7 +345,7 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
   std::size_t reference = 0;
   do {
     result.size = common_size(frames, faults);
-    measured = measure_all(frames, faults, result.size, options, psf_needed, progress);
+    measured = measure_all(frames, faults, result.size, known, options, psf_needed, progress);
     reference = judge(measured, frames);
   } while (freed_of_left_out(frames, measured, result.size, faults));
   match_wings(measured);
