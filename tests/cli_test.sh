@@ -317,6 +317,18 @@ if has_command deconvolve; then
     test "$(grep residual_rms report.json)" = "$(grep residual_rms judged.json)"
   expect 2 deconvolve sky.fits -o none.fits --psf 3 --no-stars --judge flat.fits
 
+  # a part of the frame is not where PixInsight's own solution has it
+  expect 0 convert sky.fits solved.xisf
+  perl -0777 -i -pe 's{</Image>}{<Property id="PCL:AstrometricSolution:Catalog" type="String" value="x"/></Image>};
+    s{(</xisf>)\0{72}}{$1}; substr($_, 8, 4) = pack "V", 72 + unpack "V", substr $_, 8, 4' solved.xisf
+  check "the frame has a solution" grep -q 'PCL:AstrometricSolution' <("$limpid" info --json solved.xisf)
+  expect 0 deconvolve solved.xisf -o part.xisf --psf 3 --no-stars --region 64,32,128,96
+  check "a part of the frame leaves the solution out, and says so" grep -q "left out.*PixInsight's astrometric solution" err
+  check "it is out" test -z "$("$limpid" info --json part.xisf | grep PCL:Astro)"
+  expect 0 deconvolve solved.xisf -o corner.xisf --psf 3 --no-stars --region 0,0,128,96
+  check "a part that begins where the frame does keeps it" grep -q 'PCL:AstrometricSolution' \
+    <("$limpid" info --json corner.xisf)
+
   expect 0 simulate --width 512 --height 400 --star-count 250 -o few.fits
   expect 0 measure few.fits --psf psf.fits
   check "the measured PSF is a frame of 64 px kernels" grep -q '576 x 448' <("$limpid" info psf.fits)
@@ -446,15 +458,21 @@ if has_command mfdeconv; then
   check "a frame given twice counts once, and is named" grep -q 'twice/a.fits: left out, the same as lights/a.fits' err
 
   # astrometry in the frames' headers
-  perl -0pi -e 's/END {237}/sprintf("%-80s%-80s%-80s", "CRPIX1  =                100.5", "CD1_1   =                0.001", "END")/e' \
+  perl -0pi -e 's/END {717}/join("", map { sprintf("%-80s", $_) } "CRPIX1  =                100.5",
+      "CD1_1   =                0.001", "PIXSCALE=                  1.2", "LTV1    =                -10.0",
+      "SATURATE=                  1.0", "DATASEC = \x27[1:256,1:256]\x27", "CCDSEC  = \x27[1:256,1:256]\x27", "END", "")/e' \
     lights/[abc].fits
   expect 0 mfdeconv lights/broken.fits lights/?.fits -o fine.fits --iterations 1 --super-resolution 2 \
     --color luma --psf-grid 2 --star-masks --variance-maps --seed median --loss l2 --save-iterations steps
   check "the image after the iteration is saved, in the result's units" \
     cmp -s <(tail -c 1048576 steps/iteration-001.fits) <(tail -c 1048576 fine.fits)
-  for card in 'MF_MASK = *T' 'MF_VAR  = *T' 'MF_SR   = *2' 'MF_SRSIG= *1.1' 'MF_SRIT = *250' 'CRPIX1  = *200.5' 'CD1_1   = *0\?.0005\|CD1_1   = *5E-0*4'; do
+  check "what of the header is not true of it is named" \
+    grep -q "left out of the header.*: DATASEC, CCDSEC$" err
+  for card in 'MF_MASK = *T' 'MF_VAR  = *T' 'MF_SR   = *2' 'MF_SRSIG= *1.1' 'MF_SRIT = *250' 'CRPIX1  = *200.5' 'CD1_1   = *0\?.0005\|CD1_1   = *5E-0*4' \
+    'PIXSCALE= *0.6' 'LTM2_2  = *2' 'LTV1    = *-20.5' 'SATURATE= *0.25'; do
     check "the fine grid's header has $card" grep -qa "$card" fine.fits
   done
+  check "sections of the old grid are gone" test "$(grep -ca 'DATASEC\|CCDSEC' fine.fits)" -eq 0
   expect 0 info fine.fits
   check "the fine grid has twice the pixels" grep -q '512 x 512, mono' out
 

@@ -66,27 +66,6 @@ Image read_psf(const fs::path& path) {
   return psf;
 }
 
-std::string number(double value) {
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.15G", value);
-  return text.data();
-}
-
-double value_of(const HeaderCard& card) { return std::strtod(card.value.c_str(), nullptr); }
-
-/// A_2_0, BP_0_1, ...: the sum of the two orders; 0 for other keywords. (SIP: Shupe et al. 2005,
-/// ASP Conf. Ser. 347, 491)
-int sip_order(const std::string& keyword) {
-  const std::size_t first = keyword.find('_');
-  const std::string name = keyword.substr(0, first);
-  if (first == std::string::npos || (name != "A" && name != "B" && name != "AP" && name != "BP"))
-    return 0;
-  if (keyword.size() != first + 4 || keyword[first + 2] != '_') return 0;
-  const char i = keyword[first + 1], j = keyword[first + 3];
-  if (i < '0' || i > '9' || j < '0' || j > '9') return 0;
-  return i - '0' + j - '0';
-}
-
 constexpr const char* noise_keyword = "LMFN", *history_keyword = "LMFH", *lost_keyword = "LMFL";
 
 void append(Metadata& metadata, const char* keyword, const std::vector<float>& values) {
@@ -148,31 +127,6 @@ void share_unit(FrameFiles& files, double unit) {
   files.unit = unit;
   for (std::size_t i = 0; i < files.frames.size(); ++i) {
     if (files.frames[i].fault.empty()) files.frames[i].unit = files.metadata[i].scale / unit;
-  }
-}
-
-void refine_grid(Metadata& metadata, int factor) {
-  const double f = factor;
-  for (HeaderCard& card : metadata.cards) {
-    const std::string& key = card.keyword;
-    if (key == "CRPIX1" || key == "CRPIX2") {
-      // the centre of the first pixel is 1.0, its edge 0.5
-      card.value = number((value_of(card) - 0.5) * f + 0.5);
-    } else if (key == "CD1_1" || key == "CD1_2" || key == "CD2_1" || key == "CD2_2" ||
-               key == "CDELT1" || key == "CDELT2" || key == "XPIXSZ" || key == "YPIXSZ" ||
-               key == "PIXSCALE" || key == "SCALE") {
-      card.value = number(value_of(card) / f);
-    } else if (const int order = sip_order(key); order > 0) {
-      card.value = number(value_of(card) * std::pow(f, 1 - order));
-    }
-  }
-  std::erase_if(metadata.properties, [](const Property& property) {
-    return property.id.starts_with("PCL:AstrometricSolution:");
-  });
-  for (Property& property : metadata.properties) {
-    if (property.id == "Instrument:Sensor:XPixelSize" ||
-        property.id == "Instrument:Sensor:YPixelSize")
-      property.value = number(std::strtod(property.value.c_str(), nullptr) / f);
   }
 }
 

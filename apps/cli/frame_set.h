@@ -28,11 +28,6 @@ FrameFiles open_frames(const std::vector<std::filesystem::path>& paths,
 std::optional<std::filesystem::path> companion(const std::filesystem::path& folder,
                                                const std::filesystem::path& frame);
 
-/// The WCS and pixel size of a grid with `factor` times the pixels per side: CRPIX, CD, CDELT,
-/// SIP terms, XPIXSZ, YPIXSZ, and the sensor's pixel size among XISF properties. PixInsight's own
-/// astrometric solution, splines and all, is of the grid it was made for and goes: the cards stay.
-void refine_grid(Metadata& metadata, int factor);
-
 /// A file that decides what a run makes.
 struct FileRead {
   std::filesystem::path path;

@@ -131,13 +131,17 @@ void add_cards(Metadata& metadata, const MultiframeArguments& o, const Multifram
   }
 }
 
-void write_result(const std::filesystem::path& path, Image image, Metadata metadata,
-                  const MultiframeArguments& o, WriteOptions writing) {
-  if (o.solver.super_resolution > 1) refine_grid(metadata, o.solver.super_resolution);
+/// Returns what of the header could not be kept, in words.
+std::string write_result(const std::filesystem::path& path, Image image, Metadata metadata, Size frame,
+                         const MultiframeArguments& o, WriteOptions writing) {
+  const int factor = o.solver.super_resolution;
+  const Rect part{0, 0, image.width() / factor, image.height() / factor};
+  const auto dropped = change_grid(metadata, frame, {part, factor, path.extension() != ".png"});
   metadata.thumbnail = {};
   metadata.others = {};
   writing.depth = path.extension() == ".png" ? Depth::u16 : Depth::f32;
   write_frame(path, {std::move(image), std::move(metadata)}, writing);
+  return dropped_in_words(dropped);
 }
 
 std::filesystem::path iteration_file(const MultiframeArguments& o, int iteration) {
@@ -288,14 +292,21 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
       saving.overwrite |= o.resume || iteration <= saved;
       saved = std::max(saved, iteration);
       write_result(iteration_file(o, iteration), image.clone(),
-                   files.metadata[static_cast<std::size_t>(reference)], o, saving);
+                   files.metadata[static_cast<std::size_t>(reference)],
+                   files.frames[static_cast<std::size_t>(reference)].size, o, saving);
     };
   }
   Multiframe result = deconvolve_frames(files.frames, solver, progress);
   Metadata metadata = files.metadata[static_cast<std::size_t>(result.report.reference)];
   if (hosts.rank != 0) return {};
   add_cards(metadata, o, result.report);
-  write_result(o.output, std::move(result.image), std::move(metadata), o, writing);
+  const Size frame = files.frames[static_cast<std::size_t>(result.report.reference)].size;
+  const std::string note =
+      write_result(o.output, std::move(result.image), std::move(metadata), frame, o, writing);
+  if (!note.empty()) {
+    progress.say(note);
+    result.report.notes.push_back(note);
+  }
   const ordered_json json = to_json(o, result.report);
   if (!o.report.empty()) write_report(o, json, result.report);
   if (checkpoint) checkpoint->remove();
