@@ -188,9 +188,30 @@ struct Beginning {
   Measurements measured;
   std::optional<Standing> standing;  ///< of the iterations before
   std::vector<std::string> notes;    ///< that the survey does not repeat
-  std::size_t solver_bytes = 0;     ///< what may be planned with
+  std::size_t solver_bytes = 0;      ///< what may be planned with
   double measure_seconds = 0, seed_seconds = 0, solve_seconds = 0;
 };
+
+/// Options that were set and that others leave without a meaning.
+std::vector<std::string> unused_options(const MultiframeOptions& o) {
+  const MultiframeOptions usual;
+  std::vector<std::string> notes;
+  const auto tell = [&](const std::string& because, bool first, const char* first_name, bool second,
+                        const char* second_name) {
+    if (!first && !second) return;
+    notes.push_back(because + (first ? first_name : "") + (first && second ? ", " : "") +
+                    (second ? second_name : ""));
+  };
+  if (o.super_resolution == 1) {
+    tell("a grid as fine as the frames' leaves unused: ", o.sr_sigma != usual.sr_sigma,
+         "--sr-sigma", o.sr_psf_iterations != usual.sr_psf_iterations, "--sr-psf-iterations");
+  }
+  if (o.loss == Loss::l2) {
+    tell("--loss l2 trusts every pixel and leaves unused: ", o.huber_delta != usual.huber_delta,
+         "--huber-delta", o.reject_sigma != usual.reject_sigma, "--reject-sigma");
+  }
+  return notes;
+}
 
 void leave_out(Beginning& beginning, std::span<const InputFrame> frames, const FramesLost& lost,
                const std::string& when) {
@@ -379,6 +400,8 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
     said.emplace_back(text);
     progress.say(text);
   };
+  beginning.notes = unused_options(options);
+  std::ranges::for_each(beginning.notes, [&](const std::string& note) { telling.say(note); });
   for (;;) {
     try {
       return run(frames, options, resumed, beginning, telling);

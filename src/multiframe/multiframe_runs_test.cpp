@@ -198,6 +198,30 @@ TEST(MultiFrame, ProgressTellsIterationFrameAndTheLastUpdate) {
   }
 }
 
+TEST(MultiFrame, OptionsThatOthersLeaveUnusedAreNamed) {
+  const FrameSet set = synthetic::make_frame_set(small_settings());
+  const auto notes_of = [&](auto change) {
+    MultiframeOptions options = few_iterations(1);
+    change(options);
+    return deconvolve_frames(with_true_psfs(set), options).report.notes;
+  };
+  using Notes = std::vector<std::string>;
+  EXPECT_EQ(notes_of([](MultiframeOptions& o) { o.sr_sigma = 1.4F; }),
+            Notes{"a grid as fine as the frames' leaves unused: --sr-sigma"});
+  EXPECT_EQ(notes_of([](MultiframeOptions& o) {
+              o.loss = Loss::l2;
+              o.huber_delta = -3;
+              o.reject_sigma = 5;
+            }),
+            Notes{"--loss l2 trusts every pixel and leaves unused: --huber-delta, --reject-sigma"});
+  EXPECT_EQ(notes_of([](MultiframeOptions& o) {
+              o.super_resolution = 2;
+              o.sr_sigma = 1.4F;
+              o.sr_psf_iterations = 20;
+            }),
+            Notes{});
+}
+
 TEST(MultiFrame, OneThreadEqualsEight) {
   const FrameSet set = synthetic::make_frame_set(small_settings());
   const auto inputs = with_true_psfs(set);
