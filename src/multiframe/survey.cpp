@@ -172,6 +172,16 @@ Reference judge(std::vector<Measured>& measured, std::span<const InputFrame> fra
   return reference;
 }
 
+/// Where stars do not tell it: from what both show, which no blur changes much. Clipped stars are
+/// not as bright as they are; where there are stars they tell no more than that the unit is
+/// another.
+float scale_of_picture(const Measured& frame, const Measured& reference, std::size_t channel) {
+  const auto& [level, slope, error] = fit_line(frame.light[channel], reference.light[channel]);
+  const bool known = slope > 0 && std::abs(slope - 1) > 2 * error;
+  const bool stars = share_stars(frame, reference).has_value();
+  return known && (!stars || slope > 3 || slope < 1.0 / 3) ? static_cast<float>(slope) : 1.0F;
+}
+
 /// Scale and shift against the reference, from the stars that both show well.
 void compare(Measured& frame, const Measured& reference, Place usual) {
   const auto pairs = match(frame.points, reference.points, furthest_px, usual);
@@ -188,7 +198,11 @@ void compare(Measured& frame, const Measured& reference, Place usual) {
       if (own->clean && other->clean && own->flux[c] > 0 && other->flux[c] > 0)
         ratios.push_back(std::log(own->flux[c] / other->flux[c]));
     }
-    if (ratios.size() >= 3) frame.member.scale[c] = std::exp(median(ratios));
+    if (ratios.size() >= 3) {
+      frame.member.scale[c] = std::exp(median(ratios));
+    } else {
+      frame.member.scale[c] = scale_of_picture(frame, reference, c);
+    }
   }
 }
 
@@ -377,7 +391,7 @@ void note_oddities(Survey& result, const std::vector<bool>& comparable, const Pr
     return result.summaries[static_cast<std::size_t>(index)].name;
   };
   note(result, progress,
-       name(member.index) + ": numbers of its stars are " + text.data() +
+       name(member.index) + ": its numbers are " + text.data() +
            " times the others'; the result is in the units of " + name(result.reference));
 }
 
