@@ -536,12 +536,12 @@ if has_command mfdeconv; then
   done
   cp going/3.4.fits whole.fits
   going=(mfdeconv going/*.fits --iterations 16 --min-iterations 16 --memory 300M --report gone.json --overwrite)
-  "$limpid" "${going[@]}" --checkpoint run -o gone.fits >out 2>err &
+  "$limpid" "${going[@]}" --checkpoint kept -o gone.fits >out 2>err &
   pid=$!
-  until [ -e run/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  until [ -e kept/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
   truncate -s 1000000 going/3.4.fits
-  until grep -qa LMFL1000 run/mfdeconv-checkpoint.fits 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
-  cp -r run middle
+  until grep -qa LMFL1000 kept/mfdeconv-checkpoint.fits 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  cp -r kept middle
   wait "$pid"
   check "a run that loses a frame goes on, not $?" test $? -eq 0
   check "frames were read by parts" grep -q '"frames_in_memory": false' gone.json
@@ -558,15 +558,15 @@ if has_command mfdeconv; then
     expect 0 "${going[@]}" --checkpoint again --resume -o gone.fits
     check "taken up again with a frame that is $state it gives the same pixels" test "$(sums gone.fits)" = "$lost"
   done
-  "$limpid" mfdeconv going/2.6.fits going/3.4.fits --iterations 16 --min-iterations 16 --memory 260M --checkpoint run \
+  "$limpid" mfdeconv going/2.6.fits going/3.4.fits --iterations 16 --min-iterations 16 --memory 260M --checkpoint kept \
     -o none.fits >out 2>err &
   pid=$!
-  until [ -e run/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  until [ -e kept/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
   truncate -s 1000000 going/3.4.fits
   wait "$pid"
   check "one frame that is left is exit code 3, and no output" test $? -eq 3 -a ! -e none.fits
   check "and told of with the reason" grep -q '1 of 2 frames can be used.*3.4.fits: .*cut short' err
-  rm -r run middle
+  rm -r kept middle
 
   # places that are refused before any work is done
   cp lights/a.fits input.fits
