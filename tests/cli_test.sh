@@ -317,6 +317,18 @@ if has_command deconvolve; then
     test "$(grep residual_rms report.json)" = "$(grep residual_rms judged.json)"
   expect 2 deconvolve sky.fits -o none.fits --psf 3 --no-stars --judge flat.fits
 
+  # a part of the frame is not where PixInsight's own solution has it
+  expect 0 convert sky.fits solved.xisf
+  perl -0777 -i -pe 's{</Image>}{<Property id="PCL:AstrometricSolution:Catalog" type="String" value="x"/></Image>};
+    s{(</xisf>)\0{72}}{$1}; substr($_, 8, 4) = pack "V", 72 + unpack "V", substr $_, 8, 4' solved.xisf
+  check "the frame has a solution" grep -q 'PCL:AstrometricSolution' <("$limpid" info --json solved.xisf)
+  expect 0 deconvolve solved.xisf -o part.xisf --psf 3 --no-stars --region 64,32,128,96
+  check "a part of the frame leaves the solution out, and says so" grep -q "left out.*PixInsight's astrometric solution" err
+  check "it is out" test -z "$("$limpid" info --json part.xisf | grep PCL:Astro)"
+  expect 0 deconvolve solved.xisf -o corner.xisf --psf 3 --no-stars --region 0,0,128,96
+  check "a part that begins where the frame does keeps it" grep -q 'PCL:AstrometricSolution' \
+    <("$limpid" info --json corner.xisf)
+
   expect 0 simulate --width 512 --height 400 --star-count 250 -o few.fits
   expect 0 measure few.fits --psf psf.fits
   check "the measured PSF is a frame of 64 px kernels" grep -q '576 x 448' <("$limpid" info psf.fits)
@@ -446,17 +458,38 @@ if has_command mfdeconv; then
   check "a frame given twice counts once, and is named" grep -q 'twice/a.fits: left out, the same as lights/a.fits' err
 
   # astrometry in the frames' headers
-  perl -0pi -e 's/END {237}/sprintf("%-80s%-80s%-80s", "CRPIX1  =                100.5", "CD1_1   =                0.001", "END")/e' \
+  perl -0pi -e 's/END {717}/join("", map { sprintf("%-80s", $_) } "CRPIX1  =                100.5",
+      "CD1_1   =                0.001", "PIXSCALE=                  1.2", "LTV1    =                -10.0",
+      "SATURATE=                  1.0", "DATASEC = \x27[1:256,1:256]\x27", "CCDSEC  = \x27[1:256,1:256]\x27", "END", "")/e' \
     lights/[abc].fits
   expect 0 mfdeconv lights/broken.fits lights/?.fits -o fine.fits --iterations 1 --super-resolution 2 \
     --color luma --psf-grid 2 --star-masks --variance-maps --seed median --loss l2 --save-iterations steps
   check "the image after the iteration is saved, in the result's units" \
     cmp -s <(tail -c 1048576 steps/iteration-001.fits) <(tail -c 1048576 fine.fits)
-  for card in 'MF_MASK = *T' 'MF_VAR  = *T' 'MF_SR   = *2' 'MF_SRSIG= *1.1' 'MF_SRIT = *250' 'CRPIX1  = *200.5' 'CD1_1   = *0\?.0005\|CD1_1   = *5E-0*4'; do
+  check "what of the header is not true of it is named" \
+    grep -q "left out of the header.*: DATASEC, CCDSEC$" err
+  for card in 'MF_MASK = *T' 'MF_VAR  = *T' 'MF_SR   = *2' 'MF_SRSIG= *1.1' 'MF_SRIT = *250' 'CRPIX1  = *200.5' 'CD1_1   = *0\?.0005\|CD1_1   = *5E-0*4' \
+    'PIXSCALE= *0.6' 'LTM2_2  = *2' 'LTV1    = *-20.5' 'SATURATE= *0.25'; do
     check "the fine grid's header has $card" grep -qa "$card" fine.fits
   done
+  check "sections of the old grid are gone" test "$(grep -ca 'DATASEC\|CCDSEC' fine.fits)" -eq 0
   expect 0 info fine.fits
   check "the fine grid has twice the pixels" grep -q '512 x 512, mono' out
+
+  # what a user sees of it: one line, written over, on a terminal however wide
+  shown() { script -qec "stty cols $1; '$limpid' mfdeconv lights/?.fits -o seen.fits --overwrite --iterations 9 \
+    --min-iterations 9 ${2:-}" /dev/null </dev/null | tr '\r' '\n' | sed 's/\x1b\[K//' | grep -v '^$' >out; }
+  widest() { awk '/%  / { if (length($0) > most) most = length($0) } END { print most + 0 }' out; }
+  for columns in 120 80 40; do
+    shown $columns
+    check "the line of $columns columns is not wrapped, nor over 80" test "$(widest)" -lt $((columns < 80 ? columns : 80))
+  done
+  shown 80
+  check "it tells of iteration, frame and update" grep -q '%  iteration 9/9, frame [0-9]*/3, update [0-9.]* %' out
+  shown 80 -q
+  check "quiet is quiet on a terminal, too" test "$(grep -c iteration out)" -eq 1
+  expect 0 mfdeconv lights/?.fits -o seen.fits --overwrite --iterations 3 --min-iterations 3 --progress json
+  check "events tell of it, too" grep -q '"iteration 3/3, frame 3/3, update [0-9.]* %"' out
 
   # killed in the middle, and taken up again
   expect 0 mfdeconv lights/?.fits -o through.fits --iterations 60 --min-iterations 60
@@ -495,6 +528,45 @@ if has_command mfdeconv; then
   expect 3 "${resume[@]}" --seed clean.fits
   check "a damaged checkpoint is told of and stays" test -e run/mfdeconv-checkpoint.fits
   check "and is called so" grep -q 'damaged' err
+
+  # a frame that cannot be read any more in the middle of the run
+  mkdir going
+  for fwhm in 2.6 3.0 3.4 3.8 4.2; do
+    expect 0 simulate -q --width 768 --height 768 --star-count 900 --fwhm $fwhm -o going/$fwhm.fits
+  done
+  cp going/3.4.fits whole.fits
+  going=(mfdeconv going/*.fits --iterations 16 --min-iterations 16 --memory 300M --report gone.json --overwrite)
+  "$limpid" "${going[@]}" --checkpoint kept -o gone.fits >out 2>err &
+  pid=$!
+  until [ -e kept/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  truncate -s 1000000 going/3.4.fits
+  until grep -qa LMFL1000 kept/mfdeconv-checkpoint.fits 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  cp -r kept middle
+  wait "$pid"
+  check "a run that loses a frame goes on, not $?" test $? -eq 0
+  check "frames were read by parts" grep -q '"frames_in_memory": false' gone.json
+  check "the lost frame is named once" \
+    test "$(grep -c 'going/3.4.fits: left out, became unreadable in iteration [0-9]*: the file is cut short' err)" -eq 1
+  check "and told of in the report" grep -q '"reason": "became unreadable in iteration' gone.json
+  check "the others are used" grep -q '"frames_used": 4' gone.json
+  check "the header tells of it" grep -qa 'mfdeconv left out: 3.4.fits' gone.fits
+  sums() { tail -c $((3 * 768 * 768 * 4)) "$1" | cksum; }
+  lost=$(sums gone.fits)
+  for state in short gone whole; do
+    case $state in gone) rm going/3.4.fits ;; whole) cp whole.fits going/3.4.fits ;; esac
+    cp -r middle again
+    expect 0 "${going[@]}" --checkpoint again --resume -o gone.fits
+    check "taken up again with a frame that is $state it gives the same pixels" test "$(sums gone.fits)" = "$lost"
+  done
+  "$limpid" mfdeconv going/2.6.fits going/3.4.fits --iterations 16 --min-iterations 16 --memory 260M --checkpoint kept \
+    -o none.fits >out 2>err &
+  pid=$!
+  until [ -e kept/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  truncate -s 1000000 going/3.4.fits
+  wait "$pid"
+  check "one frame that is left is exit code 3, and no output" test $? -eq 3 -a ! -e none.fits
+  check "and told of with the reason" grep -q '1 of 2 frames can be used.*3.4.fits: .*cut short' err
+  rm -r kept middle
 
   # places that are refused before any work is done
   cp lights/a.fits input.fits

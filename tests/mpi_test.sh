@@ -114,6 +114,31 @@ expect 0 2 "${forever[@]}" --resume
 check "the run went on where it was killed" grep -q 'going on after iteration' err
 check "a resumed run gives the same pixels" cmp -s <(pixels through.fits) <(pixels resumed.fits)
 check "the checkpoint is gone after the run" test ! -e state
+# a frame of the second rank that cannot be read any more in the middle of the run
+mkdir going
+for fwhm in 2.6 3.0 3.4 3.8 4.2 4.6; do
+  "$limpid" simulate -q --width 768 --height 768 --star-count 900 --fwhm "$fwhm" -o "going/$fwhm.fits" >out
+done
+forever=(going/*.fits --iterations 12 --min-iterations 12 --memory 270M --checkpoint state -o gone.fits --report gone.json)
+begin
+truncate -s 1000000 going/3.0.fits going/3.8.fits
+wait "$launcher"
+check "ranks that lose frames go on" test $? -eq 0
+check "what is lost is named once" test "$(grep -c 'going/3.[08].fits: left out, became unreadable' err)" -eq 2
+check "frames were read by parts" grep -q '"frames_in_memory": false' gone.json
+check "the others are used" grep -q '"frames_used": 4' gone.json
+check "all iterations were made" test "$(grep -c '"iteration":' gone.json)" -eq 12
+rm -f gone.*
+for fwhm in 3.0 3.8; do
+  "$limpid" simulate -q --width 768 --height 768 --star-count 900 --fwhm "$fwhm" -o "going/$fwhm.fits" --overwrite >out
+done
+begin
+truncate -s 1000000 going/*.fits
+wait "$launcher"
+check "without frames all ranks end with exit code 3" test $? -eq 3
+check "and say so once" test "$(grep -c 'at least two are needed' err)" -eq 1
+check "and leave no output" test ! -e gone.fits
+
 check "nothing is left beside the outputs" test -z "$(find . -name '*.tmp*' -o -name '.?*')"
 
 # ---- training: two ranks with half the batch each are one with all of it

@@ -1,4 +1,5 @@
 // What the user sees while a command runs: progress, notes, errors, results.
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +29,28 @@ int announced_rank() {
     if (const char* value = std::getenv(name)) return std::atoi(value);
   }
   return 0;
+}
+
+/// 80, or fewer where the terminal is narrower.
+int terminal_columns() {
+  constexpr int usual = 80, least = 20;
+  winsize window{};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) != 0 || window.ws_col == 0) return usual;
+  return std::clamp<int>(window.ws_col, least, usual);
+}
+
+bool begins_character(char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }
+int columns_of(const std::string& text) {
+  return static_cast<int>(std::ranges::count_if(text, begins_character));
+}
+/// At most so many characters of UTF-8; the end is dotted where there are more.
+std::string first_columns(const std::string& text, int most) {
+  if (columns_of(text) <= most) return text;
+  std::size_t end = 0;
+  for (int seen = 0; end < text.size(); ++end) {
+    if (begins_character(text[end]) && ++seen > most - 3) break;
+  }
+  return text.substr(0, end) + "...";
 }
 
 std::string clock(double seconds) {
@@ -74,12 +97,21 @@ std::string Common::State::time_left(double fraction) const {
 }
 
 void Common::State::show_bar(double fraction) {
-  constexpr int width = 30;
-  const auto filled = static_cast<std::size_t>(std::lround(fraction * width));
-  std::string line = "\r\033[K[" + std::string(filled, '=') + std::string(width - filled, ' ');
+  // The words first, the bar in what they leave: a line that wraps could not be written over.
+  const int columns = terminal_columns() - 1;
   char percent[16];
-  std::snprintf(percent, sizeof percent, "] %3d %%  ", static_cast<int>(fraction * 100));
-  std::cerr << line << percent << stage << time_left(fraction) << std::flush;
+  std::snprintf(percent, sizeof percent, "%3d %%  ", static_cast<int>(fraction * 100));
+  const std::string left = time_left(fraction);
+  const auto room = columns - static_cast<int>(std::string_view(percent).size() + left.size());
+  const std::string words = first_columns(stage, room) + left;
+  const int width = std::min(30, room - columns_of(stage) - 3);
+  std::string bar;
+  if (width >= 8) {
+    const auto filled = static_cast<std::size_t>(std::lround(fraction * width));
+    bar = "[" + std::string(filled, '=') +
+          std::string(static_cast<std::size_t>(width) - filled, ' ') + "] ";
+  }
+  std::cerr << "\r\033[K" << bar << percent << words << std::flush;
   bar_visible = true;
 }
 

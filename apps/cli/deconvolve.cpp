@@ -51,18 +51,6 @@ std::string in_words(const Job& job, const DeconvolveReport& r) {
   return words;
 }
 
-/// The WCS of a window: CRPIX moves with its corner.
-void shift_reference_pixel(Metadata& metadata, const Rect& region) {
-  for (HeaderCard& card : metadata.cards) {
-    const int by = card.keyword == "CRPIX1" ? region.x : card.keyword == "CRPIX2" ? region.y : 0;
-    if (by == 0) continue;
-    std::array<char, 40> value{};
-    std::snprintf(value.data(), value.size(), "%.10G",
-                  std::strtod(card.value.c_str(), nullptr) - by);
-    card.value = value.data();
-  }
-}
-
 }  // namespace
 
 DeconvolveOptions pipeline_options(const DeconvolveArguments& o, int threads) {
@@ -270,8 +258,12 @@ void add_deconvolve(CLI::App& app, const Common& common) {
           return Network::load(weights, {Device::Kind::cpu, 0});
         });
       });
+      if (own.region) {
+        const std::string note = dropped_in_words(
+            change_grid(frame.metadata, frame.image.size(), {.part = *own.region}));
+        if (!note.empty()) progress.say(note);
+      }
       frame.image = std::move(result.image);
-      if (own.region) shift_reference_pixel(frame.metadata, *own.region);
       write_frame(job.output, frame, writing);
       if (!o.trust_map.empty())
         write_trust_map(o.trust_map, std::move(result.trust_map), frame.metadata, writing);

@@ -66,28 +66,7 @@ Image read_psf(const fs::path& path) {
   return psf;
 }
 
-std::string number(double value) {
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.15G", value);
-  return text.data();
-}
-
-double value_of(const HeaderCard& card) { return std::strtod(card.value.c_str(), nullptr); }
-
-/// A_2_0, BP_0_1, ...: the sum of the two orders; 0 for other keywords. (SIP: Shupe et al. 2005,
-/// ASP Conf. Ser. 347, 491)
-int sip_order(const std::string& keyword) {
-  const std::size_t first = keyword.find('_');
-  const std::string name = keyword.substr(0, first);
-  if (first == std::string::npos || (name != "A" && name != "B" && name != "AP" && name != "BP"))
-    return 0;
-  if (keyword.size() != first + 4 || keyword[first + 2] != '_') return 0;
-  const char i = keyword[first + 1], j = keyword[first + 3];
-  if (i < '0' || i > '9' || j < '0' || j > '9') return 0;
-  return i - '0' + j - '0';
-}
-
-constexpr const char* noise_keyword = "LMFN", *history_keyword = "LMFH";
+constexpr const char* noise_keyword = "LMFN", *history_keyword = "LMFH", *lost_keyword = "LMFL";
 
 void append(Metadata& metadata, const char* keyword, const std::vector<float>& values) {
   std::array<char, 40> text{};
@@ -136,37 +115,18 @@ FrameFiles open_frames(const std::vector<fs::path>& paths, const fs::path& masks
   }
   // Floats are scaled by a power of two that each frame chooses by its own brightest pixel, integers by
   // their range: shared units are the files' own numbers.
-  const Metadata* first = nullptr;
   for (std::size_t i = 0; i < files.frames.size(); ++i) {
     if (!files.frames[i].fault.empty()) continue;
-    if (first == nullptr) first = &files.metadata[i];
-    files.frames[i].unit = files.metadata[i].scale / first->scale;
+    share_unit(files, files.metadata[i].scale);
+    break;
   }
   return files;
 }
 
-void refine_grid(Metadata& metadata, int factor) {
-  const double f = factor;
-  for (HeaderCard& card : metadata.cards) {
-    const std::string& key = card.keyword;
-    if (key == "CRPIX1" || key == "CRPIX2") {
-      // the centre of the first pixel is 1.0, its edge 0.5
-      card.value = number((value_of(card) - 0.5) * f + 0.5);
-    } else if (key == "CD1_1" || key == "CD1_2" || key == "CD2_1" || key == "CD2_2" ||
-               key == "CDELT1" || key == "CDELT2" || key == "XPIXSZ" || key == "YPIXSZ" ||
-               key == "PIXSCALE" || key == "SCALE") {
-      card.value = number(value_of(card) / f);
-    } else if (const int order = sip_order(key); order > 0) {
-      card.value = number(value_of(card) * std::pow(f, 1 - order));
-    }
-  }
-  std::erase_if(metadata.properties, [](const Property& property) {
-    return property.id.starts_with("PCL:AstrometricSolution:");
-  });
-  for (Property& property : metadata.properties) {
-    if (property.id == "Instrument:Sensor:XPixelSize" ||
-        property.id == "Instrument:Sensor:YPixelSize")
-      property.value = number(std::strtod(property.value.c_str(), nullptr) / f);
+void share_unit(FrameFiles& files, double unit) {
+  files.unit = unit;
+  for (std::size_t i = 0; i < files.frames.size(); ++i) {
+    if (files.frames[i].fault.empty()) files.frames[i].unit = files.metadata[i].scale / unit;
   }
 }
 
@@ -207,6 +167,7 @@ std::string checksum_of(const MultiframeState& state) {
   sum.add(std::span<const float>(state.estimate.pixels()));
   sum.add(std::span<const float>(state.noise));
   sum.add(std::span<const float>(state.history));
+  for (const int index : state.lost) sum.add(std::to_string(index));
   return sum.text();
 }
 
@@ -220,62 +181,80 @@ std::string shortened(const std::string& text, std::size_t most) {
 
 }  // namespace
 
-Checkpoint::Checkpoint(fs::path folder, std::string fingerprint)
-    : file_(std::move(folder) / "mfdeconv-checkpoint.fits"), fingerprint_(std::move(fingerprint)) {
+Checkpoint::Checkpoint(fs::path folder, std::vector<FileRead> files, std::string options)
+    : file_(std::move(folder) / "mfdeconv-checkpoint.fits"),
+      files_(std::move(files)),
+      options_(std::move(options)) {
   make_writable_folder(file_.parent_path());
+  for (const FileRead& file : files_) {
+    std::error_code error;
+    const auto size = fs::file_size(file.path, error);
+    const auto time = fs::last_write_time(file.path, error);
+    stamps_.push_back(std::to_string(size) + '\n' +
+                      (error ? "" : std::to_string(time.time_since_epoch().count())));
+  }
 }
 
-void Checkpoint::save(const MultiframeState& state) const {
+std::string Checkpoint::fingerprint(const std::vector<int>& lost) const {
+  Fnv hash;
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    const FileRead& file = files_[i];
+    const bool is_lost = std::ranges::find(lost, file.frame) != lost.end();
+    // what belongs to a frame beside itself may be gone, name and all
+    if (is_lost && i > static_cast<std::size_t>(file.frame)) continue;
+    hash.add(file.path.string());
+    hash.add(is_lost ? "lost" : stamps_[i]);
+  }
+  hash.add(options_);
+  return hash.text();
+}
+
+void Checkpoint::save(const MultiframeState& state, double unit) const {
   Frame frame;
   frame.image = state.estimate.clone();
   frame.metadata.format = "fits";
-  frame.metadata.cards.push_back({"LMFRUN", fingerprint_, "frames and options", true});
+  frame.metadata.cards.push_back({"LMFRUN", fingerprint(state.lost), "frames and options", true});
+  std::array<char, 40> unit_text{};
+  std::snprintf(unit_text.data(), unit_text.size(), "%.17G", unit);
+  frame.metadata.cards.push_back({"LMFUNIT", unit_text.data(), "that the frames share", true});
   frame.metadata.cards.push_back({"LMFITER", std::to_string(state.iteration), "iterations done", false});
   frame.metadata.cards.push_back({"LMFSUM", checksum_of(state), "of what is kept here", true});
   append(frame.metadata, noise_keyword, state.noise);
   append(frame.metadata, history_keyword, state.history);
+  append(frame.metadata, lost_keyword, std::vector<float>(state.lost.begin(), state.lost.end()));
   write_frame(file_, frame, {.depth = Depth::f32, .overwrite = true});
 }
 
-std::optional<MultiframeState> Checkpoint::load() const {
+std::optional<KeptRun> Checkpoint::load() const {
   std::error_code error;
   if (!fs::exists(file_, error)) return std::nullopt;
   Frame frame = read_frame(file_);
-  if (frame.metadata.card("LMFRUN") != fingerprint_) {
+  KeptRun kept;
+  MultiframeState& state = kept.state;
+  for (const float index : collect(frame.metadata, lost_keyword))
+    state.lost.push_back(static_cast<int>(index));
+  if (frame.metadata.card("LMFRUN") != fingerprint(state.lost)) {
     throw Error(ErrorKind::usage, file_.string() +
                                       ": belongs to other frames or options; use another folder, "
                                       "or leave out --resume");
   }
-  MultiframeState state;
+  kept.unit = std::strtod(frame.metadata.card("LMFUNIT").value_or("").c_str(), nullptr);
   state.iteration = std::atoi(frame.metadata.card("LMFITER").value_or("0").c_str());
   const auto scale = static_cast<float>(frame.metadata.scale);  // a power of two: no bit is lost
   for (float& value : frame.image.pixels()) value *= scale;
   state.estimate = std::move(frame.image);
   state.noise = collect(frame.metadata, noise_keyword);
   state.history = collect(frame.metadata, history_keyword);
-  if (frame.metadata.card("LMFSUM") != checksum_of(state))
+  if (frame.metadata.card("LMFSUM") != checksum_of(state) || !(kept.unit > 0))
     throw Error(ErrorKind::bad_input,
                 file_.string() + ": damaged; begin anew without --resume");
-  return state;
+  return kept;
 }
 
 void Checkpoint::remove() const {
   std::error_code ignored;
   fs::remove(file_, ignored);
   fs::remove(file_.parent_path(), ignored);  // when nothing else is in it
-}
-
-std::string fingerprint_of(const std::vector<fs::path>& paths, const std::string& options) {
-  Fnv hash;
-  for (const fs::path& path : paths) {
-    std::error_code error;
-    hash.add(path.string());
-    hash.add(std::to_string(fs::file_size(path, error)));
-    const auto time = fs::last_write_time(path, error);
-    hash.add(error ? "" : std::to_string(time.time_since_epoch().count()));
-  }
-  hash.add(options);
-  return hash.text();
 }
 
 std::string convergence_svg(const MultiframeReport& report) {

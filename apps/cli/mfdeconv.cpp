@@ -131,13 +131,17 @@ void add_cards(Metadata& metadata, const MultiframeArguments& o, const Multifram
   }
 }
 
-void write_result(const std::filesystem::path& path, Image image, Metadata metadata,
-                  const MultiframeArguments& o, WriteOptions writing) {
-  if (o.solver.super_resolution > 1) refine_grid(metadata, o.solver.super_resolution);
+/// Returns what of the header could not be kept, in words.
+std::string write_result(const std::filesystem::path& path, Image image, Metadata metadata, Size frame,
+                         const MultiframeArguments& o, WriteOptions writing) {
+  const int factor = o.solver.super_resolution;
+  const Rect part{0, 0, image.width() / factor, image.height() / factor};
+  const auto dropped = change_grid(metadata, frame, {part, factor, path.extension() != ".png"});
   metadata.thumbnail = {};
   metadata.others = {};
   writing.depth = path.extension() == ".png" ? Depth::u16 : Depth::f32;
   write_frame(path, {std::move(image), std::move(metadata)}, writing);
+  return dropped_in_words(dropped);
 }
 
 std::filesystem::path iteration_file(const MultiframeArguments& o, int iteration) {
@@ -149,13 +153,15 @@ std::filesystem::path iteration_file(const MultiframeArguments& o, int iteration
 bool is_seed_file(const MultiframeArguments& o) { return o.seed != "median" && o.seed != "robust"; }
 
 /// Frames, masks, PSFs and the seed: all that decides what a run makes.
-std::vector<std::filesystem::path> files_read(const MultiframeArguments& o) {
-  std::vector<std::filesystem::path> files = o.inputs;
-  if (is_seed_file(o)) files.emplace_back(o.seed);
+std::vector<FileRead> files_read(const MultiframeArguments& o) {
+  std::vector<FileRead> files;
+  const int count = static_cast<int>(o.inputs.size());
+  const auto input = [&](int i) { return o.inputs[static_cast<std::size_t>(i)]; };
+  for (int i = 0; i < count; ++i) files.push_back({input(i), i});
+  if (is_seed_file(o)) files.push_back({o.seed});
   for (const auto& folder : {o.rejection_masks, o.psf_dir}) {
-    for (const auto& frame : o.inputs) {
-      if (folder.empty()) break;
-      if (const auto file = companion(folder, frame)) files.push_back(*file);
+    for (int i = 0; i < count && !folder.empty(); ++i) {
+      if (const auto file = companion(folder, input(i))) files.push_back({*file, i});
     }
   }
   return files;
@@ -167,7 +173,9 @@ void check_places(const MultiframeArguments& o, const WriteOptions& writing) {
     throw Error(ErrorKind::usage, "--resume needs the folder of --checkpoint");
   const auto curve = o.report.empty() ? std::filesystem::path()
                                       : std::filesystem::path(o.report).replace_extension(".svg");
-  check_outputs({o.output, o.report, curve}, o.overwrite, files_read(o));
+  std::vector<std::filesystem::path> inputs;
+  for (const FileRead& file : files_read(o)) inputs.push_back(file.path);
+  check_outputs({o.output, o.report, curve}, o.overwrite, inputs);
   if (o.save_iterations.empty()) return;
   make_writable_folder(o.save_iterations);
   if (o.resume) return;  // what the run that was killed has saved goes on
@@ -234,22 +242,6 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
   solver.threads = threads;
   solver.device = Device::parse(o.device);
   FrameFiles files = open_frames(o.inputs, o.rejection_masks, o.psf_dir);
-  Image seed;
-  if (!is_seed_file(o)) {
-    solver.seed = o.seed == "median" ? Seed::median : Seed::robust;
-  } else {
-    Frame frame = read_frame(o.seed);
-    for (std::size_t i = 0; i < files.frames.size(); ++i) {
-      if (!files.frames[i].fault.empty() || files.frames[i].unit != 1) continue;
-      const auto unit = static_cast<float>(frame.metadata.scale / files.metadata[i].scale);
-      const bool alike = frame.metadata.sample_type == files.metadata[i].sample_type;
-      for (float& value : frame.image.pixels()) value *= alike ? unit : 1;
-      break;
-    }
-    seed = std::move(frame.image);
-    solver.seed_image = seed.view();
-    solver.seed_name = o.seed;
-  }
   // what decides the result; the number of iterations may grow
   std::array<char, 300> settings{};
   std::snprintf(settings.data(), settings.size(),
@@ -261,32 +253,60 @@ Result run_multiframe(const MultiframeArguments& o, int threads, const std::stri
                 o.star_masks ? 1 : 0, o.variance_maps ? 1 : 0, o.rejection_masks.string().c_str(),
                 o.psf_dir.string().c_str());
   std::optional<Checkpoint> checkpoint;
-  std::optional<MultiframeState> state;
+  std::optional<KeptRun> kept;
   if (!o.checkpoint.empty()) {
-    checkpoint.emplace(o.checkpoint, fingerprint_of(files_read(o), settings.data()));
+    checkpoint.emplace(o.checkpoint, files_read(o), settings.data());
     if (o.resume) {
-      state = checkpoint->load();
-      require_same(state ? state->iteration : 0, solver.hosts);
-      if (state) {
-        solver.resume = &*state;
-        progress.say("going on after iteration " + std::to_string(state->iteration));
+      kept = checkpoint->load();
+      require_same(kept ? kept->state.iteration : 0, solver.hosts);
+      if (kept) {
+        share_unit(files, kept->unit);
+        solver.resume = &kept->state;
+        progress.say("going on after iteration " + std::to_string(kept->state.iteration));
       }
     }
-    solver.save_state = [&](const MultiframeState& now) { checkpoint->save(now); };
+    solver.save_state = [&](const MultiframeState& now) { checkpoint->save(now, files.unit); };
   }
+  Image seed;
+  if (!is_seed_file(o)) {
+    solver.seed = o.seed == "median" ? Seed::median : Seed::robust;
+  } else {
+    Frame frame = read_frame(o.seed);
+    bool alike = true;
+    for (std::size_t i = 0; i < files.frames.size(); ++i) {
+      if (!files.frames[i].fault.empty() || files.frames[i].unit != 1) continue;
+      alike = frame.metadata.sample_type == files.metadata[i].sample_type;
+      break;
+    }
+    const auto unit = static_cast<float>(frame.metadata.scale / files.unit);
+    for (float& value : frame.image.pixels()) value *= alike ? unit : 1;
+    seed = std::move(frame.image);
+    solver.seed_image = seed.view();
+    solver.seed_name = o.seed;
+  }
+  int saved = 0;
   if (!o.save_iterations.empty()) {
     solver.save_iteration = [&](int iteration, const Image& image, int reference) {
       WriteOptions saving = writing;
-      saving.overwrite |= o.resume;
+      // a run that has lost frames may begin anew
+      saving.overwrite |= o.resume || iteration <= saved;
+      saved = std::max(saved, iteration);
       write_result(iteration_file(o, iteration), image.clone(),
-                   files.metadata[static_cast<std::size_t>(reference)], o, saving);
+                   files.metadata[static_cast<std::size_t>(reference)],
+                   files.frames[static_cast<std::size_t>(reference)].size, o, saving);
     };
   }
   Multiframe result = deconvolve_frames(files.frames, solver, progress);
   Metadata metadata = files.metadata[static_cast<std::size_t>(result.report.reference)];
   if (hosts.rank != 0) return {};
   add_cards(metadata, o, result.report);
-  write_result(o.output, std::move(result.image), std::move(metadata), o, writing);
+  const Size frame = files.frames[static_cast<std::size_t>(result.report.reference)].size;
+  const std::string note =
+      write_result(o.output, std::move(result.image), std::move(metadata), frame, o, writing);
+  if (!note.empty()) {
+    progress.say(note);
+    result.report.notes.push_back(note);
+  }
   const ordered_json json = to_json(o, result.report);
   if (!o.report.empty()) write_report(o, json, result.report);
   if (checkpoint) checkpoint->remove();

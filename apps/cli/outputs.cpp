@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <set>
+#include <string>
 #include <system_error>
 
 namespace limpid::cli {
@@ -54,6 +55,17 @@ void make_writable_folder(const fs::path& folder) {
   fs::create_directories(folder, error);
   if (error) throw Error(ErrorKind::cannot_write, folder.string() + ": " + error.message());
   require_writable(folder);
+}
+
+std::string dropped_in_words(const std::vector<std::string>& dropped) {
+  std::string names;
+  std::set<std::string> told;
+  for (const std::string& name : dropped) {
+    if (!told.insert(name).second) continue;
+    names += names.empty() ? "" : ", ";
+    names += name.starts_with("PCL:") ? "PixInsight's astrometric solution" : name;
+  }
+  return names.empty() ? "" : "left out of the header, since true of the frame's own pixels only: " + names;
 }
 
 }  // namespace limpid::cli

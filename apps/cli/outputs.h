@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 #include <vector>
 
 namespace limpid::cli {
@@ -14,5 +15,8 @@ void check_outputs(const std::vector<std::filesystem::path>& paths, bool overwri
 
 /// Makes the folder if there is none; throws Error(cannot_write) where files cannot be put into it.
 void make_writable_folder(const std::filesystem::path& folder);
+
+/// What change_grid() dropped, in a sentence for the user; empty when that is nothing.
+std::string dropped_in_words(const std::vector<std::string>& dropped);
 
 }  // namespace limpid::cli

@@ -170,6 +170,18 @@ std::vector<std::string> format_names();
 /// stored values become equal pixels.
 Image in_scale_of(Frame frame, const Metadata& other);
 
+/// How the pixels of a result lie in the frame whose metadata it gets.
+struct GridChange {
+  Rect part;               ///< of the frame
+  int factor = 1;          ///< so many pixels per side in place of one, which share its light
+  bool as_floats = false;  ///< stored as floats, which end at one where integers were read
+};
+/// Makes the metadata of a frame of this size true of the result: CRPIX, CD, CDELT, SIP, LTV and
+/// LTM, sizes and scales of pixels, levels (SATURATE, DATAMAX). Sections (DATASEC) of another grid
+/// go, and so does PixInsight's own astrometric solution, splines and all, of moved or finer
+/// pixels: the cards stay. Returns the names of what went.
+std::vector<std::string> change_grid(Metadata& metadata, Size frame, const GridChange& change);
+
 /// Arcseconds per pixel from CDELT/CD/XPIXSZ+FOCALLEN or their XISF properties.
 std::optional<double> pixel_scale_arcsec(const Metadata& metadata);
 

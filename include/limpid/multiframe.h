@@ -20,7 +20,8 @@ struct InputFrame {
   Size size;
   int channels = 0;
   double unit = 1;  ///< what one pixel unit of this frame is in units that all frames share
-  /// Pixels of a rectangle inside the frame. What it throws leaves the frame out of the set.
+  /// Pixels of a rectangle inside the frame. Error(bad_input) leaves the frame out of the set, in
+  /// the middle of the iterations, too: they go on without it.
   std::function<Image(Rect)> read;
   /// Shape (1 or channels, ...); pixels over 0.5 are rejected, 0 is kept. Empty: nothing is.
   std::function<Image(Rect)> rejected = {};
@@ -39,6 +40,7 @@ struct MultiframeState {
   Image estimate;              ///< with its margin, in the solver's units
   std::vector<float> noise;    ///< what the residuals said of each frame's noise
   std::vector<float> history;  ///< update, change and smoothed values of each iteration
+  std::vector<int> lost = {};  ///< input frames that became unreadable and are left out
 };
 
 struct IterationSummary {
@@ -54,9 +56,9 @@ struct MultiframeOptions {
   /// Where Huber's loss turns linear; below 0: in robust sigmas of each frame, above 0: in units of
   /// the set's typical sky noise.
   float huber_delta = -2.5F;
-  float reject_sigma = 6;     ///< residuals over this many sigmas weigh nothing (huber only)
-  float kappa = 2;            ///< an iteration changes a pixel by this factor at most
-  float relax = 0.7F;         ///< 0..1: share of the update that is taken
+  float reject_sigma = 6;  ///< residuals over this many sigmas weigh nothing (huber only)
+  float kappa = 2;         ///< an iteration changes a pixel by this factor at most
+  float relax = 0.7F;      ///< 0..1: share of the update that is taken
   int iterations = 20, min_iterations = 3;
   bool early_stop = true;
   Seed seed = Seed::robust;
@@ -77,7 +79,8 @@ struct MultiframeOptions {
   Hosts hosts = {};
   const MultiframeState* resume = nullptr;  ///< of the same frames and options
   std::function<void(const IterationSummary&)> on_iteration = {};  ///< after each; on every host
-  /// After each iteration; called on host 0 only, but all hosts must have one, or none.
+  /// After each iteration, and once a frame is lost; called on host 0 only, but all hosts must have
+  /// one, or none.
   std::function<void(const MultiframeState&)> save_state = {};
   /// The same. `result` is in the units of the input frame `reference`, as Multiframe::image.
   std::function<void(int iteration, const Image& result, int reference)> save_iteration = {};

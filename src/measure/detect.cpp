@@ -63,10 +63,15 @@ struct Shape {
   float fwhm_px, beta;
 };
 
+constexpr int widest_reach_px = 60;
+int reach_of_fit(float half) {
+  return std::clamp(static_cast<int>(std::ceil(6 * half)), 5, widest_reach_px);
+}
+
 std::optional<MoffatFit> fit_on_detection(ConstView detection, const Peak& peak,
                                           std::optional<double> beta) {
   const float half = half_width(detection, peak);
-  const int reach = std::clamp(static_cast<int>(std::ceil(6 * half)), 5, 60);
+  const int reach = reach_of_fit(half);
   const Rect box = intersect({peak.x - reach, peak.y - reach, 2 * reach + 1, 2 * reach + 1},
                              {0, 0, detection.width(), detection.height()});
   MoffatOptions options;
@@ -80,6 +85,33 @@ std::optional<MoffatFit> fit_on_detection(ConstView detection, const Peak& peak,
                           0,
                           0};
   return fit_moffat(detection.crop(box), start, options);
+}
+
+/// Whether what is bright is so wide that fits of it would take seconds and tell no more than those
+/// of a frame of half as many pixels per side: nebulae without stars.
+bool is_wide(ConstView detection, const std::vector<Peak>& peaks) {
+  constexpr double many_pixels = 300000;
+  double pixels = 0;
+  std::vector<int> reaches;
+  for (const Peak& peak : peaks) {
+    reaches.push_back(reach_of_fit(half_width(detection, peak)));
+    pixels += (2.0 * reaches.back() + 1) * (2.0 * reaches.back() + 1);
+  }
+  if (pixels < many_pixels) return false;
+  const auto wide = std::ranges::count(reaches, widest_reach_px);
+  return 2 * static_cast<std::size_t>(wide) > reaches.size();
+}
+
+/// Sums of 2 x 2 pixels with the same noise.
+Image binned(ConstView detection) {
+  Image half(1, {detection.width() / 2, detection.height() / 2});
+  for (int y = 0; y < half.height(); ++y) {
+    const auto upper = detection.row(0, 2 * y), lower = detection.row(0, 2 * y + 1);
+    const auto to = half.view().row(0, y);
+    for (std::size_t x = 0; x < to.size(); ++x)
+      to[x] = 0.5F * (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]);
+  }
+  return half;
 }
 
 /// The width that most bright peaks share. Hot pixels are narrower, galaxies and clipped stars
@@ -96,6 +128,18 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
   std::vector<Peak> chosen;
   const std::size_t count = std::min(most, bright.size());
   for (std::size_t i = 0; i < count; ++i) chosen.push_back(bright[i * bright.size() / count]);
+
+  constexpr int least_px = 32;
+  if (std::min(detection.width(), detection.height()) >= 2 * least_px &&
+      is_wide(detection, chosen)) {
+    for (Peak& peak : chosen) {
+      peak.x = std::min(peak.x, detection.width() / 2 * 2 - 1) / 2;
+      peak.y = std::min(peak.y, detection.height() / 2 * 2 - 1) / 2;
+    }
+    auto shape = typical_shape(binned(detection).view(), chosen, threads);
+    if (shape) shape->fwhm_px *= 2;
+    return shape;
+  }
 
   std::vector<std::optional<MoffatFit>> fits(chosen.size());
   const auto fit_all = [&](std::optional<double> beta) {

@@ -71,6 +71,30 @@ Image FrameStream::load_all(int member, Rect rect) const { return load(member, r
 
 Image FrameStream::load(int member, Rect rect, bool all) const {
   const Member& m = survey_->members[static_cast<std::size_t>(member)];
+  try {
+    return read(m, rect, all);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_input && error.kind() != ErrorKind::failed) throw;
+    throw FrameLost({m.index, error.what()});
+  }
+}
+
+std::vector<LostFrame> FrameStream::lost_with(const LostFrame& frame) const {
+  std::vector<LostFrame> lost{frame};
+  for (int member = 0; member < count(); ++member) {
+    if (survey_->members[static_cast<std::size_t>(member)].index == frame.index) continue;
+    try {
+      // files that are cut short lack their end
+      for (const int y : {0, size().height - 1})
+        static_cast<void>(load_all(member, {0, y, size().width, 1}));
+    } catch (const FrameLost& other) {
+      lost.push_back(other.frame());
+    }
+  }
+  return lost;
+}
+
+Image FrameStream::read(const Member& m, Rect rect, bool all) const {
   const InputFrame& frame = frames_[static_cast<std::size_t>(m.index)];
   const Rect whole{0, 0, frame.size.width, frame.size.height};
   const bool cores = !all && star_masks_ && m.saturation.has_value();

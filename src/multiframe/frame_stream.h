@@ -7,6 +7,7 @@
 #include <limpid/image.h>
 #include <limpid/multiframe.h>
 
+#include "multiframe/lost_frames.h"
 #include "multiframe/survey.h"
 
 namespace limpid::multiframe {
@@ -31,12 +32,16 @@ class FrameStream {
   [[nodiscard]] float sigma(int member, int channel) const;
 
   /// Matched pixels of a part; NaN where nothing is known: borders, gaps, rejected pixels and, with
-  /// star masks, clipped cores.
+  /// star masks, clipped cores. Throws FrameLost when it cannot be read.
   [[nodiscard]] Image load(int member, Rect rect) const;
   /// The same with clipped cores.
   [[nodiscard]] Image load_all(int member, Rect rect) const;
   /// Local sigma of the sky along one row; empty without variance maps.
   void fill_sigma(int member, int channel, int y, std::span<float> row) const;
+
+  /// That frame, and all others of which nothing can be read now: disks and folders go as a whole.
+  [[nodiscard]] std::vector<LostFrame> lost_with(const LostFrame& frame) const;
+  [[nodiscard]] std::size_t input_count() const { return frames_.size(); }
 
   /// Keeps this host's matched pixels in memory from now on. The pedestal must not change after.
   void keep(const Hosts& hosts, int threads);
@@ -48,6 +53,7 @@ class FrameStream {
 
  private:
   [[nodiscard]] Image load(int member, Rect rect, bool all) const;
+  [[nodiscard]] Image read(const Member& member, Rect rect, bool all) const;
 
   std::span<const InputFrame> frames_;
   const Survey* survey_;

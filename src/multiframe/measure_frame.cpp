@@ -119,6 +119,10 @@ Measured measure(const InputFrame& frame, int index, Size size, const Multiframe
     if (!(member.sigma.back() > 0)) result.fault = "no noise can be measured in it";
   }
   result.thumbnail = without_sky(make_thumbnail(image.view(), member.coverage));
+  for (int c = 0; c < image.channels(); ++c) {
+    result.light.push_back(
+        make_thumbnail(image.view().channel(c), {member.coverage[static_cast<std::size_t>(c)]}));
+  }
   member.scale.assign(static_cast<std::size_t>(image.channels()), 1.0F);
   member.saturation = catalogue.saturation;
   result.points = brightest(catalogue, image.channels());

@@ -25,11 +25,12 @@ struct Measured {
   std::vector<Point> points;
   int stars = 0;  ///< that the PSF comes from
   float fwhm_px = 0, ellipticity = 0, beta = 0;
-  float wing_weight = 0;        ///< how well beta is known, see match_wings.h
-  float widest_px = 0;          ///< FWHM that the kernel must have room for
-  Thumbnail thumbnail;          ///< without_sky()
-  std::array<int, 4> digest{};  ///< of its pixels, 16 bits each
-  std::string fault;            ///< why it cannot take part
+  float wing_weight = 0;         ///< how well beta is known, see match_wings.h
+  float widest_px = 0;           ///< FWHM that the kernel must have room for
+  Thumbnail thumbnail;           ///< without_sky()
+  std::vector<Thumbnail> light;  ///< of each channel, with its sky
+  std::array<int, 4> digest{};   ///< of its pixels, 16 bits each
+  std::string fault;             ///< why it cannot take part
 };
 
 /// Reads a frame once. Faults of its pixels are told in `fault`; what its reader throws is not

@@ -9,12 +9,14 @@
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "multiframe/accelerator.h"
+#include "multiframe/carry_over.h"
 #include "multiframe/frame_stream.h"
 #include "multiframe/kernels.h"
 #include "multiframe/match_seed.h"
@@ -176,24 +178,84 @@ Multiframe deconvolve_frames(std::span<const InputFrame> frames, const Multifram
                                           progress);
 }
 
-Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> accelerator,
-                                            std::span<const InputFrame> frames,
-                                            const MultiframeOptions& given,
-                                            const Progress& progress) {
-  check(given);
+namespace {
+
+/// What a run begins with, and what it leaves to the one after it when frames are lost.
+struct Beginning {
+  std::unique_ptr<Accelerator> accelerator;
+  std::vector<std::string> faults;  ///< of the frames that were lost, else empty
+  std::vector<int> lost;
+  Measurements measured;
+  std::optional<Standing> standing;  ///< of the iterations before
+  std::vector<std::string> notes;    ///< that the survey does not repeat
+  std::size_t solver_bytes = 0;      ///< what may be planned with
+  double measure_seconds = 0, seed_seconds = 0, solve_seconds = 0;
+};
+
+/// Options that were set and that others leave without a meaning.
+std::vector<std::string> unused_options(const MultiframeOptions& o) {
+  const MultiframeOptions usual;
+  std::vector<std::string> notes;
+  const auto tell = [&](const std::string& because, bool first, const char* first_name, bool second,
+                        const char* second_name) {
+    if (!first && !second) return;
+    notes.push_back(because + (first ? first_name : "") + (first && second ? ", " : "") +
+                    (second ? second_name : ""));
+  };
+  if (o.super_resolution == 1) {
+    tell("a grid as fine as the frames' leaves unused: ", o.sr_sigma != usual.sr_sigma,
+         "--sr-sigma", o.sr_psf_iterations != usual.sr_psf_iterations, "--sr-psf-iterations");
+  }
+  if (o.loss == Loss::l2) {
+    tell("--loss l2 trusts every pixel and leaves unused: ", o.huber_delta != usual.huber_delta,
+         "--huber-delta", o.reject_sigma != usual.reject_sigma, "--reject-sigma");
+  }
+  return notes;
+}
+
+void leave_out(Beginning& beginning, std::span<const InputFrame> frames, const FramesLost& lost,
+               const std::string& when) {
+  for (const LostFrame& frame : lost.frames()) {
+    const auto at = static_cast<std::size_t>(frame.index);
+    // readers name the file
+    const std::string& name = frames[at].name;
+    const std::string reason =
+        frame.reason.starts_with(name + ": ") ? frame.reason.substr(name.size() + 2) : frame.reason;
+    beginning.faults[at] = "became unreadable " + when + ": " + reason;
+    beginning.lost.push_back(frame.index);
+  }
+}
+
+/// The state that the given one, or what was left of the run before, has for this set.
+std::optional<MultiframeState> where_it_stood(Beginning& beginning, const Survey& survey,
+                                              float pedestal, int reach, int factor,
+                                              const Progress& progress) {
+  if (!beginning.standing) return std::nullopt;
+  auto state = carry_over(*beginning.standing, survey, pedestal, reach, factor);
+  beginning.standing.reset();
+  if (!state) {
+    const std::string text = "the part that all frames cover has changed: iterations begin anew";
+    progress.say(text);
+    beginning.notes.push_back(text);
+  }
+  return state;
+}
+
+/// Surveys and solves once. Throws FramesLost, with all that is needed left in `beginning`.
+Multiframe run(std::span<const InputFrame> frames, const MultiframeOptions& given,
+               const MultiframeState* resumed, Beginning& beginning, const Progress& progress) {
   MultiframeOptions options = given;
-  options.threads = own_threads(given);
   Multiframe result;
   MultiframeReport& report = result.report;
 
   auto start = Clock::now();
-  const Survey survey = multiframe::survey(frames, options, true, progress.part(0, 0.15));
-  report.measure_seconds = seconds_since(start);
+  const Survey survey = multiframe::survey(frames, beginning.faults, beginning.measured, options,
+                                           true, progress.part(0, 0.15));
+  beginning.measure_seconds += seconds_since(start);
   report.size = survey.size;
   report.frames_used = static_cast<int>(survey.members.size());
   report.reference = survey.reference;
   report.frames = survey.summaries;
-  report.notes = survey.notes;
 
   start = Clock::now();
   FrameStream stream(frames, survey, options);
@@ -203,8 +265,15 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
                std::size_t{256} << 20);
   Image given_seed;  // refused before there is work
   if (!options.seed_image.empty()) given_seed = read_seed(options, survey);
-  Image seed = stack(stream, options.seed == Seed::median ? Stack::median : Stack::robust,
-                     band_bytes, options.hosts, options.threads, progress.part(0.15, 0.2));
+  Image seed = [&] {
+    try {
+      return stack(stream, options.seed == Seed::median ? Stack::median : Stack::robust, band_bytes,
+                   options.hosts, options.threads, progress.part(0.15, 0.2));
+    } catch (const FramesLost& lost) {
+      leave_out(beginning, frames, lost, "while the seed was made");
+      throw;
+    }
+  }();
   require_data(seed, frames);
   if (!given_seed.empty())
     seed = match_seed(std::move(given_seed), seed, survey, options.seed_name);
@@ -215,47 +284,69 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
     known[i] = !std::isnan(seed.pixels()[i]);
     seed.pixels()[i] += pedestal;
   }
-  report.seed_seconds = seconds_since(start);
+  beginning.seed_seconds += seconds_since(start);
 
   start = Clock::now();
   const int reach = native_reach(frames, survey);
   auto kernels = make_kernels(frames, survey, options, reach, progress.part(0.2, 0.22));
   const int fine_reach = kernels[0].empty() ? reach : reach * options.super_resolution;
   report.kernel_px = 2 * fine_reach + 1;
-  options.memory_bytes = memory_left(options.memory_bytes, options.hosts);
-  Solver solver(stream, options, std::move(kernels), fine_reach, std::move(accelerator));
+  // what an earlier solver has given back is there for this one, though the system does not see it
+  if (beginning.solver_bytes == 0)
+    beginning.solver_bytes = memory_left(options.memory_bytes, options.hosts);
+  options.memory_bytes = beginning.solver_bytes;
+  Solver solver(stream, options, std::move(kernels), fine_reach, std::move(beginning.accelerator));
+  const auto save_state = [&] {
+    // of what is saved all hosts make a part
+    if (!options.save_state) return;
+    MultiframeState state = solver.state();
+    state.lost = beginning.lost;
+    if (options.hosts.rank == 0) options.save_state(state);
+  };
   {
-    Image beginning = refine(seed.view(), options.super_resolution);
+    Image first = refine(seed.view(), options.super_resolution);
     seed = {};
-    if (options.resume != nullptr) {
-      solver.resume(std::move(beginning), *options.resume);
+    const auto stood =
+        where_it_stood(beginning, survey, pedestal, fine_reach, options.super_resolution, progress);
+    if (stood || resumed != nullptr) {
+      solver.resume(std::move(first), stood ? *stood : *resumed);
     } else {
-      solver.begin(std::move(beginning));
+      solver.begin(std::move(first));
     }
+    // so that a run that ends before the next iteration can be taken up without the lost frame
+    if (stood) save_state();
   }
   const double unit = frames[static_cast<std::size_t>(survey.reference)].unit;
   const auto image_now = [&] {
     return finished(solver.result(), survey, unit, pedestal, options.super_resolution, known);
   };
+  const auto tell = [&](const std::string& note) {
+    progress.say(note);
+    beginning.notes.push_back(note);
+  };
   bool settled = false;
   while (!settled && solver.iterations_done() < options.iterations) {
     const double share = 0.78 / options.iterations;
     const double from = 0.22 + share * solver.iterations_done();
-    settled = !solver.iterate(progress.part(from, from + share));
-    for (const std::string& note : solver.take_notes()) {
-      progress.say(note);
-      report.notes.push_back(note);
+    try {
+      settled = !solver.iterate(progress.part(from, from + share));
+    } catch (const FramesLost& lost) {
+      leave_out(beginning, frames, lost,
+                "in iteration " + std::to_string(solver.iterations_done() + 1));
+      std::ranges::for_each(solver.take_notes(), tell);
+      if (solver.iterations_done() > 0)
+        beginning.standing = {solver.state(), survey, pedestal, fine_reach};
+      beginning.accelerator = solver.take_accelerator();
+      beginning.solve_seconds += seconds_since(start);
+      throw;
     }
+    std::ranges::for_each(solver.take_notes(), tell);
     if (options.on_iteration) options.on_iteration(solver.history().back());
-    // of what is saved all hosts make a part
-    const bool first_host = options.hosts.rank == 0;
-    if (options.save_state) {
-      const MultiframeState state = solver.state();
-      if (first_host) options.save_state(state);
-    }
+    save_state();
     if (options.save_iteration) {
       const Image image = image_now();
-      if (first_host) options.save_iteration(solver.iterations_done(), image, survey.reference);
+      if (options.hosts.rank == 0)
+        options.save_iteration(solver.iterations_done(), image, survey.reference);
     }
   }
   solver.summarise(report.frames, indices_of(survey));
@@ -271,8 +362,59 @@ Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> acceler
   report.transform_share = solver.transform_share();
   report.transforms_per_frame = solver.transforms_per_frame();
   result.image = image_now();
-  report.solve_seconds = seconds_since(start);
+  report.notes = survey.notes;
+  report.notes.insert(report.notes.end(), beginning.notes.begin(), beginning.notes.end());
+  report.measure_seconds = beginning.measure_seconds;
+  report.seed_seconds = beginning.seed_seconds;
+  report.solve_seconds = beginning.solve_seconds + seconds_since(start);
   return result;
+}
+
+}  // namespace
+
+Multiframe multiframe::deconvolve_frames_on(std::unique_ptr<Accelerator> accelerator,
+                                            std::span<const InputFrame> frames,
+                                            const MultiframeOptions& given,
+                                            const Progress& progress) {
+  check(given);
+  MultiframeOptions options = given;
+  options.threads = own_threads(given);
+  Beginning beginning;
+  beginning.accelerator = std::move(accelerator);
+  beginning.faults.resize(frames.size());
+  const MultiframeState* resumed = options.resume;
+  if (resumed != nullptr) {
+    beginning.lost = resumed->lost;
+    for (const int index : resumed->lost) {
+      require(index >= 0 && static_cast<std::size_t>(index) < frames.size(),
+              "the checkpoint is of another set or other options");
+      beginning.faults[static_cast<std::size_t>(index)] =
+          "became unreadable before the run was taken up again";
+    }
+  }
+  // a second survey says again what the first one has said
+  std::vector<std::string> said;
+  Progress telling = progress;
+  telling.note = [&](std::string_view text) {
+    if (std::ranges::find(said, text) != said.end()) return;
+    said.emplace_back(text);
+    progress.say(text);
+  };
+  beginning.notes = unused_options(options);
+  std::ranges::for_each(beginning.notes, [&](const std::string& note) { telling.say(note); });
+  for (;;) {
+    try {
+      return run(frames, options, resumed, beginning, telling);
+    } catch (const FramesLost&) {
+      // What was measured of the others stays; they are compared and solved for without the lost. A
+      // checkpoint of all tells nothing about them before their stack is made.
+      if (resumed != nullptr && !beginning.standing) {
+        beginning.notes.emplace_back("the checkpoint is of more frames: iterations begin anew");
+        telling.say(beginning.notes.back());
+      }
+      resumed = nullptr;
+    }
+  }
 }
 
 Image stack_frames(std::span<const InputFrame> frames, Stacking stacking,

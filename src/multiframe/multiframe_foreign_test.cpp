@@ -160,6 +160,33 @@ TEST(MultiFrame, TheResultHasTheUnitOfTheReferenceWhateverTheOthersHave) {
   }
 }
 
+TEST(MultiFrame, FramesWithoutStarsInOtherUnitsAreScaledByWhatAllShow) {
+  const Size size{150, 130};
+  std::vector<Image> images, mixed;
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    images.push_back(galaxy(size, 60, 80, 31 + i));
+    Image& other = mixed.emplace_back(images.back().clone());
+    // floats of 0..1 beside integers of 0..65535
+    for (float& value : other.pixels()) value *= i % 2 == 0 ? 1 : 1.0F / 65535;
+  }
+  const auto solve = [](const std::vector<Image>& frames) {
+    std::vector<InputFrame> inputs;
+    for (std::size_t i = 0; i < frames.size(); ++i)
+      inputs.push_back(showing("frame " + std::to_string(i), frames[i]));
+    return deconvolve_frames(inputs, few_iterations(5));
+  };
+  const Multiframe expected = solve(images), result = solve(mixed);
+  EXPECT_EQ(result.report.frames_used, 4);
+  EXPECT_TRUE(has_note(result, "the result is in the units of"));
+  const double unit = result.report.reference % 2 == 0 ? 1 : 1.0 / 65535;
+  const auto light = [](const Image& image) { return aperture(image.view(), 60, 80, 20); };
+  // 2000 pixels of noise 1 under some 20000 of light
+  EXPECT_NEAR(light(result.image) / (unit * light(expected.image)), 1, 0.02);
+  EXPECT_LT(measure_sky(result.image.view())[0].sigma / unit,
+            1.2 * measure_sky(expected.image.view())[0].sigma);
+  for (const FrameSummary& frame : result.report.frames) EXPECT_NEAR(frame.weight, 0.25, 0.05);
+}
+
 TEST(MultiFrame, MasksThatRejectEverythingAreAnError) {
   const FrameSet set = synthetic::make_frame_set(small_settings());
   auto inputs = with_true_psfs(set);

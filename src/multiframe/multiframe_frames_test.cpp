@@ -1,6 +1,7 @@
 // Frames with faults, borders, clipped stars; options that make no sense; the seed.
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -47,6 +48,19 @@ TEST(MultiFrame, BadFramesAreNamedAndTheRestGoOn) {
   EXPECT_NE(result.report.frames[5].reason.find("cut short"), std::string::npos);
   EXPECT_NE(result.report.frames[6].reason.find("empty"), std::string::npos);
   EXPECT_THROW(deconvolve_frames(std::span(inputs).subspan(4, 3), few_iterations(1)), Error);
+}
+
+TEST(MultiFrame, AMisalignedFrameIsNoReferenceThoughItHasMostStars) {
+  for (const auto& [dx, dy, used] : {std::tuple{2, 2, true}, std::tuple{5, 0, false}}) {
+    FrameSet set = synthetic::make_frame_set(small_settings());
+    for (const float x : {20.0F, 60.0F, 90.0F, 130.0F})  // which no other frame has
+      synthetic::add_star(set.frames[0].view(), set.psfs[0], {x, 0.8F * x + 5, 3000});
+    set.frames[0] = extract_mirrored(set.frames[0].view(), {dx, dy, 150, 130});
+    const Multiframe result = deconvolve_frames(with_true_psfs(set), few_iterations(1));
+    EXPECT_EQ(result.report.frames[0].used, used);
+    for (std::size_t i = 1; i < set.frames.size(); ++i) EXPECT_TRUE(result.report.frames[i].used);
+    EXPECT_NE(result.report.reference, 0);
+  }
 }
 
 TEST(MultiFrame, FramesOfUnequalSizeAreCutToTheCommonPart) {

@@ -1,6 +1,8 @@
 // PSFs, masks, memory that runs out, resumed and shared runs.
 #include <algorithm>
+#include <array>
 #include <barrier>
+#include <cstdio>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -178,6 +180,46 @@ TEST(MultiFrame, ResumingGivesTheSameBytes) {
   EXPECT_EQ(resumed.report.iterations.size(), 7U);
   middle->noise.pop_back();
   EXPECT_THROW(deconvolve_frames(inputs, options), Error);
+}
+
+TEST(MultiFrame, ProgressTellsIterationFrameAndTheLastUpdate) {
+  const FrameSet set = synthetic::make_frame_set(small_settings());
+  std::vector<std::string> stages;
+  Progress progress;
+  progress.report = [&](double, std::string_view stage) { stages.emplace_back(stage); };
+  const Multiframe result = deconvolve_frames(with_true_psfs(set), few_iterations(3), progress);
+  EXPECT_TRUE(std::ranges::count(stages, "iteration 1/3, frame 5/5") == 1);
+  for (std::size_t i = 1; i < 3; ++i) {
+    const double percent = 100 * result.report.iterations[i - 1].update;
+    std::array<char, 80> text{};
+    std::snprintf(text.data(), text.size(), "iteration %zu/3, frame 5/5, update %.*f %%", i + 1,
+                  percent < 10 ? 2 : 0, percent);
+    EXPECT_EQ(std::ranges::count(stages, text.data()), 1) << text.data();
+  }
+}
+
+TEST(MultiFrame, OptionsThatOthersLeaveUnusedAreNamed) {
+  const FrameSet set = synthetic::make_frame_set(small_settings());
+  const auto notes_of = [&](auto change) {
+    MultiframeOptions options = few_iterations(1);
+    change(options);
+    return deconvolve_frames(with_true_psfs(set), options).report.notes;
+  };
+  using Notes = std::vector<std::string>;
+  EXPECT_EQ(notes_of([](MultiframeOptions& o) { o.sr_sigma = 1.4F; }),
+            Notes{"a grid as fine as the frames' leaves unused: --sr-sigma"});
+  EXPECT_EQ(notes_of([](MultiframeOptions& o) {
+              o.loss = Loss::l2;
+              o.huber_delta = -3;
+              o.reject_sigma = 5;
+            }),
+            Notes{"--loss l2 trusts every pixel and leaves unused: --huber-delta, --reject-sigma"});
+  EXPECT_EQ(notes_of([](MultiframeOptions& o) {
+              o.super_resolution = 2;
+              o.sr_sigma = 1.4F;
+              o.sr_psf_iterations = 20;
+            }),
+            Notes{});
 }
 
 TEST(MultiFrame, OneThreadEqualsEight) {

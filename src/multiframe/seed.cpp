@@ -103,14 +103,20 @@ Image stack(const FrameStream& stream, Stack kind, std::size_t band_bytes, const
   const int rows = static_cast<int>(
       std::clamp<std::size_t>(band_bytes / row_bytes, 1, static_cast<std::size_t>(size.height)));
   const int bands = (size.height + rows - 1) / rows;
+  std::vector<LostFrame> lost;
   for (int band = hosts.rank; band < bands; band += hosts.count) {
     progress.throw_if_stopped();
     progress(static_cast<double>(band) / bands, "seed");
     const int y0 = band * rows, height = std::min(rows, size.height - y0);
     std::vector<Image> parts(static_cast<std::size_t>(count));
-    parallel_for(count, threads, [&](int i) {
-      parts[static_cast<std::size_t>(i)] = stream.load_all(i, {0, y0, size.width, height});
-    });
+    try {
+      parallel_for(count, threads, [&](int i) {
+        parts[static_cast<std::size_t>(i)] = stream.load_all(i, {0, y0, size.width, height});
+      });
+    } catch (const FrameLost& fault) {
+      lost = stream.lost_with(fault.frame());
+      break;
+    }
     parallel_for(height, threads, [&](int y) {
       for (int c = 0; c < channels; ++c) {
         std::vector<float> sigmas(static_cast<std::size_t>(count));
@@ -119,6 +125,7 @@ Image stack(const FrameStream& stream, Stack kind, std::size_t band_bytes, const
       }
     });
   }
+  share_losses(lost, stream.input_count(), hosts);
   if (hosts.count > 1) hosts.sum(result.pixels());
   return result;
 }

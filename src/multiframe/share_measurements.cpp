@@ -45,6 +45,19 @@ class Reader {
   std::span<const float> values_;
 };
 
+void add(Writer& out, const Thumbnail& thumbnail) {
+  out.add(thumbnail.width);
+  out.add(thumbnail.height);
+  out.add_all(thumbnail.cells);
+}
+Thumbnail next_thumbnail(Reader& in) {
+  Thumbnail thumbnail;
+  thumbnail.width = in.next_count();
+  thumbnail.height = in.next_count();
+  thumbnail.cells = in.all<float>();
+  return thumbnail;
+}
+
 std::vector<float> pack(const Measured& m) {
   Writer out;
   out.add_all(m.fault);
@@ -60,9 +73,9 @@ std::vector<float> pack(const Measured& m) {
   out.add(static_cast<int>(m.member.coverage.size()));
   for (const Coverage& coverage : m.member.coverage) out.add_all(coverage.edges());
   for (const auto& cells : m.member.cells) out.add_all(cells);
-  out.add(m.thumbnail.width);
-  out.add(m.thumbnail.height);
-  out.add_all(m.thumbnail.cells);
+  add(out, m.thumbnail);
+  out.add(static_cast<int>(m.light.size()));
+  for (const Thumbnail& thumbnail : m.light) add(out, thumbnail);
   out.add_all(m.digest);
   out.add(static_cast<int>(m.points.size()));
   for (const Point& point : m.points) {
@@ -91,9 +104,8 @@ Measured unpack(std::span<const float> values, Size size) {
   const int channels = in.next_count();
   for (int c = 0; c < channels; ++c) m.member.coverage.emplace_back(size, in.all<int>());
   for (int c = 0; c < channels; ++c) m.member.cells.push_back(in.all<float>());
-  m.thumbnail.width = in.next_count();
-  m.thumbnail.height = in.next_count();
-  m.thumbnail.cells = in.all<float>();
+  m.thumbnail = next_thumbnail(in);
+  for (int left = in.next_count(); left > 0; --left) m.light.push_back(next_thumbnail(in));
   std::ranges::copy(in.all<int>(), m.digest.begin());
   for (int left = in.next_count(); left > 0; --left) {
     Point& point = m.points.emplace_back();

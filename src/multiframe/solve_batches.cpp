@@ -1,5 +1,7 @@
 // The frames of a tile, batch by batch: read, solved for by the processor or a device.
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <utility>
@@ -26,6 +28,24 @@ int Solver::frames_in_flight() const {
   const int pairs = 2 * thread_count(options_.threads);
   const int wanted = (2 * pairs + channels_ - 1) / channels_;
   return std::max(2, std::min(wanted + wanted % 2, plan_.frames_at_once / 2 * 2));
+}
+
+/// Short enough for a line of 80 columns with the share done and the time left.
+std::string Solver::stage_at(std::size_t tile, std::size_t frame, std::size_t frames) const {
+  const auto of = [](std::size_t done, std::size_t all) {
+    return std::to_string(done) + "/" + std::to_string(all);
+  };
+  const std::size_t tiles = plan_.tiles.size();
+  std::string stage = "iteration " + of(static_cast<std::size_t>(done_) + 1,
+                                        static_cast<std::size_t>(options_.iterations));
+  if (tiles > 1) stage += ", tile " + of(tile + 1, tiles);
+  stage += ", frame " + of(frame, frames);
+  if (history_.empty()) return stage;
+  // it is settled below 0.2 %
+  const double percent = 100 * history_.back().update;
+  std::array<char, 40> update{};
+  std::snprintf(update.data(), update.size(), ", update %.*f %%", percent < 10 ? 2 : 0, percent);
+  return stage + update.data();
 }
 
 void Solver::for_batches(
@@ -62,9 +82,7 @@ void Solver::for_batches(
     progress(
         (static_cast<double>(index) + static_cast<double>(over) / static_cast<double>(own.size())) /
             static_cast<double>(plan_.tiles.size()),
-        "iteration " + std::to_string(done_ + 1) + ", tile " + std::to_string(index + 1) + " of " +
-            std::to_string(plan_.tiles.size()) + ", frame " + std::to_string(over) + " of " +
-            std::to_string(own.size()));
+        stage_at(index, over, own.size()));
   }
 }
 

@@ -121,6 +121,11 @@ void Solver::take_memory() {
   memory_taken_ = true;
 }
 
+std::unique_ptr<Accelerator> Solver::take_accelerator() {
+  if (accelerator_) accelerator_->forget();  // slots are of this solver's members
+  return std::move(accelerator_);
+}
+
 // ---- beginning, state --------------------------------------------------------------------------
 
 void Solver::begin(Image seed) {
@@ -283,9 +288,13 @@ void Solver::accumulate(const Progress& progress) {
 
 bool Solver::iterate(const Progress& progress) {
   const auto start = Clock::now();
+  std::vector<LostFrame> lost;
   for (;;) {
     try {
       accumulate(progress);
+      break;
+    } catch (const FrameLost& fault) {
+      lost = stream_.lost_with(fault.frame());
       break;
     } catch (const DeviceFault& fault) {
       give_way(fault);
@@ -296,6 +305,8 @@ bool Solver::iterate(const Progress& progress) {
         throw Error(ErrorKind::exhausted, "out of memory even for one frame in the smallest tiles");
     }
   }
+  // Of a frame that is lost the sums may have a part; nothing has come of them yet.
+  share_losses(lost, stream_.input_count(), hosts_);
   // after the retries: a host that fails is for its caller to tell the others of
   if (hosts_.count > 1) {
     hosts_.sum(numerator_.pixels());

@@ -41,7 +41,8 @@ class Solver {
   void resume(Image seed, const MultiframeState& state);
   [[nodiscard]] MultiframeState state() const;
 
-  /// One iteration. Returns false when the solution has settled (early stop).
+  /// One iteration. Returns false when the solution has settled (early stop). Throws FramesLost, on
+  /// all hosts, where frames cannot be read any more: state() is that before the iteration.
   bool iterate(const Progress& progress);
   [[nodiscard]] int iterations_done() const { return done_; }
 
@@ -56,6 +57,8 @@ class Solver {
   [[nodiscard]] double transforms_per_frame() const;
   /// What computes now.
   [[nodiscard]] std::string device() const { return accelerator_ ? accelerator_->name() : "cpu"; }
+  /// For the solver that comes after this one; none where the processor has taken over.
+  [[nodiscard]] std::unique_ptr<Accelerator> take_accelerator();
 
  private:
   void make_plan();
@@ -69,6 +72,8 @@ class Solver {
   /// Calls `work` for one batch of this host's frames after the other while the next are read.
   void for_batches(std::size_t tile, const Progress& progress,
                    const std::function<void(const Batch&, const std::function<void()>&)>& work);
+  /// What the user reads meanwhile: where it is, and the size of the last iteration's update.
+  [[nodiscard]] std::string stage_at(std::size_t tile, std::size_t frame, std::size_t frames) const;
   void solve_tile(std::size_t index, const Progress& progress);
   void solve_tile_on_device(std::size_t index, const Progress& progress);
   [[nodiscard]] std::vector<float> sigmas_of(const Tile& tile, int member, int channel) const;

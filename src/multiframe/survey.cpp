@@ -22,14 +22,22 @@ struct Pair {
   const Point *a, *b;
 };
 
-/// Each point of `a` and the nearest of `b` within `radius`.
-std::vector<Pair> match(const std::vector<Point>& a, const std::vector<Point>& b, float radius) {
+struct Place {
+  float x = 0, y = 0;
+};
+
+/// Registered stars lie no further from where the set has them, px.
+constexpr float furthest_px = 3;
+
+/// Each point of `a` and the nearest of `b`, moved by `moved`, within `radius`.
+std::vector<Pair> match(const std::vector<Point>& a, const std::vector<Point>& b, float radius,
+                        Place moved = {}) {
   std::vector<Pair> pairs;
   for (const Point& p : a) {
     const Point* nearest = nullptr;
     float least = radius;
     for (const Point& q : b) {
-      const float distance = std::hypot(p.x - q.x, p.y - q.y);
+      const float distance = std::hypot(p.x - q.x - moved.x, p.y - q.y - moved.y);
       if (distance < least) {
         least = distance;
         nearest = &q;
@@ -40,9 +48,9 @@ std::vector<Pair> match(const std::vector<Point>& a, const std::vector<Point>& b
   return pairs;
 }
 
-/// Registered frames of one field share most of their brightest stars. Not told where one of them
-/// has too few.
-std::optional<bool> share_stars(const Measured& a, const Measured& b) {
+/// Registered frames of one field share most of their brightest stars; `moved` is where `a` has
+/// those of `b`. Not told where one of them has too few.
+std::optional<bool> share_stars(const Measured& a, const Measured& b, Place moved = {}) {
   constexpr std::size_t compared = 60;
   const std::vector<Point> few_a(
       a.points.begin(),
@@ -53,18 +61,44 @@ std::optional<bool> share_stars(const Measured& a, const Measured& b) {
   const std::size_t fewer = std::min(few_a.size(), few_b.size());
   if (fewer < 3) return std::nullopt;
   // the brightest of the one among all of the other: depth and blending differ
-  const auto pairs =
-      few_a.size() <= few_b.size() ? match(few_a, b.points, 3.0F) : match(few_b, a.points, 3.0F);
+  const auto pairs = few_a.size() <= few_b.size()
+                         ? match(few_a, b.points, furthest_px, moved)
+                         : match(few_b, a.points, furthest_px, {-moved.x, -moved.y});
   return 10 * pairs.size() >= 4 * fewer;
 }
 
 /// By their stars, or where those are too few by their pixels.
-bool belong_together(const Measured& a, const Measured& b) {
-  return share_stars(a, b).value_or(&a == &b || show_the_same(a.thumbnail, b.thumbnail));
+bool belong_together(const Measured& a, const Measured& b, Place moved = {}) {
+  return share_stars(a, b, moved).value_or(&a == &b || show_the_same(a.thumbnail, b.thumbnail));
 }
 
+/// The shift of a frame against another and how far it scatters, from the stars that both show
+/// well.
+struct Shift {
+  Spread x, y;
+  std::size_t stars = 0;
+  [[nodiscard]] Place place() const { return {x.median, y.median}; }
+};
+std::optional<Shift> shift_between(const std::vector<Pair>& pairs) {
+  std::vector<float> dx, dy;
+  for (const auto& [own, other] : pairs) {
+    if (!own->clean || !other->clean) continue;
+    dx.push_back(own->x - other->x);
+    dy.push_back(own->y - other->y);
+  }
+  if (dx.size() < 3) return std::nullopt;
+  return Shift{robust_spread(dx), robust_spread(dy), dx.size()};
+}
+
+/// The frame that all are compared with, and where the frames that agree with it have its stars:
+/// the median, in which one frame that is itself misaligned does not count.
+struct Reference {
+  std::size_t index = 0;
+  Place usual;
+};
+
 /// The frame that belongs to the most others, and of those the one with most stars.
-std::size_t find_reference(const std::vector<Measured>& frames) {
+std::size_t find_centre(const std::vector<Measured>& frames) {
   std::size_t best = 0;
   std::pair<int, std::size_t> most{-1, 0};
   for (std::size_t i = 0; i < frames.size(); ++i) {
@@ -81,39 +115,80 @@ std::size_t find_reference(const std::vector<Measured>& frames) {
   return best;
 }
 
+Place usual_place(const std::vector<std::optional<Place>>& places, Place seen_from) {
+  std::vector<float> x, y;
+  for (const auto& place : places) {
+    if (!place) continue;
+    x.push_back(place->x - seen_from.x);
+    y.push_back(place->y - seen_from.y);
+  }
+  if (x.empty()) return {};
+  return {median(x), median(y)};
+}
+
+/// Of the frames that belong to the most others the one with most stars, but none that is itself
+/// misaligned: the result has its header, and what lies too far from it is left out.
+Reference find_reference(const std::vector<Measured>& frames) {
+  constexpr float close_px = 0.5F;
+  const std::size_t centre = find_centre(frames);
+  std::vector<std::optional<Place>> places(frames.size());
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    if (!frames[i].fault.empty() || !belong_together(frames[i], frames[centre])) continue;
+    if (const auto shift =
+            shift_between(match(frames[i].points, frames[centre].points, furthest_px)))
+      places[i] = shift->place();
+  }
+  const Place usual = usual_place(places, {});
+  Reference best{centre, usual};
+  if (std::hypot(usual.x, usual.y) <= close_px) return best;
+  std::size_t most = 0;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    if (!places[i] || frames[i].points.size() <= most) continue;
+    if (std::hypot(places[i]->x - usual.x, places[i]->y - usual.y) > close_px) continue;
+    most = frames[i].points.size();
+    best = {i, usual_place(places, *places[i])};
+  }
+  return best;
+}
+
 /// Names the fault of frames that are given twice or do not belong to the others; returns the
 /// reference.
-std::size_t judge(std::vector<Measured>& measured, std::span<const InputFrame> frames) {
+Reference judge(std::vector<Measured>& measured, std::span<const InputFrame> frames) {
   for (std::size_t i = 0; i < measured.size(); ++i) {
     for (std::size_t j = 0; j < i && measured[i].fault.empty(); ++j) {
       if (measured[j].fault.empty() && measured[i].digest == measured[j].digest)
         measured[i].fault = "the same as " + frames[j].name;
     }
   }
-  const std::size_t reference = measured.empty() ? 0 : find_reference(measured);
+  const Reference reference = measured.empty() ? Reference{} : find_reference(measured);
   for (Measured& m : measured) {
-    if (!m.fault.empty() || belong_together(m, measured[reference])) continue;
-    m.fault = share_stars(m, measured[reference])
+    const Measured& usual = measured[reference.index];
+    if (!m.fault.empty() || belong_together(m, usual, reference.usual)) continue;
+    m.fault = share_stars(m, usual, reference.usual)
                   ? "shows other stars, or is misaligned by more than 3 px"
                   : "has too few stars to be compared, and nothing else in it is what " +
-                        frames[reference].name + " shows";
+                        frames[reference.index].name + " shows";
   }
   return reference;
 }
 
+/// Where stars do not tell it: from what both show, which no blur changes much. Clipped stars are
+/// not as bright as they are; where there are stars they tell no more than that the unit is
+/// another.
+float scale_of_picture(const Measured& frame, const Measured& reference, std::size_t channel) {
+  const auto& [level, slope, error] = fit_line(frame.light[channel], reference.light[channel]);
+  const bool known = slope > 0 && std::abs(slope - 1) > 2 * error;
+  const bool stars = share_stars(frame, reference).has_value();
+  return known && (!stars || slope > 3 || slope < 1.0 / 3) ? static_cast<float>(slope) : 1.0F;
+}
+
 /// Scale and shift against the reference, from the stars that both show well.
-void compare(Measured& frame, const Measured& reference) {
-  const auto pairs = match(frame.points, reference.points, 3.0F);
-  std::vector<float> dx, dy;
-  for (const auto& [own, other] : pairs) {
-    if (!own->clean || !other->clean) continue;
-    dx.push_back(own->x - other->x);
-    dy.push_back(own->y - other->y);
-  }
-  if (dx.size() >= 3) {
-    const Spread x = robust_spread(dx), y = robust_spread(dy);
+void compare(Measured& frame, const Measured& reference, Place usual) {
+  const auto pairs = match(frame.points, reference.points, furthest_px, usual);
+  if (const auto shift = shift_between(pairs)) {
+    const auto& [x, y, stars] = *shift;
     // 1.25 / sqrt(n): error of a median; a shift within twice that is none
-    const float error = 1.25F / std::sqrt(static_cast<float>(dx.size()));
+    const float error = 1.25F / std::sqrt(static_cast<float>(stars));
     if (std::abs(x.median) > 2 * error * x.sigma) frame.member.shift_x = x.median;
     if (std::abs(y.median) > 2 * error * y.sigma) frame.member.shift_y = y.median;
   }
@@ -123,7 +198,11 @@ void compare(Measured& frame, const Measured& reference) {
       if (own->clean && other->clean && own->flux[c] > 0 && other->flux[c] > 0)
         ratios.push_back(std::log(own->flux[c] / other->flux[c]));
     }
-    if (ratios.size() >= 3) frame.member.scale[c] = std::exp(median(ratios));
+    if (ratios.size() >= 3) {
+      frame.member.scale[c] = std::exp(median(ratios));
+    } else {
+      frame.member.scale[c] = scale_of_picture(frame, reference, c);
+    }
   }
 }
 
@@ -254,15 +333,21 @@ bool freed_of_left_out(std::span<const InputFrame> frames, const std::vector<Mea
 
 std::vector<Measured> measure_all(std::span<const InputFrame> frames,
                                   const std::vector<std::string>& faults, Size size,
-                                  const MultiframeOptions& options, bool psf_needed,
-                                  const Progress& progress) {
+                                  Measurements& known, const MultiframeOptions& options,
+                                  bool psf_needed, const Progress& progress) {
   std::vector<Measured> measured(frames.size());
+  if (known.size != size || known.made.size() != frames.size())
+    known.made.assign(frames.size(), false);
+  known.size = size;
   for (std::size_t i = 0; i < frames.size(); ++i) {
     progress.throw_if_stopped();
     progress(static_cast<double>(i) / static_cast<double>(frames.size()),
              "measuring " + frames[i].name);
     if (!options.hosts.owns(static_cast<int>(i))) continue;
-    if (faults[i].empty()) {
+    if (known.made[i] && faults[i].empty()) {
+      measured[i] = known.frames[i];
+    } else if (faults[i].empty()) {
+      known.made[i] = true;
       try {
         measured[i] = measure(frames[i], static_cast<int>(i), size, options, psf_needed);
       } catch (const Error& error) {
@@ -274,6 +359,7 @@ std::vector<Measured> measure_all(std::span<const InputFrame> frames,
     }
   }
   share_measurements(measured, size, options.hosts);
+  known.frames = measured;
   return measured;
 }
 
@@ -305,13 +391,23 @@ void note_oddities(Survey& result, const std::vector<bool>& comparable, const Pr
     return result.summaries[static_cast<std::size_t>(index)].name;
   };
   note(result, progress,
-       name(member.index) + ": numbers of its stars are " + text.data() +
+       name(member.index) + ": its numbers are " + text.data() +
            " times the others'; the result is in the units of " + name(result.reference));
 }
 
 }  // namespace
 
+Measurements::Measurements() = default;
+Measurements::~Measurements() = default;
+
 Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options, bool psf_needed,
+              const Progress& progress) {
+  Measurements known;
+  return survey(frames, {}, known, options, psf_needed, progress);
+}
+
+Survey survey(std::span<const InputFrame> frames, const std::vector<std::string>& given_faults,
+              Measurements& known, const MultiframeOptions& options, bool psf_needed,
               const Progress& progress) {
   Survey result;
   const int file_channels = usual_channels(frames);
@@ -319,15 +415,16 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
   std::vector<std::string> faults(frames.size());
   for (std::size_t i = 0; i < frames.size(); ++i) {
     faults[i] = frames[i].fault;
+    if (faults[i].empty() && !given_faults.empty()) faults[i] = given_faults[i];
     if (faults[i].empty()) {
       readable(frames[i], file_channels, faults[i]);
     }
   }
   std::vector<Measured> measured;
-  std::size_t reference = 0;
+  Reference reference;
   do {
     result.size = common_size(frames, faults);
-    measured = measure_all(frames, faults, result.size, options, psf_needed, progress);
+    measured = measure_all(frames, faults, result.size, known, options, psf_needed, progress);
     reference = judge(measured, frames);
   } while (freed_of_left_out(frames, measured, result.size, faults));
   match_wings(measured);
@@ -338,7 +435,7 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
     summary.reason = measured[i].fault;
     summary.used = measured[i].fault.empty();
     if (summary.used) {
-      compare(measured[i], measured[reference]);
+      compare(measured[i], measured[reference.index], reference.usual);
       result.widest_fwhm_px = std::max(result.widest_fwhm_px, measured[i].widest_px);
       result.members.push_back(std::move(measured[i].member));
     } else {
@@ -355,7 +452,7 @@ Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& optio
                     " frames can be used; at least two are needed" +
                     (result.notes.empty() ? "" : ": " + result.notes.front()));
   }
-  result.reference = static_cast<int>(reference);
+  result.reference = static_cast<int>(reference.index);
   std::vector<bool> comparable;
   for (const Member& member : result.members) comparable.push_back(is_comparable(member));
   refer_to_mean(result.members, comparable);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <limpid/multiframe.h>
@@ -54,8 +55,23 @@ struct Survey {
   std::vector<std::string> notes;
 };
 
-/// Reads every frame once. Throws as deconvolve_frames; without `psf_needed` frames without a PSF
-/// stay.
+struct Measured;
+
+/// What a second survey of the same frames need not read again.
+struct Measurements {
+  Measurements();
+  ~Measurements();
+  Size size;                     ///< of the part that was measured
+  std::vector<bool> made;        ///< per input frame
+  std::vector<Measured> frames;  ///< before they are compared
+};
+
+/// Reads every frame once that `known` has not. `faults`: why frames must stay out that their own
+/// fault does not keep out, empty texts or none at all for the others. Throws as deconvolve_frames;
+/// without `psf_needed` frames without a PSF stay.
+Survey survey(std::span<const InputFrame> frames, const std::vector<std::string>& faults,
+              Measurements& known, const MultiframeOptions& options, bool psf_needed,
+              const Progress& progress);
 Survey survey(std::span<const InputFrame> frames, const MultiframeOptions& options, bool psf_needed,
               const Progress& progress);
 

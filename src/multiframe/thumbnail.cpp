@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include <Eigen/Dense>
 
@@ -32,6 +33,18 @@ double correlation(const Thumbnail& a, const Thumbnail& b, int dx, int dy) {
     }
   }
   return squares_a > 0 && squares_b > 0 ? products / std::sqrt(squares_a * squares_b) : 0;
+}
+
+/// Value of the pair up to which half of the weights lie.
+double weighted_median(std::vector<std::pair<double, double>> values) {
+  std::ranges::sort(values);
+  double all = 0, sum = 0;
+  for (const auto& [value, weight] : values) all += weight;
+  for (const auto& [value, weight] : values) {
+    sum += weight;
+    if (2 * sum >= all) return value;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -111,6 +124,49 @@ Thumbnail without_sky(const Thumbnail& thumbnail) {
     }
   }
   return result;
+}
+
+Line fit_line(const Thumbnail& given, const Thumbnail& stack) {
+  const auto sky_of = [](const std::vector<float>& values) {
+    return values.empty() ? 0.0 : static_cast<double>(median(values));
+  };
+  std::vector<float> both;
+  for (std::size_t i = 0; i < stack.cells.size(); ++i)
+    if (!std::isnan(given.cells[i] + stack.cells[i])) both.push_back(stack.cells[i]);
+  const float centre = median(both);
+  const float scatter = sigma_per_mad * mad(both, centre);
+  std::vector<float> dark_given, dark_stack;
+  for (std::size_t i = 0; i < stack.cells.size(); ++i) {
+    if (std::isnan(given.cells[i] + stack.cells[i]) || stack.cells[i] > centre) continue;
+    dark_given.push_back(given.cells[i]);
+    dark_stack.push_back(stack.cells[i]);
+  }
+  const double sky_given = sky_of(dark_given), sky_stack = sky_of(dark_stack);
+  std::vector<std::pair<double, double>> ratios;
+  for (int y = 1; y + 1 < stack.height; ++y) {
+    for (int x = 1; x + 1 < stack.width; ++x) {
+      if (!(stack.at(x, y) > centre + 3 * scatter)) continue;
+      double light_given = 0, light_stack = 0;
+      for (int v = y - 1; v <= y + 1; ++v) {
+        for (int u = x - 1; u <= x + 1; ++u) {
+          light_given += static_cast<double>(given.at(u, v)) - sky_given;
+          light_stack += static_cast<double>(stack.at(u, v)) - sky_stack;
+        }
+      }
+      if (light_stack > 0 && !std::isnan(light_given))
+        ratios.emplace_back(light_given / light_stack, light_stack);
+    }
+  }
+  const double slope = weighted_median(ratios);
+  std::vector<float> away;
+  for (const auto& [ratio, weight] : ratios)
+    away.push_back(static_cast<float>(std::abs(ratio - slope)));
+  // 1.25 sigma / sqrt(n): error of a median; nine neighbours share their cells
+  const double error = away.empty()
+                           ? 0
+                           : 1.25 * sigma_per_mad * static_cast<double>(median_in_place(away)) /
+                                 std::sqrt(std::max(1.0, static_cast<double>(away.size()) / 9));
+  return {sky_given - slope * sky_stack, slope, error};
 }
 
 bool show_the_same(const Thumbnail& a, const Thumbnail& b) {
