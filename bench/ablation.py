@@ -28,6 +28,7 @@ BASE = {
 }
 VARIANTS = {
     "base": {},
+    "another seed": {"seed": "22"},
     "widths 64, 96": {"widths": "[64, 96]"},
     "widths 128, 192": {"widths": "[128, 192]"},
     "two blocks in the middle": {"blocks": "[0, 2, 1]"},
