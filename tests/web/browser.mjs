@@ -34,7 +34,7 @@ export class Browser {
     try {
       return await fetch(url, options);
     } catch (error) {
-      if (error.cause?.code !== 'UND_ERR_SOCKET' && error.cause?.code !== 'ECONNRESET') throw error;
+      if (!['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'].includes(error.cause?.code)) throw error;
       return fetch(url, options);
     }
   };
