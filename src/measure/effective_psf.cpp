@@ -28,20 +28,21 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
   const Eigen::VectorXd terms =
       polynomial_terms(unit(static_cast<double>(x), frame_.width),
                        unit(static_cast<double>(y), frame_.height), term_count(highest_order));
-  std::vector<float> here(static_cast<std::size_t>(side_ * side_));
+  std::vector<float> here(cell_of(0, side_, side_));
   for (std::size_t a = 0; a < planes.size(); ++a) {
     const auto factor = static_cast<float>(terms[static_cast<Eigen::Index>(a)]);
     for (std::size_t i = 0; i < here.size(); ++i) here[i] += factor * planes[a][i];
   }
   const double centre = (side_ - 1) / 2.0;
+  const int middle = side_px / 2;
   for (int j = 0; j < side_px; ++j) {
     for (int i = 0; i < side_px; ++i) {
-      const double px = i - side_px / 2 - static_cast<double>(dx),
-                   py = j - side_px / 2 - static_cast<double>(dy);
+      const double px = i - middle - static_cast<double>(dx),
+                   py = j - middle - static_cast<double>(dy);
       const double r = std::sqrt(px * px + py * py) / reach_px_;
       if (r >= 1) continue;
       const double fade = r <= 0.7 ? 1 : 0.5 + 0.5 * std::cos(std::numbers::pi * (r - 0.7) / 0.3);
-      kernel[static_cast<std::size_t>(j * side_px + i)] = static_cast<float>(
+      kernel[cell_of(i, j, side_px)] = static_cast<float>(
           fade * interpolate(here, side_, centre + oversampling * px, centre + oversampling * py));
     }
   }
@@ -56,6 +57,7 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
   const auto field = fit_psf_field(catalogue);
   if (!field) return nullptr;
   std::vector<float> widths;
+  widths.reserve(chosen.size());
   for (const Star* star : chosen) widths.push_back(star->fwhm_px);
   const float fwhm = median(widths);
   const auto reach_of = [&](int times_fwhm) {

@@ -30,7 +30,7 @@ class Grid {
       : side_(side),
         terms_(terms),
         stride_(terms + terms * (terms + 1) / 2 + 1),
-        sums_(static_cast<std::size_t>(side * side * stride_)) {}
+        sums_(cell_of(0, side, side) * static_cast<std::size_t>(stride_)) {}
   /// Samples that miss `clip_against` by far are left out; nullptr: none are.
   void add(const StarSamples& star, const Planes* clip_against) {
     for (const Sample& s : star.samples) {
@@ -44,8 +44,8 @@ class Grid {
                    fy = static_cast<double>(s.row) - row;
       for (int k = 0; k < 4; ++k) {
         const double share = ((k & 1) != 0 ? fx : 1 - fx) * ((k & 2) != 0 ? fy : 1 - fy);
-        double* sum = &sums_[static_cast<std::size_t>(
-            ((row + (k >> 1)) * side_ + column + (k & 1)) * stride_)];
+        double* sum = &sums_[cell_of(column + (k & 1), row + (k >> 1), side_) *
+                             static_cast<std::size_t>(stride_)];
         const double weight = share / static_cast<double>(s.variance);
         for (int a = 0; a < terms_; ++a)
           *sum++ += weight * star.terms[a] * static_cast<double>(s.value);
@@ -58,12 +58,12 @@ class Grid {
   }
   /// Coefficients, one plane per term.
   [[nodiscard]] Planes solve(double prior_weight = 1) const {
-    Planes planes(static_cast<std::size_t>(terms_),
-                  std::vector<float>(static_cast<std::size_t>(side_ * side_)));
+    Planes planes(static_cast<std::size_t>(terms_), std::vector<float>(cell_of(0, side_, side_)));
     Eigen::MatrixXd normal(terms_, terms_);
     Eigen::VectorXd right(terms_);
     for (int cell = 0; cell < side_ * side_; ++cell) {
-      const double* sum = &sums_[static_cast<std::size_t>(cell * stride_)];
+      const double* sum =
+          &sums_[static_cast<std::size_t>(cell) * static_cast<std::size_t>(stride_)];
       for (int a = 0; a < terms_; ++a) right[a] = *sum++;
       for (int a = 0; a < terms_; ++a) {
         for (int b = a; b < terms_; ++b) normal(a, b) = normal(b, a) = *sum++;
@@ -142,20 +142,28 @@ double left_over(const std::vector<StarSamples>& stars, int side, const Planes& 
   return sum;
 }
 
+/// How far each cell is from the middle.
+std::vector<double> distances_px(int side) {
+  const double centre = (side - 1) / 2.0;
+  std::vector<double> away;
+  away.reserve(cell_of(0, side, side));
+  for (int row = 0; row < side; ++row) {
+    for (int column = 0; column < side; ++column)
+      away.push_back(std::hypot(column - centre, row - centre) / oversampling);
+  }
+  return away;
+}
+
 /// Takes the level at its end from a residual. Where samples are averaged, faint stars and knots of
 /// nebulae that were not detected count; in the median that is the level about a star they do not.
 /// Over the area of the whole stack that difference is some per cent of a star's light.
 void end_at_zero(Planes& planes, int reach) {
-  const int side = grid_side(reach);
-  const double centre = (side - 1) / 2.0;
-  const auto away = [&](int i) {
-    return std::hypot(i % side - centre, i / side - centre) / (oversampling * reach);
-  };
+  const auto away = distances_px(grid_side(reach));
   for (auto& plane : planes) {
     double sum = 0, count = 0;
-    for (int i = 0; i < side * side; ++i) {
-      if (away(i) < outermost_share || away(i) > 1) continue;
-      sum += static_cast<double>(plane[static_cast<std::size_t>(i)]);
+    for (std::size_t i = 0; i < plane.size(); ++i) {
+      if (away[i] < outermost_share * reach || away[i] > reach) continue;
+      sum += static_cast<double>(plane[i]);
       count += 1;
     }
     const auto level = static_cast<float>(sum / count);
@@ -203,7 +211,7 @@ void choose_orders(std::vector<StackedChannel>& channels, int side, int threads)
   for (std::size_t c = 0; c < channels.size(); ++c) {
     double best = left[c][0];
     for (int order = 0; order <= highest_for(channels[c].samples.size()); ++order) {
-      const double own = left[c][static_cast<std::size_t>(order + 1)];
+      const double own = left[c][static_cast<std::size_t>(order) + 1];
       if (own >= 0.999 * best) continue;
       best = own;
       channels[c].order = order;
@@ -283,7 +291,7 @@ bool ends_in_a_tail(const std::vector<StackedChannel>& channels, int reach, cons
 
 bool tells_left_out_stars(const std::vector<StackedChannel>& channels, int reach, int near_px) {
   const int side = grid_side(reach);
-  const double centre = (side - 1) / 2.0;
+  const auto away = distances_px(side);
   double with = 0, without = 0;
   for (const StackedChannel& channel : channels) {
     if (channel.order < 0) continue;
@@ -291,9 +299,8 @@ bool tells_left_out_stars(const std::vector<StackedChannel>& channels, int reach
     end_at_zero(planes, reach);
     with += left_over(channel.samples, side, planes);
     for (Planes::value_type& plane : planes) {
-      for (int i = 0; i < side * side; ++i) {
-        if (std::hypot(i % side - centre, i / side - centre) > oversampling * near_px)
-          plane[static_cast<std::size_t>(i)] = 0;
+      for (std::size_t i = 0; i < plane.size(); ++i) {
+        if (away[i] > near_px) plane[i] = 0;
       }
     }
     without += left_over(channel.samples, side, planes);

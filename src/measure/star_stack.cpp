@@ -28,7 +28,7 @@ Eigen::ArrayXd picked(const Eigen::ArrayXd& values, const std::vector<Eigen::Ind
 double interpolate(const std::vector<float>& plane, int side, double column, double row) {
   const int x = static_cast<int>(column), y = static_cast<int>(row);
   const double fx = column - x, fy = row - y;
-  const float* at = &plane[static_cast<std::size_t>(y * side + x)];
+  const float* at = &plane[cell_of(x, y, side)];
   return (1 - fy) * ((1 - fx) * static_cast<double>(at[0]) + fx * static_cast<double>(at[1])) +
          fy * ((1 - fx) * static_cast<double>(at[side]) + fx * static_cast<double>(at[side + 1]));
 }

@@ -1,6 +1,7 @@
 // Bright stars found again with one profile, and what they show beside it on a fine grid.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include <Eigen/Core>
@@ -16,6 +17,10 @@ namespace limpid {
 inline constexpr int oversampling = 2;
 /// Cells across a grid that reaches so far.
 inline int grid_side(int reach_px) { return 2 * oversampling * (reach_px + 1) + 1; }
+inline std::size_t cell_of(int column, int row, int side) {
+  return static_cast<std::size_t>(row) * static_cast<std::size_t>(side) +
+         static_cast<std::size_t>(column);
+}
 
 /// From this share of the reach on pixels tell the level about a star.
 inline constexpr double outermost_share = 0.85;
