@@ -86,6 +86,8 @@ std::vector<SkyLevel> measure_sky(ConstView frame);
 StarCatalogue detect_stars(ConstView frame, const DetectOptions& options = {},
                            const Progress& progress = {});
 
+class PsfField;
+
 /// What stars show beyond the Moffat profile (coma, spikes, wings): their residuals, stacked at
 /// half pixels (after Anderson & King 2000, PASP 112, 1360), each cell a polynomial of position.
 class EffectivePsf {
@@ -100,17 +102,17 @@ class EffectivePsf {
 
  private:
   friend std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView, const StarCatalogue&,
-                                                                   int);
+                                                                   const PsfField&, int);
   Size frame_;
   int reach_px_ = 0, side_ = 0, order_ = -1, star_count_ = 0;
   std::vector<std::vector<std::vector<float>>> channels_;  ///< channel, term, cell
 };
 
-/// From bright isolated unsaturated stars; what they say is weighed against a prior of no residual.
-/// Nothing when there are fewer than eight, or when left-out stars are predicted no better with it.
+/// From bright isolated unsaturated stars beside the Moffats of `field`, that of the catalogue; what
+/// they say is weighed against a prior of no residual. Nothing when there are fewer than eight, or when left-out stars are predicted no better with it.
 std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
                                                           const StarCatalogue& catalogue,
-                                                          int threads = 0);
+                                                          const PsfField& field, int threads = 0);
 
 /// Light far from a star's centre that neither its Moffat nor the effective PSF holds: what is
 /// scattered and diffracted there, and the local sky of a fit takes for sky. The same all over the

@@ -51,11 +51,9 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
 
 std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
                                                           const StarCatalogue& catalogue,
-                                                          int threads) {
+                                                          const PsfField& field, int threads) {
   const auto chosen = bright_isolated_stars(catalogue, most_stars, least_snr);
   if (chosen.size() < fewest_stacked) return nullptr;
-  const auto field = fit_psf_field(catalogue);
-  if (!field) return nullptr;
   std::vector<float> widths;
   widths.reserve(chosen.size());
   for (const Star* star : chosen) widths.push_back(star->fwhm_px);
@@ -65,10 +63,10 @@ std::shared_ptr<const EffectivePsf> measure_effective_psf(ConstView frame,
                       28);
   };
   int reach = reach_of(3);
-  auto stacked = stack_stars(frame, catalogue, *field, chosen, reach, threads);
+  auto stacked = stack_stars(frame, catalogue, field, chosen, reach, threads);
   if (const int farther = reach_of(5);
-      farther > reach && ends_in_a_tail(stacked, reach, field->mean_at(0, 0))) {
-    auto longer = stack_stars(frame, catalogue, *field, chosen, farther, threads);
+      farther > reach && ends_in_a_tail(stacked, reach, field.mean_at(0, 0))) {
+    auto longer = stack_stars(frame, catalogue, field, chosen, farther, threads);
     if (tells_left_out_stars(longer, farther, reach)) {
       reach = farther;
       stacked = std::move(longer);

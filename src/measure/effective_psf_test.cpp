@@ -55,7 +55,7 @@ TEST(EffectivePsf, TellsWhatAMoffatCannot) {
   const StarCatalogue catalogue = detect_stars(frame.view());
   auto field = fit_psf_field(catalogue);
   ASSERT_TRUE(field);
-  const auto effective = measure_effective_psf(frame.view(), catalogue);
+  const auto effective = measure_effective_psf(frame.view(), catalogue, *field);
   ASSERT_TRUE(effective);
   EXPECT_GE(effective->order(), 1);
   for (const auto& [x, y] : {std::pair{80.0F, 80.0F}, {920.0F, 700.0F}, {900.0F, 100.0F}}) {
@@ -98,7 +98,7 @@ TEST(EffectivePsf, IsNearlyNothingForMoffats) {
   auto field = fit_psf_field(catalogue);
   ASSERT_TRUE(field);
   const Image before = field->kernel(500, 400, 0, 64);
-  field->set_effective(measure_effective_psf(frame.view(), catalogue));
+  field->set_effective(measure_effective_psf(frame.view(), catalogue, *field));
   EXPECT_LT(distance(field->kernel(500, 400, 0, 64).view(), before.view()), 0.01 * std::sqrt(0.02));
 }
 
@@ -171,7 +171,9 @@ TEST(EffectivePsf, NeedsStars) {
   StarCatalogue catalogue;
   catalogue.frame = frame_size;
   catalogue.sky.resize(1);
-  EXPECT_EQ(measure_effective_psf(Image(1, frame_size).view(), catalogue), nullptr);
+  EXPECT_EQ(measure_effective_psf(Image(1, frame_size).view(), catalogue,
+                                  PsfField::constant(core, frame_size, 1)),
+            nullptr);
 }
 
 }  // namespace
