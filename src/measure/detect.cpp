@@ -6,6 +6,7 @@
 
 #include <limpid/stars.h>
 
+#include "core/binned.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/candidates.h"
@@ -102,18 +103,6 @@ bool is_wide(ConstView detection, const std::vector<Peak>& peaks) {
   return 2 * static_cast<std::size_t>(wide) > reaches.size();
 }
 
-/// Sums of 2 x 2 pixels with the same noise.
-Image binned(ConstView detection) {
-  Image half(1, {detection.width() / 2, detection.height() / 2});
-  for (int y = 0; y < half.height(); ++y) {
-    const auto upper = detection.row(0, 2 * y), lower = detection.row(0, 2 * y + 1);
-    const auto to = half.view().row(0, y);
-    for (std::size_t x = 0; x < to.size(); ++x)
-      to[x] = 0.5F * (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]);
-  }
-  return half;
-}
-
 /// The width that most bright peaks share. Hot pixels are narrower, galaxies and clipped stars
 /// wider, and neither crowd around one width as stars do. Nothing when there is no peak to fit.
 std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>& peaks,
@@ -136,7 +125,9 @@ std::optional<Shape> typical_shape(ConstView detection, const std::vector<Peak>&
       peak.x = std::min(peak.x, detection.width() / 2 * 2 - 1) / 2;
       peak.y = std::min(peak.y, detection.height() / 2 * 2 - 1) / 2;
     }
-    auto shape = typical_shape(binned(detection).view(), chosen, threads);
+    Image coarse = binned(detection, 2);
+    for (float& pixel : coarse.pixels()) pixel *= 2;  // the noise stays what it was
+    auto shape = typical_shape(coarse.view(), chosen, threads);
     if (shape) shape->fwhm_px *= 2;
     return shape;
   }

@@ -7,6 +7,7 @@
 
 #include <limpid/error.h>
 
+#include "core/binned.h"
 #include "core/parallel.h"
 #include "restore/clipped_areas.h"
 #include "restore/clipped_stars.h"
@@ -30,22 +31,6 @@ int agree_with_frame(const RestoredPart& restored, const Knowledge& known,
   if (known.field->mean_at(middle(frame.width()), middle(frame.height())).beta < least_beta)
     return 0;
   return make_consistent(restored, known.errors, controls, after);
-}
-
-Image binned(ConstView frame, int factor) {
-  Image small(frame.channels(), {frame.width() / factor, frame.height() / factor});
-  for (int c = 0; c < frame.channels(); ++c) {
-    for (int y = 0; y < small.height(); ++y) {
-      for (int x = 0; x < small.width(); ++x) {
-        float sum = 0;
-        for (int j = 0; j < factor; ++j) {
-          for (int i = 0; i < factor; ++i) sum += frame(c, y * factor + j, x * factor + i);
-        }
-        small.view()(c, y, x) = sum / static_cast<float>(factor * factor);
-      }
-    }
-  }
-  return small;
 }
 
 /// frame + the enlarged difference of two binned frames (bilinear): what binning cannot show stays.
