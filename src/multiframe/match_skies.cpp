@@ -6,6 +6,7 @@
 #include <Eigen/Dense>
 
 #include "core/statistics.h"
+#include "multiframe/surface_terms.h"
 
 namespace limpid::multiframe {
 namespace {
@@ -18,15 +19,11 @@ constexpr int cell_count = cells_per_side * cells_per_side;
 constexpr std::size_t most_samples = 4096, fewest_samples = 100;
 constexpr int terms_of_order[] = {1, 3, 6};
 
-using Terms = Eigen::Matrix<double, 6, 1>;
-
-Terms terms_at(double x, double y) { return Terms{1, x, y, x * x, x * y, y * y}; }
-
-double along(double pixel, int length) { return (2 * pixel + 1) / length - 1; }
+using Terms = SurfaceTerms;
 
 Terms terms_of_cell(int cell) {
-  const auto centre = [](int i) { return (2.0 * i + 1) / cells_per_side - 1; };
-  return terms_at(centre(cell % cells_per_side), centre(cell / cells_per_side));
+  const auto centre = [](int i) { return along(i, cells_per_side); };
+  return surface_terms(centre(cell % cells_per_side), centre(cell / cells_per_side));
 }
 
 struct Fit {

@@ -8,17 +8,18 @@
 #include <Eigen/Dense>
 
 #include "core/statistics.h"
+#include "multiframe/surface_terms.h"
 
 namespace limpid::multiframe {
 namespace {
 
-constexpr int most_cells = 96, least_cell_px = 4, terms = 6;
+constexpr int most_cells = 96, least_cell_px = 4;
 
-using Terms = Eigen::Matrix<double, terms, 1>;
+using Terms = SurfaceTerms;
+constexpr int terms = Terms::RowsAtCompileTime;
 
 Terms terms_at(const Thumbnail& thumbnail, int x, int y) {
-  const double u = (2.0 * x + 1) / thumbnail.width - 1, v = (2.0 * y + 1) / thumbnail.height - 1;
-  return Terms{1, u, v, u * u, u * v, v * v};
+  return surface_terms(along(x, thumbnail.width), along(y, thumbnail.height));
 }
 
 /// Correlation of the cells that both have when `b` is moved by (dx, dy).
