@@ -2,11 +2,9 @@
 #include "multiframe/lost_frames.h"
 
 #include <algorithm>
-#include <barrier>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -190,34 +188,6 @@ TEST(LostFrames, OnADeviceTheRestGoesOnThere) {
   EXPECT_TRUE(std::ranges::equal(result.image.pixels(), expected.image.pixels()));
 }
 
-/// Two hosts as threads.
-std::vector<Multiframe> on_two_hosts(const std::vector<InputFrame>& first,
-                                     const std::vector<InputFrame>& second) {
-  std::barrier meet(2);
-  std::vector<std::span<float>> parts(2);
-  std::vector<Multiframe> results(2);
-  std::vector<std::jthread> hosts;
-  for (int rank = 0; rank < 2; ++rank) {
-    hosts.emplace_back([&, rank] {
-      const auto own = static_cast<std::size_t>(rank);
-      MultiframeOptions options = few_iterations(3);
-      options.hosts = {rank, 2, [&, own](std::span<float> values) {
-                         parts[own] = values;
-                         meet.arrive_and_wait();
-                         if (own == 0) {
-                           ASSERT_EQ(parts[0].size(), parts[1].size());
-                           for (std::size_t i = 0; i < values.size(); ++i)
-                             parts[0][i] = parts[1][i] = parts[0][i] + parts[1][i];
-                         }
-                         meet.arrive_and_wait();
-                       }};
-      results[own] = deconvolve_frames(rank == 0 ? first : second, options);
-    });
-  }
-  hosts.clear();
-  return results;
-}
-
 TEST(LostFrames, AreLeftOutByAllHosts) {
   const FrameSet set = synthetic::make_frame_set(small_settings());
   const Image expected = without(set, 3, few_iterations(3));
@@ -228,7 +198,7 @@ TEST(LostFrames, AreLeftOutByAllHosts) {
       auto first = with_true_psfs(set), second = with_true_psfs(set);
       if (in_seed) lose(first[3], 1);
       if (in_iteration) lose(second[3], 2);
-      const auto results = on_two_hosts(first, second);
+      const auto results = on_two_hosts(first, second, few_iterations(3));
       for (const Multiframe& result : results) {
         EXPECT_EQ(result.report.frames_used, 4);
         EXPECT_TRUE(result.report.frames[3].reason.starts_with("became unreadable"))

@@ -1,10 +1,8 @@
 // PSFs, masks, memory that runs out, resumed and shared runs.
 #include <algorithm>
 #include <array>
-#include <barrier>
 #include <cstdio>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -237,30 +235,9 @@ TEST(MultiFrame, TwoHostsEqualOne) {
   const FrameSet set = synthetic::make_frame_set(small_settings());
   const auto inputs = with_true_psfs(set);
   const Multiframe alone = deconvolve_frames(inputs, few_iterations(5));
-  std::barrier meet(2);
-  std::vector<std::span<float>> parts(2);
-  std::vector<Image> images(2);
-  {
-    std::vector<std::jthread> hosts;
-    for (int rank = 0; rank < 2; ++rank) {
-      hosts.emplace_back([&, rank] {
-        const auto own = static_cast<std::size_t>(rank);
-        MultiframeOptions options = few_iterations(5);
-        options.hosts = {rank, 2, [&, own](std::span<float> values) {
-                           parts[own] = values;
-                           meet.arrive_and_wait();
-                           if (own == 0) {
-                             for (std::size_t i = 0; i < values.size(); ++i)
-                               parts[0][i] = parts[1][i] = parts[0][i] + parts[1][i];
-                           }
-                           meet.arrive_and_wait();
-                         }};
-        images[own] = deconvolve_frames(inputs, options).image;
-      });
-    }
-  }
-  EXPECT_LT(largest_difference(alone.image, images[0]), 1e-5 * largest(alone.image));
-  EXPECT_TRUE(std::ranges::equal(images[0].pixels(), images[1].pixels()));
+  const auto hosts = on_two_hosts(inputs, inputs, few_iterations(5));
+  EXPECT_LT(largest_difference(alone.image, hosts[0].image), 1e-5 * largest(alone.image));
+  EXPECT_TRUE(std::ranges::equal(hosts[0].image.pixels(), hosts[1].image.pixels()));
 }
 
 TEST(MultiFrame, SuperResolutionKeepsLightAndPlaces) {

@@ -2,9 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <barrier>
 #include <cmath>
 #include <limits>
+#include <span>
+#include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include <limpid/multiframe.h>
 
@@ -153,6 +158,35 @@ inline MultiframeOptions few_iterations(int iterations) {
   options.iterations = iterations;
   options.early_stop = false;
   return options;
+}
+
+/// Two hosts as threads, each with the frames as it can read them.
+inline std::vector<Multiframe> on_two_hosts(const std::vector<InputFrame>& first,
+                                            const std::vector<InputFrame>& second,
+                                            const MultiframeOptions& options) {
+  std::barrier meet(2);
+  std::vector<std::span<float>> parts(2);
+  std::vector<Multiframe> results(2);
+  std::vector<std::jthread> hosts;
+  for (int rank = 0; rank < 2; ++rank) {
+    hosts.emplace_back([&, rank] {
+      const auto own = static_cast<std::size_t>(rank);
+      MultiframeOptions of_host = options;
+      of_host.hosts = {rank, 2, [&, own](std::span<float> values) {
+                         parts[own] = values;
+                         meet.arrive_and_wait();
+                         if (own == 0) {
+                           ASSERT_EQ(parts[0].size(), parts[1].size());
+                           for (std::size_t i = 0; i < values.size(); ++i)
+                             parts[0][i] = parts[1][i] = parts[0][i] + parts[1][i];
+                         }
+                         meet.arrive_and_wait();
+                       }};
+      results[own] = deconvolve_frames(rank == 0 ? first : second, of_host);
+    });
+  }
+  hosts.clear();
+  return results;
 }
 
 }  // namespace limpid::multiframe_test
