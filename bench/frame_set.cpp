@@ -1,8 +1,8 @@
 // Simulated sets of frames as files, stacks to compare with, and the figures of docs/mfdeconv.md.
-//   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED]   frames, truth.fits, stars.csv
-//   limpid_frame_set stack mean|median|clipped OUT FRAME...
-//   limpid_frame_set judge FOLDER RESULT...                  error, widths, light, outliers
-//   limpid_frame_set rings STACK RESULT...                   the sky about the brightest stars
+//   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED STARS]   frames and truth.fits; STARS:
+//   their light, 1 limpid_frame_set stack mean|median|clipped OUT FRAME... limpid_frame_set judge
+//   FOLDER RESULT...                  error, widths, light, outliers limpid_frame_set rings STACK
+//   RESULT...                   the sky about the brightest stars
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
 
@@ -31,9 +31,12 @@ void write(const fs::path& path, Image image) {
   write_frame(path, frame, {.depth = Depth::f32, .overwrite = true});
 }
 
-/// Read back from the folder's name-giving file, so that `judge` knows the same truth.
-FrameSetSettings settings_of(int frames, int side, double nebula, int seed) {
+/// Read back from the folder's name-giving file, so that `judge` knows the same truth. `stars`: a
+/// factor on their light, of which S/N 60 to 1500 is the usual.
+FrameSetSettings settings_of(int frames, int side, double nebula, int seed, double stars) {
   FrameSetSettings settings;
+  settings.snr_low *= static_cast<float>(stars);
+  settings.snr_high *= static_cast<float>(stars);
   settings.frames = frames;
   settings.size = {side, side};
   settings.nebula_sigma = static_cast<float>(nebula);
@@ -51,7 +54,8 @@ int make(int argc, char** argv) {
   const int frames = argc > 3 ? std::atoi(argv[3]) : 12, side = argc > 4 ? std::atoi(argv[4]) : 400;
   const double nebula = argc > 5 ? std::atof(argv[5]) : 30;
   const int seed = argc > 6 ? std::atoi(argv[6]) : 1;
-  const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed));
+  const double stars = argc > 7 ? std::atof(argv[7]) : 1;
+  const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed, stars));
   fs::create_directories(folder);
   for (std::size_t i = 0; i < set.frames.size(); ++i) {
     char name[40];
@@ -60,7 +64,7 @@ int make(int argc, char** argv) {
   }
   std::FILE* file = std::fopen((folder / "set.txt").c_str(), "w");
   if (file == nullptr) return 1;
-  std::fprintf(file, "%d %d %g %d\n", frames, side, nebula, seed);
+  std::fprintf(file, "%d %d %g %d %g\n", frames, side, nebula, seed, stars);
   std::fclose(file);
   write(folder / "truth.fits", set.ideal(2.0F));
   return 0;
@@ -114,11 +118,12 @@ int judge(int argc, char** argv) {
   const fs::path folder = argv[2];
   std::FILE* file = std::fopen((folder / "set.txt").c_str(), "r");
   int frames = 0, side = 0, seed = 0;
-  double nebula = 0;
-  if (file == nullptr || std::fscanf(file, "%d %d %lf %d", &frames, &side, &nebula, &seed) != 4)
+  double nebula = 0, stars = 1;
+  if (file == nullptr ||
+      std::fscanf(file, "%d %d %lf %d %lf", &frames, &side, &nebula, &seed, &stars) != 5)
     return 1;
   std::fclose(file);
-  const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed));
+  const FrameSet set = synthetic::make_frame_set(settings_of(frames, side, nebula, seed, stars));
   std::printf(
       "| image | error at 2 px | at 1.5 px | star FWHM (px) | light | shift (px) | noise | "
       "outliers (sigma) |\n"
@@ -159,11 +164,12 @@ int judge(int argc, char** argv) {
       const double x = (star.x + 0.5) * f - 0.5, y = (star.y + 0.5) * f - 0.5;
       const Star* found = synthetic::find_star(catalogue, static_cast<float>(x),
                                                static_cast<float>(y), static_cast<float>(2 * f));
-      if (found == nullptr || found->fits.empty() || found->snr < 50) continue;
+      if (found == nullptr || found->fits.empty() || static_cast<double>(found->snr) < 50 * stars)
+        continue;
       fwhm.push_back(found->fits[0].psf.fwhm_px / f);
       dx.push_back((found->fits[0].x - x) / f);
       dy.push_back((found->fits[0].y - y) / f);
-      if (star.flux > 2000)
+      if (star.flux > 2000 * stars)
         light.push_back(
             synthetic::light_against_truth(image.view(), truth.view(), x, y, star.flux, factor));
     }
