@@ -12,7 +12,7 @@ namespace {
 void network(benchmark::State& state, torch::ScalarType type, bool own) {
   const torch::NoGradGuard no_grad;
   at::set_num_threads(1);
-  constexpr std::int64_t side = 512;
+  constexpr int side = 512;
   const Model model = load_model(LIMPID_BENCH_MODEL);
   model.network->to(type);
   model.network->lay_channels_last();
@@ -21,7 +21,9 @@ void network(benchmark::State& state, torch::ScalarType type, bool own) {
   std::vector<Plane> planes;
   for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), side});
   const auto controls = torch::zeros({1, control_count});
-  for (auto _ : state) benchmark::DoNotOptimize(model.network->infer(planes, side, side, controls));
+  for (auto _ : state)
+    benchmark::DoNotOptimize(
+        model.network->infer(planes, {side, side}, {0, 0, side, side}, controls));
   state.SetItemsProcessed(state.iterations() * side * side);
 }
 BENCHMARK_CAPTURE(network, libtorch_bf16, torch::kBFloat16, false)->Unit(benchmark::kMillisecond);

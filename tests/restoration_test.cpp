@@ -216,10 +216,11 @@ TEST(Restoration, TilesLeaveNoSeams) {
       difference(deconvolve(night.recorded.view(), network, tiled).image.view(),
                  deconvolve(night.recorded.view(), network, untiled).image.view(), night_sigma);
   // In the empty sky nothing differs; where the nebula is 150 sigma bright (and its own noise two)
-  // light from beyond the 32 px of context that a tile has does: measured .006 and .5.
-  EXPECT_LT(nebula.rms, 0.02);
-  EXPECT_LT(nebula.largest, 1.0);
-  EXPECT_LT(nebula.share_over, 0.01);
+  // light from beyond the context that a tile has does: measured .0005 and .12. With fades over all
+  // that tiles share, which they see differently at their edges, it was .005 and .55.
+  EXPECT_LT(nebula.rms, 0.002);
+  EXPECT_LT(nebula.largest, 0.3);
+  EXPECT_LT(nebula.share_over, 1e-4);
   const Image stars = uniform_star_field({640, 640});
   for (DeconvolveOptions* options : {&tiled, &untiled}) {
     options->no_stars = false;
@@ -230,13 +231,10 @@ TEST(Restoration, TilesLeaveNoSeams) {
   ASSERT_GT(a.report.tiles, 4);
   ASSERT_EQ(b.report.tiles, 1);
   const auto field = difference(a.image.view(), b.image.view(), night_sigma);
-  EXPECT_LT(field.rms, 0.02) << "field of order " << a.report.field_order;
-  EXPECT_LT(field.largest, 1.0) << "field of order " << a.report.field_order;
-  EXPECT_LT(field.share_over, 0.01);
+  EXPECT_LT(field.largest, 0.05) << "field of order " << a.report.field_order;
   RecordProperty("nebula", std::to_string(nebula.rms) + " " + std::to_string(nebula.largest) + " " +
                                std::to_string(nebula.share_over));
-  RecordProperty("stars", std::to_string(field.rms) + " " + std::to_string(field.largest) + " " +
-                              std::to_string(field.share_over));
+  RecordProperty("stars", std::to_string(field.rms) + " " + std::to_string(field.largest));
 }
 
 TEST(Restoration, SameBytesForOneTwoAndThreeThreads) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -109,12 +110,14 @@ class Network {
   [[nodiscard]] static int granularity_px();
   /// `tile`: shape (3, h, w), in units of the sky noise over the sky, margin included, no NaN.
   /// `saturated`: (1, h - 2 margin, w - 2 margin), 1 where any channel is clipped. Returns the
-  /// inner part, (3, h - 2 margin, w - 2 margin). Several threads may call it at once, each with
-  /// `threads` of its own on the CPU (0: all cores; their number may change the last bits).
-  /// `memory`: of this tile; the result is the same without. Throws Error(exhausted) when the
-  /// device's memory is out.
+  /// inner part, (3, h - 2 margin, w - 2 margin), or what is `wanted` of it, which begins and ends
+  /// at multiples of granularity_px() and comes out the same. Several threads may call it at once,
+  /// each with `threads` of its own on the CPU (0: all cores; their number may change the last
+  /// bits). `memory`: of this tile; the result is the same without. Throws Error(exhausted) when
+  /// the device's memory is out.
   [[nodiscard]] Image run(ConstView tile, ConstView saturated, const TileControls& controls,
-                          int threads = 0, TileMemory* memory = nullptr) const;
+                          int threads = 0, TileMemory* memory = nullptr,
+                          std::optional<Rect> wanted = {}) const;
 
  private:
   struct Body;

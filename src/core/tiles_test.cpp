@@ -101,6 +101,45 @@ TEST(TileBlender, AStepBetweenTilesIsSpreadSmoothlyOverTheOverlap) {
   EXPECT_EQ(out.view()(0, 30, 64), 1.0F);
 }
 
+TEST(TileBlender, AFadeMayBeNarrowerThanTheOverlap) {
+  const TileGrid grid({108, 64}, {64, 64}, {20, 20}, 1, {8, 8});
+  ASSERT_EQ(grid.columns(), 2);
+  // shared from 44 to 63, blended from 50 to 57
+  EXPECT_EQ(grid.needed(0), (Rect{0, 0, 58, 64}));
+  EXPECT_EQ(grid.needed(1), (Rect{6, 0, 58, 64}));
+  TileBlender blender(grid, 1);
+  blender.add(0, Image(1, {58, 64}, 0.0F).view(), grid.needed(0));
+  blender.add(1, Image(1, {64, 64}, 1.0F).view());
+  const Image out = std::move(blender).finish();
+  for (int x = 0; x < 108; ++x) {
+    const float value = out.view()(0, 30, x);
+    if (x < 50 || x > 57) {
+      EXPECT_EQ(value, x < 50 ? 0.0F : 1.0F) << x;
+    } else {
+      EXPECT_LE(value - out.view()(0, 30, x - 1), 1.5708F / 8 + 1e-6F) << x;
+    }
+  }
+}
+
+TEST(TileGrid, WhatIsNeededOfItsTilesIsTheFrame) {
+  for (const Size size : {Size{20, 30}, Size{65, 64}, Size{127, 129}, Size{300, 211}}) {
+    for (const int align : {1, 8}) {
+      const Image frame = noise(1, size);
+      const TileGrid grid(size, {64, 64}, {24, 20}, align, {8, 6});
+      TileBlender blender(grid, 1);
+      for (int i = 0; i < grid.count(); ++i) {
+        const Rect part = grid.needed(i);
+        const Image tile = grid.extract(frame.view(), i);
+        blender.add(i, copy(tile.view().crop(part)).view(), part);
+      }
+      const Image out = std::move(blender).finish();
+      for (std::size_t i = 0; i < frame.pixels().size(); ++i)
+        ASSERT_NEAR(out.pixels()[i], frame.pixels()[i],
+                    1e-6F * std::abs(frame.pixels()[i]) + 1e-7F);
+    }
+  }
+}
+
 TEST(TileBlender, NoDataWhereAWindowIsZeroDoesNotSpreadToTheNeighbour) {
   const Image frame(1, {120, 64}, 1.0F);
   const TileGrid grid(frame.size(), 64, 8);

@@ -18,16 +18,16 @@ std::shared_ptr<Architecture> build_architecture(const std::string& name,
   return entry->second(options);
 }
 
-torch::Tensor Architecture::infer(const std::vector<Plane>& planes, std::int64_t height,
-                                  std::int64_t width, const torch::Tensor& controls) {
-  auto together = torch::empty({static_cast<std::int64_t>(planes.size()), height, width});
+torch::Tensor Architecture::infer(const std::vector<Plane>& planes, Size size, Rect wanted,
+                                  const torch::Tensor& controls) {
+  auto together = torch::empty({static_cast<std::int64_t>(planes.size()), size.height, size.width});
   float* to = together.data_ptr<float>();
   for (const Plane& plane : planes) {
-    for (std::int64_t y = 0; y < height; ++y) {
-      to = std::copy_n(plane.first + y * plane.stride, width, to);
+    for (int y = 0; y < size.height; ++y) {
+      to = std::copy_n(plane.first + y * plane.stride, size.width, to);
     }
   }
-  return from_blocks(forward(to_blocks(together), controls).to(torch::kFloat));
+  return cropped(from_blocks(forward(to_blocks(together), controls).to(torch::kFloat)), wanted);
 }
 
 void Architecture::lay_channels_last() {
@@ -44,6 +44,10 @@ torch::Tensor to_blocks(const torch::Tensor& planes) {
       .contiguous()
       .view({1, h, w, p * block_area})
       .permute({0, 3, 1, 2});
+}
+
+torch::Tensor cropped(const torch::Tensor& image, Rect wanted) {
+  return image.narrow(1, wanted.y, wanted.height).narrow(2, wanted.x, wanted.width);
 }
 
 torch::Tensor from_blocks(const torch::Tensor& blocks) {

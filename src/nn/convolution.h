@@ -8,13 +8,22 @@
 
 namespace limpid {
 
+/// Which convolutions suit a processor: LibTorch's, or ours with values of either type.
+enum class Arithmetic { libtorch, floats, bfloats };
+/// `narrow`: values and weights are those of bfloat16, which ours may keep in floats.
+Arithmetic fastest_arithmetic(bool narrow);
+/// Whether the processor has what Convolution needs for such values.
+bool has_convolutions(Arithmetic arithmetic);
+
 /// Values of a grid of places, `channels` together, with a border of zeros one place wide.
+/// `Value`: float or c10::BFloat16, here and below.
+template <typename Value>
 class Activations {
  public:
   Activations(std::int64_t height, std::int64_t width, std::int64_t channels);
   /// Of the first channel; y and x from -1, to the height and the width.
-  [[nodiscard]] float* at(std::int64_t y, std::int64_t x) const {
-    return values_.data_ptr<float>() + (y + 1) * row_step() + (x + 1) * channels();
+  [[nodiscard]] Value* at(std::int64_t y, std::int64_t x) const {
+    return values_.data_ptr<Value>() + (y + 1) * row_step() + (x + 1) * channels();
   }
   [[nodiscard]] std::int64_t height() const { return values_.size(0) - 2; }
   [[nodiscard]] std::int64_t width() const { return values_.size(1) - 2; }
@@ -26,26 +35,29 @@ class Activations {
 };
 
 /// What becomes of the sums, in this order; null pointers leave their step out.
+template <typename Value>
 struct Finish {
   const float* shift = nullptr;     ///< added, one value a channel
-  const float* residual = nullptr;  ///< added, laid like the result, which it may be
+  const Value* residual = nullptr;  ///< added, laid like the result, which it may be
   bool rectified = false;           ///< negative values become zero
 };
 
 /// A convolution with its bias. `narrow`: values and weights are those of bfloat16, and every step
-/// of the result is rounded to them, as LibTorch has it; the sums have the same bits as those of
-/// the instruction for them (VDPBF16PS adds the second of two products first).
+/// of the result is rounded to them, as LibTorch has it. The sums have the same bits for floats and
+/// for bfloat16s: VDPBF16PS adds the second of two products first.
+template <typename Value>
 class Convolution {
  public:
-  /// `weight`: (outputs, inputs, side, side) of side 1 or 3, channels in multiples of 16.
+  /// `weight`: (outputs, inputs, side, side) of side 1 or 3, channels in multiples of 16. bfloat16s
+  /// are narrow.
   Convolution(const torch::Tensor& weight, const torch::Tensor& bias, std::int64_t stride,
               bool narrow);
   [[nodiscard]] std::int64_t outputs() const { return outputs_; }
   /// `width` places of one row. `in`: the place under the middle of the first one's kernel, in rows
   /// of `in_row` values, with a border where the kernel has one; `out_step`: from one place of the
   /// result to the next.
-  void row(const float* in, std::ptrdiff_t in_row, std::int64_t width, float* out,
-           std::ptrdiff_t out_step, const Finish& finish = {}) const;
+  void row(const Value* in, std::ptrdiff_t in_row, std::int64_t width, Value* out,
+           std::ptrdiff_t out_step, const Finish<Value>& finish = {}) const;
 
  private:
   std::int64_t inputs_, outputs_, side_, stride_;
@@ -53,9 +65,5 @@ class Convolution {
   std::vector<float> bias_;
   torch::Tensor packed_;
 };
-
-/// Whether this processor has what Convolution needs and LibTorch's convolutions are slower.
-/// `narrow`: those of bfloat16.
-bool own_convolutions_pay(bool narrow);
 
 }  // namespace limpid

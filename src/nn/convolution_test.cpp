@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cmath>
+#include <map>
+#include <type_traits>
+#include <vector>
 
 #include "nn/architecture.h"
 #include "nn/mixing.h"
+#include "nn/unet_on_cpu.h"
 
 namespace limpid {
 namespace {
@@ -29,84 +32,175 @@ torch::Tensor slow(const torch::Tensor& x, const torch::Tensor& weight, const to
   return narrow ? rounded(sums) : sums;
 }
 
-class Convolved : public testing::TestWithParam<bool> {
+/// The kinds of values and whether they are rounded to bfloat16.
+template <typename Value, bool narrow_values>
+struct Kind {
+  using Type = Value;
+  static constexpr bool narrow = narrow_values;
+  static constexpr auto arithmetic =
+      std::is_same_v<Value, float> ? Arithmetic::floats : Arithmetic::bfloats;
+};
+
+template <typename Of>
+class Convolved : public testing::Test {
  protected:
+  using Value = typename Of::Type;
+  static constexpr bool narrow = Of::narrow;
   void SetUp() override {
-    if (!own_convolutions_pay(false)) GTEST_SKIP() << "no AVX-512";
+    if (!has_convolutions(Of::arithmetic)) GTEST_SKIP() << "not on this processor";
     torch::manual_seed(3);
   }
-  [[nodiscard]] torch::Tensor some(at::IntArrayRef size) const {
+  [[nodiscard]] static torch::Tensor some(at::IntArrayRef size) {
     const auto x = torch::randn(size);
     return narrow ? rounded(x) : x;
   }
+  /// A row of places, as Convolution sees it.
+  [[nodiscard]] static torch::Tensor laid(const torch::Tensor& row) {
+    return row.t().contiguous().to(c10::CppTypeToScalarType<Value>::value);
+  }
   const torch::NoGradGuard no_grad;
-  const bool narrow = GetParam();
 };
-INSTANTIATE_TEST_SUITE_P(Precision, Convolved, testing::Bool());
+using Kinds = testing::Types<Kind<float, false>, Kind<float, true>, Kind<c10::BFloat16, true>>;
+TYPED_TEST_SUITE(Convolved, Kinds);
 
-TEST_P(Convolved, AgreesWithLibTorchForEveryWidth) {
+TYPED_TEST(Convolved, AgreesWithLibTorchForEveryWidth) {
+  using Number = typename TestFixture::Value;
+  constexpr bool rounds = TestFixture::narrow;
   for (const Shape& shape : shapes) {
-    const auto weight = some({shape.outputs, shape.inputs, shape.side, shape.side}),
-               bias = some({shape.outputs});
-    const Convolution convolution(weight, bias, shape.stride, narrow);
+    const auto weight = this->some({shape.outputs, shape.inputs, shape.side, shape.side}),
+               bias = this->some({shape.outputs});
+    const Convolution<Number> convolution(weight, bias, shape.stride, rounds);
     for (std::int64_t width = 2; width <= 28; width += 2) {
-      const auto x = some({1, shape.inputs, 6, width});
-      Activations in(6, width, shape.inputs);
+      const auto x = this->some({1, shape.inputs, 6, width});
+      Activations<Number> in(6, width, shape.inputs);
       for (std::int64_t y = 0; y < 6; ++y) {
-        const auto row = x[0].select(1, y).t().contiguous();
-        std::copy_n(row.data_ptr<float>(), row.numel(), in.at(y, 0));
+        const auto row = this->laid(x[0].select(1, y));
+        std::copy_n(row.template data_ptr<Number>(), row.numel(), in.at(y, 0));
       }
-      const auto wanted = slow(x, weight, bias, shape.stride, narrow)[0].permute({1, 2, 0});
-      auto found = torch::empty(wanted.sizes());
+      const auto wanted = slow(x, weight, bias, shape.stride, rounds)[0].permute({1, 2, 0});
+      auto made = torch::empty(wanted.sizes(), c10::CppTypeToScalarType<Number>::value);
       for (std::int64_t y = 0; y < wanted.size(0); ++y) {
         convolution.row(in.at(y * shape.stride, 0), in.row_step(), wanted.size(1),
-                        found[y].data_ptr<float>(), shape.outputs);
+                        made[y].template data_ptr<Number>(), shape.outputs);
       }
+      const auto found = made.to(torch::kFloat);
       // sums of up to 864 products of unit size; with bfloat16 one may fall on the other side of
       // the middle between two values, 2^-7 of it apart
-      EXPECT_TRUE(torch::allclose(found, wanted, narrow ? 0.008 : 0, 2e-4))
+      EXPECT_TRUE(torch::allclose(found, wanted, rounds ? 0.008 : 0, 2e-4))
           << shape.inputs << " to " << shape.outputs << " channels, " << width << " places";
-      EXPECT_LT((found != wanted).to(torch::kFloat).mean().item<float>(), narrow ? 0.01F : 1.0F);
+      EXPECT_LT((found != wanted).to(torch::kFloat).mean().template item<float>(),
+                rounds ? 0.01F : 1.0F);
     }
   }
 }
 
-TEST_P(Convolved, ShiftThenResidualThenRectification) {
-  const auto weight = some({32, 16, 1, 1}), bias = some({32}), shift = some({32}),
-             x = some({1, 16, 1, 7}), residual = some({7, 32});
-  const auto step = [&](const torch::Tensor& y) { return narrow ? rounded(y) : y; };
-  const auto sums = slow(x, weight, bias, 1, narrow)[0].select(1, 0).t();
+TYPED_TEST(Convolved, ShiftThenResidualThenRectification) {
+  using Number = typename TestFixture::Value;
+  constexpr bool rounds = TestFixture::narrow;
+  const auto weight = this->some({32, 16, 1, 1}), bias = this->some({32}), shift = this->some({32}),
+             x = this->some({1, 16, 1, 7}), residual = this->some({7, 32});
+  const auto step = [&](const torch::Tensor& y) { return rounds ? rounded(y) : y; };
+  const auto sums = slow(x, weight, bias, 1, rounds)[0].select(1, 0).t();
   const auto wanted = torch::relu(step(residual + step(sums + shift)));
-  const auto in = x[0].select(1, 0).t().contiguous();
-  auto found = residual.clone();
-  Convolution(weight, bias, 1, narrow)
-      .row(in.data_ptr<float>(), 0, 7, found.data_ptr<float>(), 32,
-           {.shift = shift.data_ptr<float>(),
-            .residual = found.data_ptr<float>(),
-            .rectified = true});
-  EXPECT_TRUE(torch::allclose(found, wanted, narrow ? 0.016 : 0, 2e-5));
+  const auto in = this->laid(x[0].select(1, 0));
+  auto found =
+      residual.to(c10::CppTypeToScalarType<Number>::value, /*non_blocking=*/false, /*copy=*/true);
+  auto* const out = found.template data_ptr<Number>();
+  Convolution<Number>(weight, bias, 1, rounds)
+      .row(in.template data_ptr<Number>(), 0, 7, out, 32,
+           {.shift = shift.template data_ptr<float>(), .residual = out, .rectified = true});
+  EXPECT_TRUE(torch::allclose(found.to(torch::kFloat), wanted, rounds ? 0.016 : 0, 2e-5));
+}
+
+TEST(Convolution, FloatsThatHoldBfloatsGiveTheSameBits) {
+  if (!has_convolutions(Arithmetic::bfloats)) GTEST_SKIP() << "not on this processor";
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(5);
+  const auto weight = rounded(torch::randn({48, 96, 1, 1})), bias = rounded(torch::randn({48})),
+             in = rounded(torch::randn({31, 96}));
+  auto floats = torch::empty({31, 48}), bfloats = torch::empty({31, 48}, torch::kBFloat16);
+  Convolution<float>(weight, bias, 1, true)
+      .row(in.data_ptr<float>(), 0, 31, floats.data_ptr<float>(), 48);
+  Convolution<c10::BFloat16>(weight, bias, 1, true)
+      .row(in.to(torch::kBFloat16).data_ptr<c10::BFloat16>(), 0, 31,
+           bfloats.data_ptr<c10::BFloat16>(), 48);
+  EXPECT_TRUE(torch::equal(floats, bfloats.to(torch::kFloat)));
+}
+
+struct Network {
+  std::shared_ptr<Architecture> layers;
+  std::map<std::string, torch::Tensor> parameters;
+  torch::Tensor picture, controls;
+  std::vector<Plane> planes;
+};
+constexpr Size picture_size{144, 112};
+const std::vector<int> block_counts{1, 2, 1};
+
+Network some_network(torch::ScalarType type) {
+  torch::manual_seed(4);
+  Network network{
+      .layers = build_architecture("guided_unet", {{32, 48}, block_counts}),
+      .parameters = {},
+      .picture = torch::randn({plane_count, picture_size.height, picture_size.width}) * 20,
+      .controls = torch::zeros({1, control_count}),
+      .planes = {}};
+  for (auto& parameter : network.layers->parameters())
+    torch::nn::init::uniform_(parameter, -0.05, 0.05);
+  network.layers->to(type);
+  for (const auto& item : network.layers->named_parameters())
+    network.parameters[item.key()] = item.value();
+  for (int p = 0; p < plane_count; ++p)
+    network.planes.push_back({network.picture[p].data_ptr<float>(), picture_size.width});
+  return network;
+}
+
+/// The kinds of values and whether they are rounded, of those that this processor has.
+std::vector<std::pair<Arithmetic, bool>> kinds_here() {
+  std::vector<std::pair<Arithmetic, bool>> kinds;
+  for (const auto& [by, narrow] :
+       {std::pair{Arithmetic::floats, false}, std::pair{Arithmetic::floats, true},
+        std::pair{Arithmetic::bfloats, true}}) {
+    if (has_convolutions(by)) kinds.emplace_back(by, narrow);
+  }
+  return kinds;
 }
 
 /// LibTorch adds up in the same order only where it has the instruction for bfloat16.
 TEST(UnetOnCpu, GivesWhatItsLayersGive) {
   const torch::NoGradGuard no_grad;
-  torch::manual_seed(4);
-  for (const auto type : {torch::kFloat, torch::kBFloat16}) {
-    if (!own_convolutions_pay(type == torch::kBFloat16)) continue;
-    const auto network = build_architecture("guided_unet", {{32, 48}, {1, 2, 1}});
-    for (auto& parameter : network->parameters()) torch::nn::init::uniform_(parameter, -0.05, 0.05);
-    network->to(type);
-    const auto picture = torch::randn({plane_count, 48, 72}) * 20;
-    const auto controls = torch::randn({1, control_count});
-    std::vector<Plane> planes;
-    for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), 72});
-    const auto plain = network->infer(planes, 48, 72, controls);
-    network->settle();
-    const auto own = network->infer(planes, 48, 72, controls);
-    const auto changed = (plain - picture.narrow(0, 0, 3)).abs().mean();
+  for (const auto& [by, narrow] : kinds_here()) {
+    if (narrow && __builtin_cpu_supports("avx512bf16") == 0) continue;
+    const Network network = some_network(narrow ? torch::kBFloat16 : torch::kFloat);
+    const Rect whole{0, 0, picture_size.width, picture_size.height};
+    const auto plain = network.layers->infer(network.planes, picture_size, whole, network.controls);
+    const auto shift = [&](const char* name) {  // of no controls
+      return network.parameters.at(name).unsqueeze(0);
+    };
+    const auto own = make_unet_on_cpu(network.parameters, block_counts, narrow, by)
+                         ->run(network.planes, picture_size, whole, shift("stem_controls.bias"),
+                               shift("down_controls.bias"));
+    const auto changed = (plain - network.picture.narrow(0, 0, 3)).abs().mean();
     EXPECT_GT(changed.item<float>(), 1);
     // rounding: of the last bits of sums, which flips a bfloat16 in ten thousand
-    EXPECT_LT(((own - plain).abs().mean() / changed).item<float>(), 1e-4F) << type;
+    EXPECT_LT(((own - plain).abs().mean() / changed).item<float>(), 1e-4F)
+        << static_cast<int>(by) << narrow;
+  }
+}
+
+TEST(UnetOnCpu, APartComesOutTheSame) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& [by, narrow] : kinds_here()) {
+    const Network network = some_network(torch::kFloat);
+    const auto own = make_unet_on_cpu(network.parameters, block_counts, narrow, by);
+    const auto none = [](std::int64_t channels) { return torch::zeros({1, channels}); };
+    const auto run = [&](Rect part) {
+      return own->run(network.planes, picture_size, part, none(32), none(48));
+    };
+    const auto whole = run({0, 0, picture_size.width, picture_size.height});
+    for (const Rect part : {Rect{56, 40, 24, 32}, Rect{0, 0, 4, 4}, Rect{140, 0, 4, 112},
+                            Rect{12, 108, 60, 4}, Rect{68, 52, 4, 4}}) {
+      EXPECT_TRUE(torch::equal(run(part), cropped(whole, part))) << part.x << ' ' << part.y;
+    }
   }
 }
 

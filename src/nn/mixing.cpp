@@ -4,11 +4,18 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
+
+#include "core/lanes.h"
 #include "nn/architecture.h"
 
 namespace limpid {
@@ -24,8 +31,31 @@ inline float seen_as(float light) {
   const float quarter = std::sqrt(std::sqrt(light * light + view_knee * view_knee));
   return 0.5F * light / (quarter * std::sqrt(quarter));
 }
+/// s^(-1/2) to twelve bits or better.
+inline FloatLanes rough_inverse_root(FloatLanes s) {
+#ifdef __AVX__
+  return _mm256_rsqrt_ps(s);
+#else
+  for (int i = 0; i < float_lane_count; ++i) s[i] = 1 / std::sqrt(s[i]);
+  return s;
+#endif
+}
+/// seen_as() to 1e-6 of it: a rough s^(-3/8) and a step of Newton's towards f^8 s^3 = 1.
+inline FloatLanes seen_as(FloatLanes light) {
+  const FloatLanes s = light * light + view_knee * view_knee;
+  const FloatLanes half = rough_inverse_root(s), quarter = half * rough_inverse_root(half);
+  const FloatLanes rough = quarter * quarter * rough_inverse_root(quarter);
+  const FloatLanes square = rough * rough, near_half = square * square * s;
+  return light * (rough * (0.5F + (1 - near_half * near_half * s) * (0.5F / 8)));
+}
 inline float residual_scale(float tile, float bright) {
   return std::sqrt(residual_knee * residual_knee + tile * tile + bright * bright);
+}
+
+FloatLanes residual_scales(FloatLanes tile, FloatLanes bright) {
+  FloatLanes scales = residual_knee * residual_knee + tile * tile + bright * bright;
+  for (int i = 0; i < float_lane_count; ++i) scales[i] = std::sqrt(scales[i]);
+  return scales;
 }
 
 torch::Tensor rows(const torch::Tensor& x) { return x.permute({0, 2, 3, 1}); }
@@ -152,26 +182,53 @@ void store_as(std::span<const float> values, std::span<float> out) {
   std::ranges::copy(values, out.begin());
 }
 
-float as_float(float value) { return value; }
-float as_float(c10::BFloat16 value) { return static_cast<float>(value); }
+/// Half a block: two rows of four pixels.
+static_assert(block_px == 4 && float_lane_count == 2 * block_px);
+using Row = float __attribute__((vector_size(block_px * sizeof(float))));
+
+FloatLanes half_block(const float* at, std::int64_t stride) {
+  Row first, second;
+  std::memcpy(&first, at, sizeof first);
+  std::memcpy(&second, at + stride, sizeof second);
+  return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+void store_half_block(float* at, std::int64_t stride, FloatLanes values) {
+  const Row first = __builtin_shufflevector(values, values, 0, 1, 2, 3),
+            second = __builtin_shufflevector(values, values, 4, 5, 6, 7);
+  std::memcpy(at, &first, sizeof first);
+  std::memcpy(at + stride, &second, sizeof second);
+}
+
+FloatLanes floats_at(const float* from) { return load_floats(from); }
+FloatLanes floats_at(const c10::BFloat16* from) {
+  using Halves = std::uint16_t __attribute__((vector_size(float_lane_count * 2)));
+  using Bits = std::uint32_t __attribute__((vector_size(float_lane_count * 4)));
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  return reinterpret_cast<FloatLanes>(__builtin_convertvector(halves, Bits) << 16U);
+}
 
 /// `Stored`: what they are rounded to.
 template <typename Stored, typename Value>
 void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row,
                    Value* out) {
   const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
-  std::vector<float> line(static_cast<std::size_t>(width));
+  std::vector<float> line(static_cast<std::size_t>(blocks * block_area));
   std::vector<Stored> stored(line.size());
   for (std::int64_t p = 0; p < count; ++p) {
+    const Plane& plane = planes[static_cast<std::size_t>(p)];
     for (std::int64_t i = 0; i < block_px; ++i) {
-      const Plane& plane = planes[static_cast<std::size_t>(p)];
       const float* in = plane.first + (block_row * block_px + i) * plane.stride;
-      std::transform(in, in + width, line.begin(), seen_as);
-      store_as(line, stored);
-      Value* to = out + p * block_area + i * block_px;
+      float* to = line.data() + i * block_px;
       for (std::int64_t b = 0; b < blocks; ++b)
-        std::copy_n(&stored[static_cast<std::size_t>(b * block_px)], block_px,
-                    to + b * count * block_area);
+        std::copy_n(in + b * block_px, block_px, to + b * block_area);
+    }
+    for (std::size_t i = 0; i < line.size(); i += float_lane_count)
+      store_floats(&line[i], seen_as(load_floats(&line[i])));
+    store_as(line, stored);
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      std::copy_n(&stored[static_cast<std::size_t>(b * block_area)], block_area,
+                  out + (b * count + p) * block_area);
     }
   }
 }
@@ -179,36 +236,30 @@ void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::in
 template <typename Value>
 void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
               std::int64_t block_row, const Value* told, int guides, float* out) {
-  constexpr std::int64_t channels = 3;
+  constexpr std::int64_t channels = 3, half_rows = block_px / 2;
   const std::int64_t colour = channels * block_area, step = (guides + 1) * colour,
                      blocks = width / block_px;
-  const auto row_of = [&](std::int64_t p, std::int64_t y) {
-    const Plane& plane = planes[static_cast<std::size_t>(p)];
-    return plane.first + y * plane.stride;
-  };
+  std::vector<Plane> at(static_cast<std::size_t>(guides + 1));  // the tile, its guide planes
   for (std::int64_t c = 0; c < channels; ++c) {
-    for (std::int64_t i = 0; i < block_px; ++i) {
-      const std::int64_t y = block_row * block_px + i;
-      const float* tile = row_of(c, y);
-      const float* bright = row_of(guides * channels + c, y);
-      float* result = out + (c * height + y) * width;
-      const Value* at = told + c * block_area + i * block_px;
-      for (std::int64_t b = 0; b < blocks; ++b) {
-        const Value* residual = at + b * step + guides * colour;
-        for (std::int64_t j = 0; j < block_px; ++j) {
-          const std::int64_t x = b * block_px + j;
-          result[x] = tile[x] + as_float(residual[j]) * residual_scale(tile[x], bright[x]);
-        }
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const std::int64_t y = block_row * block_px + half * half_rows;
+      for (std::size_t k = 0; k < at.size(); ++k) {
+        const Plane& plane = planes[k * channels + static_cast<std::size_t>(c)];
+        at[k] = {plane.first + y * plane.stride, plane.stride};
       }
-      for (std::int64_t k = 0; k < guides; ++k) {
-        const float* guide = row_of((k + 1) * channels + c, y);
-        for (std::int64_t b = 0; b < blocks; ++b) {
-          const Value* alpha = at + b * step + k * colour;
-          for (std::int64_t j = 0; j < block_px; ++j) {
-            const std::int64_t x = b * block_px + j;
-            result[x] += as_float(alpha[j]) * (guide[x] - tile[x]);
-          }
-        }
+      float* const result = out + (c * height + y) * width;
+      const Value* answer = told + c * block_area + half * float_lane_count;
+      for (std::int64_t x = 0; x < blocks * block_px; x += block_px, answer += step) {
+        const auto seen = [&](const Plane& plane) {
+          return half_block(plane.first + x, plane.stride);
+        };
+        const FloatLanes tile = seen(at.front());
+        FloatLanes mixed =
+            tile + floats_at(answer + guides * colour) * residual_scales(tile, seen(at.back()));
+        for (int k = 0; k < guides; ++k)
+          mixed +=
+              floats_at(answer + k * colour) * (seen(at[static_cast<std::size_t>(k + 1)]) - tile);
+        store_half_block(result + x, width, mixed);
       }
     }
   }
@@ -240,9 +291,18 @@ void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
   (narrow ? compress_rows<c10::BFloat16, float> : compress_rows<float, float>)(planes, width,
                                                                                block_row, out);
 }
+void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
+                        std::int64_t block_row, [[maybe_unused]] bool narrow, c10::BFloat16* out) {
+  assert(narrow);
+  compress_rows<c10::BFloat16>(planes, width, block_row, out);
+}
 
 void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
                    std::int64_t block_row, const float* told, int guides, float* out) {
+  mix_rows(planes, height, width, block_row, told, guides, out);
+}
+void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                   std::int64_t block_row, const c10::BFloat16* told, int guides, float* out) {
   mix_rows(planes, height, width, block_row, told, guides, out);
 }
 

@@ -3,6 +3,7 @@
 
 #include <torch/torch.h>
 
+#include <cstdint>
 #include <vector>
 
 namespace limpid {
@@ -28,9 +29,11 @@ struct Plane {
 torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t height,
                                 std::int64_t width, torch::ScalarType type);
 
-/// One row of these blocks in float32; `narrow`: rounded to bfloat16.
+/// One row of these blocks; `narrow`: rounded to bfloat16, which floats may hold too.
 void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
                         std::int64_t block_row, bool narrow, float* out);
+void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
+                        std::int64_t block_row, bool narrow, c10::BFloat16* out);
 
 /// mix_guides() of such planes; `answer` in float32 or bfloat16. Returns (3, height, width).
 torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
@@ -39,5 +42,7 @@ torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, 
 /// One row of blocks of it, of which `told` is the answer, into its place of (3, height, width).
 void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
                    std::int64_t block_row, const float* told, int guides, float* out);
+void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                   std::int64_t block_row, const c10::BFloat16* told, int guides, float* out);
 
 }  // namespace limpid

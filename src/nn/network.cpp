@@ -1,6 +1,7 @@
 #include <limpid/network.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cstdlib>
 
 #include <dlfcn.h>
@@ -52,10 +53,10 @@ struct Network::Body {
   torch::ScalarType type = torch::kFloat;
 
 #ifdef LIMPID_HAS_FFTW
-  /// `light`: (3, height, width) with its margins.
+  /// `light`: (3, height, width) with its margins; `part`: of what lies within them, whole blocks.
   [[nodiscard]] Image run_on_cpu(const torch::Tensor& light, ConstView saturated,
-                                 const TileControls& controls, const torch::Tensor& wanted,
-                                 GuideMemory* memory) const {
+                                 const TileControls& controls, const torch::Tensor& wishes,
+                                 Rect part, GuideMemory* memory) const {
     const auto height = light.size(1), width = light.size(2);
     const ConstView tile(light.data_ptr<float>(), 3,
                          {static_cast<int>(width), static_cast<int>(height)}, width,
@@ -75,8 +76,7 @@ struct Network::Body {
       }
     }
     add(saturated, 0, 0);
-    return to_image(
-        model.network->infer(planes, height - 2 * context_px, width - 2 * context_px, wanted));
+    return to_image(model.network->infer(planes, inner.size(), part, wishes));
   }
 #endif
 };
@@ -130,7 +130,7 @@ int Network::margin_px() { return context_px; }
 int Network::granularity_px() { return 2 * block_px; }
 
 Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls, int threads,
-                   [[maybe_unused]] TileMemory* memory) const {
+                   [[maybe_unused]] TileMemory* memory, std::optional<Rect> wanted) const {
   const torch::NoGradGuard no_grad;
   at::set_num_threads(thread_count(threads));
   const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
@@ -140,16 +140,20 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
                 "a tile must have three channels and a side that is a multiple of " +
                     std::to_string(granularity_px()) + " px");
   }
+  const Rect part = wanted.value_or(Rect{0, 0, width, height});
+  assert(part.x % granularity_px() == 0 && part.y % granularity_px() == 0 &&
+         part.width % granularity_px() == 0 && part.height % granularity_px() == 0 &&
+         intersect(part, {0, 0, width, height}) == part);
   try {
     auto light = to_tensor(tile);
     join_opposite_sides(light, 1);
     join_opposite_sides(light, 2);
-    const auto wishes = control_vector(controls);
-    const auto wanted =
-        torch::tensor(at::ArrayRef<float>(wishes.data(), wishes.size())).unsqueeze(0);
+    const auto numbers = control_vector(controls);
+    const auto wishes =
+        torch::tensor(at::ArrayRef<float>(numbers.data(), numbers.size())).unsqueeze(0);
 #ifdef LIMPID_HAS_FFTW
     if (body_->device.is_cpu()) {
-      return body_->run_on_cpu(light, saturated, controls, wanted,
+      return body_->run_on_cpu(light, saturated, controls, wishes, part,
                                memory != nullptr ? &memory->body_->guides : nullptr);
     }
 #endif
@@ -161,8 +165,9 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
     const auto clipped = to_tensor(saturated).to(body_->device);
     const auto planes = torch::cat(
         {inner(light), inner(guides).reshape({3 * guide_count, height, width}), clipped});
-    return to_image(
-        from_blocks(body_->model.network->forward(to_blocks(planes), wanted.to(body_->device))));
+    return to_image(cropped(
+        from_blocks(body_->model.network->forward(to_blocks(planes), wishes.to(body_->device))),
+        part));
   } catch (const c10::Error& error) {
     // LibTorch has one exception for all; its words tell memory and devices from mistakes of ours.
     std::string text = error.what_without_backtrace();

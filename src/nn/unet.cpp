@@ -1,7 +1,7 @@
 // A small U-Net that mixes linear guide planes pixel by pixel and adds what they cannot give.
 #include <algorithm>
 #include <map>
-#include <optional>
+#include <memory>
 
 #include <limpid/error.h>
 
@@ -62,25 +62,29 @@ class GuidedUnet : public Architecture {
     return mix_guides(planes, answer.to(torch::kFloat), guide_count, 3 * block_area);
   }
 
-  torch::Tensor infer(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+  torch::Tensor infer(const std::vector<Plane>& planes, Size size, Rect wanted,
                       const torch::Tensor& controls) override {
     if (on_cpu_) {
       const auto c = controls.to(stem_->weight.scalar_type());
-      return on_cpu_->run(planes, height, width, stem_controls_->forward(c),
+      return on_cpu_->run(planes, size, wanted, stem_controls_->forward(c),
                           down_controls_->forward(c));
     }
-    const auto seen = compressed_blocks(planes, height, width, stem_->weight.scalar_type());
-    return mix_planes(planes, height, width, answer_to(seen, controls), guide_count);
+    const auto seen =
+        compressed_blocks(planes, size.height, size.width, stem_->weight.scalar_type());
+    return cropped(
+        mix_planes(planes, size.height, size.width, answer_to(seen, controls), guide_count),
+        wanted);
   }
 
   void settle() override {
     const bool narrow = stem_->weight.scalar_type() == torch::kBFloat16;
     const bool whole_lanes =
         std::ranges::all_of(options_.widths, [](int n) { return n % 16 == 0; });
-    if (!stem_->weight.is_cpu() || !whole_lanes || !own_convolutions_pay(narrow)) return;
+    const Arithmetic by = fastest_arithmetic(narrow);
+    if (!stem_->weight.is_cpu() || !whole_lanes || by == Arithmetic::libtorch) return;
     std::map<std::string, torch::Tensor> parameters;
     for (const auto& item : named_parameters()) parameters[item.key()] = item.value();
-    on_cpu_.emplace(parameters, options_.blocks, narrow);
+    on_cpu_ = make_unet_on_cpu(parameters, options_.blocks, narrow, by);
   }
 
   double multiply_adds_per_pixel() const override {
@@ -115,7 +119,7 @@ class GuidedUnet : public Architecture {
   torch::nn::Linear down_controls_;
   Conv2d up_, head_;
   torch::nn::Sequential encoder_, middle_, decoder_;
-  std::optional<UnetOnCpu> on_cpu_;
+  std::unique_ptr<UnetOnCpu> on_cpu_;
 };
 
 }  // namespace

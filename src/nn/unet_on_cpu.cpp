@@ -3,7 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <memory>
+#include <cassert>
 
 #include "nn/architecture.h"
 
@@ -12,36 +12,74 @@ namespace {
 
 using Parameters = std::map<std::string, torch::Tensor>;
 
-Convolution layer(const Parameters& from, const std::string& name, std::int64_t stride,
-                  bool narrow) {
-  return {from.at(name + ".weight"), from.at(name + ".bias"), stride, narrow};
+/// The places from `begin` on and before `end` along one axis, and along both.
+struct Range {
+  std::int64_t begin, end;
+  [[nodiscard]] std::int64_t length() const { return end - begin; }
+};
+struct Places {
+  Range y, x;
+};
+
+/// What a convolution of side 3 sees that is applied `times` times, of so many places.
+Range seen_by(Range range, std::int64_t times, std::int64_t length) {
+  return {std::max<std::int64_t>(range.begin - times, 0), std::min(range.end + times, length)};
 }
+Range halved(Range range) { return {range.begin / 2, (range.end + 1) / 2}; }
+Range doubled(Range range) { return {2 * range.begin, 2 * range.end}; }
 
 /// Calls body(y, scratch) for every row, with room for so many values.
-template <typename Body>
-void for_each_row(std::int64_t count, std::int64_t scratch_values, const Body& body) {
-  at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
+template <typename Value, typename Body>
+void for_each_row(Range rows, std::int64_t scratch_values, const Body& body) {
+  at::parallel_for(rows.begin, rows.end, 1, [&](std::int64_t begin, std::int64_t end) {
     const auto scratch =
-        std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(scratch_values));
+        std::make_unique_for_overwrite<Value[]>(static_cast<std::size_t>(scratch_values));
     for (std::int64_t y = begin; y < end; ++y) body(y, scratch.get());
   });
 }
 
-/// Every place of `to`.
-void convolve(const Convolution& by, const Activations& from, std::int64_t stride, Activations& to,
-              const Finish& finish) {
-  for_each_row(to.height(), 0, [&](std::int64_t y, float*) {
-    by.row(from.at(y * stride, 0), from.row_step(), to.width(), to.at(y, 0), to.channels(), finish);
-  });
+/// The blocks from this place on.
+std::vector<Plane> from_block(std::vector<Plane> planes, std::int64_t y, std::int64_t x) {
+  for (Plane& plane : planes) plane.first += (y * plane.stride + x) * block_px;
+  return planes;
 }
 
-}  // namespace
+template <typename Value>
+class Unet : public UnetOnCpu {
+ public:
+  Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow);
+  [[nodiscard]] torch::Tensor run(const std::vector<Plane>& planes, Size size, Rect wanted,
+                                  const torch::Tensor& stem_shift,
+                                  const torch::Tensor& down_shift) const override;
 
-UnetOnCpu::UnetOnCpu(const Parameters& parameters, const std::vector<int>& blocks, bool narrow)
+ private:
+  using Layer = Convolution<Value>;
+  using Grid = Activations<Value>;
+  struct ResidualBlock {
+    Layer first, second;
+  };
+  static Places seen_by_blocks(const std::vector<ResidualBlock>& blocks, Places wanted,
+                               const Grid& x) {
+    const auto times = 2 * static_cast<std::int64_t>(blocks.size());
+    return {seen_by(wanted.y, times, x.height()), seen_by(wanted.x, times, x.width())};
+  }
+  static void convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
+                       Places wanted, const Finish<Value>& finish);
+  static void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x);
+
+  bool narrow_;
+  Layer stem_, down_;
+  std::vector<Layer> up_;  ///< to the four places of the finer level, row by row
+  Layer head_;
+  std::vector<ResidualBlock> encoder_, middle_, decoder_;
+};
+
+template <typename Value>
+Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow)
     : narrow_(narrow),
-      stem_(layer(parameters, "stem", 1, narrow)),
-      down_(layer(parameters, "down", 2, narrow)),
-      head_(layer(parameters, "head", 1, narrow)) {
+      stem_(parameters.at("stem.weight"), parameters.at("stem.bias"), 1, narrow),
+      down_(parameters.at("down.weight"), parameters.at("down.bias"), 2, narrow),
+      head_(parameters.at("head.weight"), parameters.at("head.bias"), 1, narrow) {
   for (std::int64_t place = 0; place < 4; ++place) {
     // a pixel shuffle takes the four places of one channel from neighbouring ones
     const auto of_place = [&](const char* name) {
@@ -50,10 +88,12 @@ UnetOnCpu::UnetOnCpu(const Parameters& parameters, const std::vector<int>& block
     up_.emplace_back(of_place("up.weight"), of_place("up.bias"), 1, narrow);
   }
   const auto read = [&](const std::string& name, int count, std::vector<ResidualBlock>& into) {
+    const auto layer = [&](const std::string& of) {
+      return Layer(parameters.at(of + ".weight"), parameters.at(of + ".bias"), 1, narrow);
+    };
     for (int i = 0; i < count; ++i) {
       const std::string block = name + '.' + std::to_string(i);
-      into.push_back({layer(parameters, block + ".first", 1, narrow),
-                      layer(parameters, block + ".second", 1, narrow)});
+      into.push_back({layer(block + ".first"), layer(block + ".second")});
     }
   };
   read("encoder", blocks.at(0), encoder_);
@@ -61,53 +101,98 @@ UnetOnCpu::UnetOnCpu(const Parameters& parameters, const std::vector<int>& block
   read("decoder", blocks.at(2), decoder_);
 }
 
-void UnetOnCpu::run_blocks(const std::vector<ResidualBlock>& blocks, Activations& x) {
+template <typename Value>
+void Unet<Value>::convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
+                           Places wanted, const Finish<Value>& finish) {
+  for_each_row<Value>(wanted.y, 0, [&](std::int64_t y, Value*) {
+    by.row(from.at(y * stride, wanted.x.begin * stride), from.row_step(), wanted.x.length(),
+           to.at(y, wanted.x.begin), to.channels(), finish);
+  });
+}
+
+template <typename Value>
+void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x) {
   if (blocks.empty()) return;
-  Activations between(x.height(), x.width(), x.channels());
-  for (const auto& block : blocks) {
-    convolve(block.first, x, 1, between, {.rectified = true});
-    for_each_row(x.height(), 0, [&](std::int64_t y, float*) {
-      block.second.row(between.at(y, 0), between.row_step(), x.width(), x.at(y, 0), x.channels(),
-                       {.residual = x.at(y, 0)});
+  Grid between(x.height(), x.width(), x.channels());
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const auto later = 2 * static_cast<std::int64_t>(blocks.size() - 1 - i);
+    const auto seen = [&](std::int64_t times) {
+      return Places{seen_by(wanted.y, times, x.height()), seen_by(wanted.x, times, x.width())};
+    };
+    convolve(blocks[i].first, x, 1, between, seen(later + 1), {.rectified = true});
+    const Places second = seen(later);
+    for_each_row<Value>(second.y, 0, [&](std::int64_t y, Value*) {
+      Value* const to = x.at(y, second.x.begin);
+      blocks[i].second.row(between.at(y, second.x.begin), between.row_step(), second.x.length(), to,
+                           x.channels(), {.residual = to});
     });
   }
 }
 
-torch::Tensor UnetOnCpu::run(const std::vector<Plane>& planes, std::int64_t height,
-                             std::int64_t width, const torch::Tensor& stem_shift,
-                             const torch::Tensor& down_shift) const {
-  const auto stem = stem_shift.to(torch::kFloat).contiguous(),
-             down = down_shift.to(torch::kFloat).contiguous();
-  Activations local(height / block_px, width / block_px, stem_.outputs());
-  Activations wide(local.height() / 2, local.width() / 2, down_.outputs());
+template <typename Value>
+torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect wanted,
+                               const torch::Tensor& stem_shift,
+                               const torch::Tensor& down_shift) const {
+  const auto stem_extra = stem_shift.to(torch::kFloat).contiguous(),
+             down_extra = down_shift.to(torch::kFloat).contiguous();
+  Grid local(size.height / block_px, size.width / block_px, stem_.outputs());
+  Grid wide(local.height() / 2, local.width() / 2, down_.outputs());
+
+  // what of each level is seen by what is wanted, from the last layer to the first
+  const Places mixed{{wanted.y / block_px, (wanted.y + wanted.height) / block_px},
+                     {wanted.x / block_px, (wanted.x + wanted.width) / block_px}};
+  const Places decoded = seen_by_blocks(decoder_, mixed, local);
+  const Places raised{halved(decoded.y), halved(decoded.x)};
+  const Places lowered = seen_by_blocks(middle_, raised, wide);
+  const Places encoded{seen_by(doubled(lowered.y), 1, local.height()),
+                       seen_by(doubled(lowered.x), 1, local.width())};
+  const Places stemmed = seen_by_blocks(encoder_, encoded, local);
+
   const auto per_place = static_cast<std::int64_t>(planes.size()) * block_area;
-  for_each_row(local.height(), local.width() * per_place, [&](std::int64_t y, float* seen) {
-    compress_block_row(planes, width, y, narrow_, seen);
-    stem_.row(seen, 0, local.width(), local.at(y, 0), local.channels(),
-              {.shift = stem.data_ptr<float>(), .rectified = true});
-  });
-  run_blocks(encoder_, local);
-  convolve(down_, local, 2, wide, {.shift = down.data_ptr<float>(), .rectified = true});
-  run_blocks(middle_, wide);
-  for_each_row(local.height(), 0, [&](std::int64_t y, float*) {
+  const auto seen_planes = from_block(planes, 0, stemmed.x.begin);
+  const auto look = [&](std::int64_t y, Value* seen) {
+    compress_block_row(seen_planes, stemmed.x.length() * block_px, y, narrow_, seen);
+    stem_.row(seen, 0, stemmed.x.length(), local.at(y, stemmed.x.begin), local.channels(),
+              {.shift = stem_extra.template data_ptr<float>(), .rectified = true});
+  };
+  for_each_row<Value>(stemmed.y, stemmed.x.length() * per_place, look);
+  run_blocks(encoder_, encoded, local);
+  convolve(down_, local, 2, wide, lowered,
+           {.shift = down_extra.template data_ptr<float>(), .rectified = true});
+  run_blocks(middle_, raised, wide);
+  for_each_row<Value>(doubled(raised.y), 0, [&](std::int64_t y, Value*) {
     for (std::int64_t x = 0; x < 2; ++x) {
-      up_[static_cast<std::size_t>(2 * (y % 2) + x)].row(wide.at(y / 2, 0), 0, wide.width(),
-                                                         local.at(y, x), 2 * local.channels(),
-                                                         {.residual = local.at(y, x)});
+      Value* const to = local.at(y, 2 * raised.x.begin + x);
+      up_[static_cast<std::size_t>(2 * (y % 2) + x)].row(wide.at(y / 2, raised.x.begin), 0,
+                                                         raised.x.length(), to,
+                                                         2 * local.channels(), {.residual = to});
     }
   });
-  run_blocks(decoder_, local);
-  auto mixed = torch::empty({3, height, width});
-  const std::int64_t bent_values = local.width() * local.channels();
-  const auto mix = [&](std::int64_t y, float* bent) {
-    float* told = bent + bent_values;
-    std::transform(local.at(y, 0), local.at(y, local.width()), bent,
-                   [](float value) { return value < 0 ? 0.0F : value; });
-    head_.row(bent, 0, local.width(), told, head_.outputs());
-    mix_block_row(planes, height, width, y, told, guide_count, mixed.data_ptr<float>());
+  run_blocks(decoder_, mixed, local);
+  const auto mixed_planes = from_block(planes, mixed.y.begin, mixed.x.begin);
+  auto result = torch::empty({3, wanted.height, wanted.width});
+  const std::int64_t bent_values = mixed.x.length() * local.channels();
+  const auto mix = [&](std::int64_t y, Value* bent) {
+    Value* const told = bent + bent_values;
+    std::transform(local.at(y, mixed.x.begin), local.at(y, mixed.x.end), bent,
+                   [](Value value) { return value < Value(0) ? Value(0) : value; });
+    head_.row(bent, 0, mixed.x.length(), told, head_.outputs());
+    mix_block_row(mixed_planes, wanted.height, wanted.width, y - mixed.y.begin, told, guide_count,
+                  result.template data_ptr<float>());
   };
-  for_each_row(local.height(), bent_values + local.width() * head_.outputs(), mix);
-  return mixed;
+  for_each_row<Value>(mixed.y, bent_values + mixed.x.length() * head_.outputs(), mix);
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<UnetOnCpu> make_unet_on_cpu(const Parameters& parameters,
+                                            const std::vector<int>& blocks, bool narrow,
+                                            Arithmetic by) {
+  assert(by != Arithmetic::libtorch);
+  if (by == Arithmetic::bfloats)
+    return std::make_unique<Unet<c10::BFloat16>>(parameters, blocks, narrow);
+  return std::make_unique<Unet<float>>(parameters, blocks, narrow);
 }
 
 }  // namespace limpid

@@ -68,11 +68,13 @@ TEST(GuidedUnet, InferenceAgreesWithTheTrainedForm) {
   std::vector<Plane> planes;
   for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), 64});
   const auto trained = from_blocks(network->forward(to_blocks(picture), controls));
-  EXPECT_TRUE(torch::allclose(network->infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
+  EXPECT_TRUE(torch::allclose(network->infer(planes, {64, 48}, {0, 0, 64, 48}, controls), trained,
+                              1e-3, 1e-3));
   EXPECT_TRUE(
-      torch::allclose(network->Architecture::infer(planes, 48, 64, controls), trained, 1e-3, 1e-3));
+      torch::allclose(network->Architecture::infer(planes, {64, 48}, {0, 0, 64, 48}, controls),
+                      trained, 1e-3, 1e-3));
   network->to(torch::kBFloat16);
-  const auto narrow = network->infer(planes, 48, 64, controls);
+  const auto narrow = network->infer(planes, {64, 48}, {0, 0, 64, 48}, controls);
   EXPECT_LT((narrow - trained).abs().mean().item<float>(),
             0.03F * (trained - picture.narrow(0, 0, 3)).abs().mean().item<float>());
 }

@@ -38,7 +38,20 @@ TileGrid grid_over(Size part, Size tile, float overlap, int step) {
   const auto shared = [overlap](int length) {
     return static_cast<int>(overlap * static_cast<float>(length));
   };
-  return {part, tile, {shared(tile.width), shared(tile.height)}, step};
+  // What lies within the network's reach of a tile's edge would be seen without its neighbours;
+  // of a narrow overlap a third is blended all the same.
+  const auto fade = [](int overlap_px) {
+    return std::max(overlap_px / 3, overlap_px - 2 * Network::margin_px());
+  };
+  const Size shares{shared(tile.width), shared(tile.height)};
+  return {part, tile, shares, step, {fade(shares.width), fade(shares.height)}};
+}
+
+/// Whole blocks of the network.
+Rect rounded_out(Rect part, int step) {
+  const int left = part.x / step * step, top = part.y / step * step;
+  const auto up = [step](int end) { return (end + step - 1) / step * step; };
+  return {left, top, up(part.x + part.width) - left, up(part.y + part.height) - top};
 }
 
 /// Along one axis a part of the frame may need little more than one tile, or two: the shortest that
@@ -97,24 +110,29 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
   const int workers = std::min(
       {threads, most_tiles_at_once, grid.count(), network.on_cpu() ? most_tiles_at_once : 1});
   std::mutex mutex;
-  std::map<int, Image> waiting;  // answers are added in order: sums do not depend on who was first
+  struct Answer {
+    Image image;
+    Rect part;
+  };
+  std::map<int, Answer> waiting;  // answers are added in order: sums do not depend on who was first
   int next = 0;
   double seconds_in_network = 0;
   parallel_for(grid.count(), workers, [&](int i) {
     progress.throw_if_stopped();
     const Rect tile = place(i);
     const double start = seconds();
+    const Rect part = rounded_out(grid.needed(i), step);
     Image answer =
         restore_tile(tile_pixels(frame, tile, known), controls_of(tile, known, o, frame.channels()),
                      *known.normalisation, network, network.on_cpu() ? 1 : threads,
-                     remembers ? memory.of(i) : nullptr);
+                     remembers ? memory.of(i) : nullptr, part);
     const double taken = seconds() - start;
     const std::scoped_lock lock(mutex);
     seconds_in_network += taken / workers;
-    waiting.emplace(i, std::move(answer));
+    waiting.emplace(i, Answer{std::move(answer), part});
     for (auto first = waiting.begin(); first != waiting.end() && first->first == next;
          first = waiting.erase(first)) {
-      blender.add(next++, first->second.view());
+      blender.add(next++, first->second.image.view(), first->second.part);
     }
     progress(static_cast<double>(next) / grid.count(), "deconvolving");
   });
@@ -154,9 +172,9 @@ TileControls controls_of(Rect tile, const Knowledge& known, const DeconvolveOpti
 
 Image restore_tile(const TilePixels& pixels, const TileControls& controls,
                    const Normalisation& normalisation, const Network& network, int threads,
-                   TileMemory* memory) {
+                   TileMemory* memory, std::optional<Rect> wanted) {
   const Image answer =
-      network.run(pixels.around.view(), pixels.clipped.view(), controls, threads, memory);
+      network.run(pixels.around.view(), pixels.clipped.view(), controls, threads, memory, wanted);
   return normalisation.undo(answer.view());
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include <limpid/deconvolve.h>
@@ -40,9 +41,10 @@ TilePixels tile_pixels(ConstView frame, Rect tile, const Knowledge& known);
 /// What the network is told of a tile: what holds in its middle.
 TileControls controls_of(Rect tile, const Knowledge& known, const DeconvolveOptions& o,
                          int channels);
+/// The tile, or the part of it that is `wanted`, see Network::run().
 Image restore_tile(const TilePixels& pixels, const TileControls& controls,
                    const Normalisation& normalisation, const Network& network, int threads,
-                   TileMemory* memory = nullptr);
+                   TileMemory* memory = nullptr, std::optional<Rect> wanted = {});
 
 /// One pass of the network over `region` of a frame without gaps; with smaller tiles when memory
 /// runs out, then on the other device. `memory`: of this frame. Throws Error(exhausted) when
