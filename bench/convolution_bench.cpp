@@ -1,35 +1,66 @@
 // The network by LibTorch's convolutions and by our own, one thread: what src/nn/convolution.h is
-// worth. Without AVX-512, and with AMX in bfloat16, both rows are LibTorch's.
+// worth. Rows of what the processor lacks are left out. What LibTorch takes without AVX-512:
+// ONEDNN_MAX_CPU_ISA=AVX2 limpid_bench --benchmark_filter=network/libtorch_f32
 #include <benchmark/benchmark.h>
+
+#include <map>
+#include <string>
 
 #include "nn/architecture.h"
 #include "nn/model_file.h"
+#include "nn/unet_on_cpu.h"
 
 namespace limpid {
 namespace {
 
 /// Items are pixels.
-void network(benchmark::State& state, torch::ScalarType type, bool own) {
+void network(benchmark::State& state, bool narrow, Arithmetic by) {
+  if (!has_convolutions(by)) {
+    state.SkipWithError("not on this processor");
+    return;
+  }
   const torch::NoGradGuard no_grad;
   at::set_num_threads(1);
   constexpr int side = 512;
+  const Rect whole{0, 0, side, side};
   const Model model = load_model(LIMPID_BENCH_MODEL);
-  model.network->to(type);
+  model.network->to(narrow ? torch::kBFloat16 : torch::kFloat);
   model.network->lay_channels_last();
-  if (own) model.network->settle();
   const auto picture = torch::randn({plane_count, side, side});
   std::vector<Plane> planes;
   for (int p = 0; p < plane_count; ++p) planes.push_back({picture[p].data_ptr<float>(), side});
-  const auto controls = torch::zeros({1, control_count});
-  for (auto _ : state)
-    benchmark::DoNotOptimize(
-        model.network->infer(planes, {side, side}, {0, 0, side, side}, controls));
+  if (by == Arithmetic::libtorch) {
+    const auto controls = torch::zeros({1, control_count});
+    for (auto _ : state)
+      benchmark::DoNotOptimize(model.network->infer(planes, whole.size(), whole, controls));
+  } else {
+    std::map<std::string, torch::Tensor> parameters;
+    for (const auto& item : model.network->named_parameters())
+      parameters[item.key()] = item.value();
+    const auto blocks = [&](const std::string& of) {
+      int count = 0;
+      while (parameters.contains(of + '.' + std::to_string(count) + ".first.weight")) ++count;
+      return count;
+    };
+    const auto shift = [&](const char* name) { return parameters.at(name).unsqueeze(0); };
+    const auto own = make_unet_on_cpu(
+        parameters, {blocks("encoder"), blocks("middle"), blocks("decoder")}, narrow, by);
+    for (auto _ : state)
+      benchmark::DoNotOptimize(own->run(planes, whole.size(), whole, shift("stem_controls.bias"),
+                                        shift("down_controls.bias")));
+  }
   state.SetItemsProcessed(state.iterations() * side * side);
 }
-BENCHMARK_CAPTURE(network, libtorch_bf16, torch::kBFloat16, false)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(network, own_bf16, torch::kBFloat16, true)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(network, libtorch_f32, torch::kFloat, false)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(network, own_f32, torch::kFloat, true)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(network, libtorch_bf16, true, Arithmetic::libtorch)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(network, own_bf16, true, Arithmetic::bfloats)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(network, own_bf16_in_floats, true, Arithmetic::floats_by_16)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(network, libtorch_f32, false, Arithmetic::libtorch)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(network, own_f32, false, Arithmetic::floats_by_16)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(network, own_f32_avx2, false, Arithmetic::floats_by_8)
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace limpid

@@ -8,8 +8,7 @@
 #include <utility>
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define LIMPID_HAS_AVX512
-#include <immintrin.h>
+#define LIMPID_HAS_CONVOLUTIONS
 #endif
 
 namespace limpid {
@@ -22,14 +21,22 @@ Activations<Value>::Activations(std::int64_t height, std::int64_t width, std::in
   for (const std::int64_t end : {std::int64_t{0}, width + 1}) values_.select(1, end).zero_();
 }
 
-#ifdef LIMPID_HAS_AVX512
+#ifdef LIMPID_HAS_CONVOLUTIONS
 
 namespace {
 
-constexpr int lanes = 16;
-using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
-using Bits = std::uint32_t __attribute__((vector_size(lanes * sizeof(float))));
-using Halves = std::uint16_t __attribute__((vector_size(lanes * sizeof(std::uint16_t))));
+/// What a register holds. Passed on by reference: by value they would be passed differently with
+/// and without AVX-512.
+template <int lanes>
+struct Lanes {  // (with `using` the compiler forgets a size that depends on a parameter)
+  typedef float Floats __attribute__((vector_size(lanes * sizeof(float))));
+  typedef std::uint32_t Bits __attribute__((vector_size(lanes * sizeof(float))));
+  typedef std::uint16_t Halves __attribute__((vector_size(lanes * sizeof(std::uint16_t))));
+};
+template <int lanes>
+using Floats = typename Lanes<lanes>::Floats;
+template <int lanes>
+using Bits = typename Lanes<lanes>::Bits;
 
 /// Neighbouring places of the result and some of their channels: all sums are in registers.
 template <typename Value>
@@ -45,137 +52,163 @@ struct Piece {
   Finish<Value> finish;
 };
 
-/// Rounded to the nearest bfloat16, to even ones between two, where `narrow`.
-template <bool narrow>
-__attribute__((target("avx512f"), always_inline)) inline Vector stored(Vector value) {
-  if constexpr (!narrow) return value;
-  const Bits bits = reinterpret_cast<Bits>(value);
-  return reinterpret_cast<Vector>((bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U);
+/// Inlined into functions for the processors that have such registers.
+#define LIMPID_INLINED __attribute__((always_inline)) inline
+
+/// Rounds to the nearest bfloat16, to even ones between two, where `narrow`.
+template <int lanes, bool narrow>
+LIMPID_INLINED void round_off(Floats<lanes>& values) {
+  if constexpr (narrow) {
+    const auto bits = reinterpret_cast<Bits<lanes>>(values);
+    values = reinterpret_cast<Floats<lanes>>((bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U);
+  }
 }
 
-__attribute__((target("avx512f"), always_inline)) inline Vector load(const float* from) {
-  return _mm512_loadu_ps(from);
+template <int lanes>
+LIMPID_INLINED void load(const float* from, Floats<lanes>& values) {
+  std::memcpy(&values, from, sizeof values);
 }
-__attribute__((target("avx512f"), always_inline)) inline Vector load(const c10::BFloat16* from) {
-  Halves halves;
+template <int lanes>
+LIMPID_INLINED void load(const c10::BFloat16* from, Floats<lanes>& values) {
+  typename Lanes<lanes>::Halves halves;
   std::memcpy(&halves, from, sizeof halves);
-  return reinterpret_cast<Vector>(__builtin_convertvector(halves, Bits) << 16U);
+  values = reinterpret_cast<Floats<lanes>>(__builtin_convertvector(halves, Bits<lanes>) << 16U);
 }
-__attribute__((target("avx512f"), always_inline)) inline void store(float* to, Vector value) {
-  _mm512_storeu_ps(to, value);
+template <int lanes>
+LIMPID_INLINED void store(const Floats<lanes>& values, float* to) {
+  std::memcpy(to, &values, sizeof values);
 }
-/// Of a value that is one of bfloat16.
-__attribute__((target("avx512f"), always_inline)) inline void store(c10::BFloat16* to,
-                                                                    Vector value) {
-  const Halves halves = __builtin_convertvector(reinterpret_cast<Bits>(value) >> 16U, Halves);
+/// Of values that are bfloat16s.
+template <int lanes>
+LIMPID_INLINED void store(const Floats<lanes>& values, c10::BFloat16* to) {
+  const auto halves = __builtin_convertvector(reinterpret_cast<Bits<lanes>>(values) >> 16U,
+                                              typename Lanes<lanes>::Halves);
   std::memcpy(to, &halves, sizeof halves);
 }
 
-template <int vectors, int places>
-using Sums = std::array<std::array<Vector, vectors>, places>;
+template <int lanes, int vectors, int places>
+using Sums = std::array<std::array<Floats<lanes>, vectors>, places>;
 
-template <int vectors, int places>
-__attribute__((target("avx512f"), always_inline)) inline void add_products(
-    const Piece<float>& p, Sums<vectors, places>& sums) {
+template <int lanes, int vectors, int places>
+LIMPID_INLINED void add_products(const Piece<float>& p, Sums<lanes, vectors, places>& sums) {
   const float* weights = p.weights;
   for (std::int64_t t = 0; t < p.tap_count; ++t) {
     for (std::int64_t k = 0; k < p.inputs; ++k) {
       const float* in = p.in + p.taps[t] + (k ^ 1);
-      std::array<Vector, vectors> some;
+      std::array<Floats<lanes>, vectors> some;
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) some[v] = _mm512_load_ps(weights + v * lanes);
+      for (int v = 0; v < vectors; ++v) load<lanes>(weights + v * lanes, some[v]);
 #pragma GCC unroll 12
       for (int i = 0; i < places; ++i) {
-        const Vector value = _mm512_set1_ps(in[i * p.in_step]);
+        const float value = in[i * p.in_step];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sums[i][v] = _mm512_fmadd_ps(value, some[v], sums[i][v]);
+        for (int v = 0; v < vectors; ++v) sums[i][v] += value * some[v];
       }
       weights += vectors * lanes;
     }
   }
 }
 
-/// sum + the products of two neighbours in each lane. By its name, as the intrinsic is only to be
-/// had in functions that no processor without it may enter, which nothing else here needs to be.
-__attribute__((target("avx512f"), always_inline)) inline void add_pairs(Vector& sum, Bits values,
-                                                                        Bits weights) {
-  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(values), "v"(weights));
-}
-
-template <int vectors, int places>
-__attribute__((target("avx512f"), always_inline)) inline void add_products(
-    const Piece<c10::BFloat16>& p, Sums<vectors, places>& sums) {
+template <int lanes, int vectors, int places>
+LIMPID_INLINED void add_products(const Piece<c10::BFloat16>& p,
+                                 Sums<lanes, vectors, places>& sums) {
   const c10::BFloat16* weights = p.weights;
   for (std::int64_t t = 0; t < p.tap_count; ++t) {
     for (std::int64_t k = 0; k < p.inputs; k += 2) {
       const c10::BFloat16* in = p.in + p.taps[t] + k;
-      std::array<Bits, vectors> some;
+      std::array<Bits<lanes>, vectors> some;
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v)
-        some[v] = reinterpret_cast<Bits>(_mm512_load_si512(weights + v * 2 * lanes));
+        std::memcpy(&some[v], weights + v * 2 * lanes, sizeof some[v]);
 #pragma GCC unroll 12
       for (int i = 0; i < places; ++i) {
         std::uint32_t pair;
         std::memcpy(&pair, in + i * p.in_step, sizeof pair);
-        const Bits value = pair + Bits{};
+        const Bits<lanes> both = pair + Bits<lanes>{};
+        // By its name: the intrinsic needs a function that no other processor may enter, which
+        // nothing else here does.
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) add_pairs(sums[i][v], value, some[v]);
+        for (int v = 0; v < vectors; ++v)
+          asm("vdpbf16ps %2, %1, %0" : "+v"(sums[i][v]) : "v"(both), "v"(some[v]));
       }
       weights += vectors * 2 * lanes;
     }
   }
 }
 
-template <int vectors, int places, bool narrow, typename Value>
-__attribute__((target("avx512f"))) void work(const Piece<Value>& p) {
-  Sums<vectors, places> sums{};
-  add_products<vectors, places>(p, sums);
+template <int lanes, int vectors, int places, bool narrow, typename Value>
+LIMPID_INLINED void convolve(const Piece<Value>& p) {
+  Sums<lanes, vectors, places> sums{};
+  add_products<lanes, vectors, places>(p, sums);
 #pragma GCC unroll 12
   for (int i = 0; i < places; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
       const std::ptrdiff_t channel = v * lanes, at = i * p.out_step + channel;
-      Vector value = stored<narrow>(sums[i][v] + load(p.bias + channel));
-      if (p.finish.shift != nullptr) value = stored<narrow>(value + load(p.finish.shift + channel));
-      if (p.finish.residual != nullptr)
-        value = stored<narrow>(load(p.finish.residual + at) + value);
-      if (p.finish.rectified) value = value < 0.0F ? Vector{} : value;
-      store(p.out + at, value);
+      Floats<lanes> values = sums[i][v], more;
+      const auto add = [&](const auto* from) __attribute__((always_inline)) {
+        load<lanes>(from, more);
+        values += more;
+        round_off<lanes, narrow>(values);
+      };
+      add(p.bias + channel);
+      if (p.finish.shift != nullptr) add(p.finish.shift + channel);
+      if (p.finish.residual != nullptr) add(p.finish.residual + at);
+      if (p.finish.rectified) values = values < 0.0F ? Floats<lanes>{} : values;
+      store<lanes>(values, p.out + at);
     }
   }
 }
 
-/// As many as fit into the 32 registers beside the weights and one value.
-constexpr int most_places(int vectors) { return vectors <= 2 ? 12 : vectors == 3 ? 9 : 6; }
+template <int lanes, int vectors, int places, bool narrow, typename Value>
+struct Worker {
+  static void work(const Piece<Value>& p) { convolve<lanes, vectors, places, narrow>(p); }
+};
+template <int vectors, int places, bool narrow, typename Value>
+struct Worker<16, vectors, places, narrow, Value> {
+  __attribute__((target("avx512f"))) static void work(const Piece<Value>& p) {
+    convolve<16, vectors, places, narrow>(p);
+  }
+};
+
+/// As many as fit into the 32 registers of AVX-512, or the 16 of AVX2, beside the weights and one
+/// value.
+constexpr int most_places(int lanes, int vectors) {
+  return lanes == 8 ? 6 : vectors <= 2 ? 12 : vectors == 3 ? 9 : 6;
+}
 
 template <typename Value>
 using Work = void (*)(const Piece<Value>&);
 
-template <int vectors, bool narrow, typename Value, int... counts>
+template <int lanes, int vectors, bool narrow, typename Value, int... counts>
 constexpr std::array<Work<Value>, 12> works_of(std::integer_sequence<int, counts...>) {
-  return {work<vectors, counts + 1, narrow, Value>...};
+  return {Worker<lanes, vectors, counts + 1, narrow, Value>::work...};
 }
-template <int vectors, bool narrow, typename Value>
-constexpr auto works =
-    works_of<vectors, narrow, Value>(std::make_integer_sequence<int, most_places(vectors)>());
+template <int lanes, int vectors, bool narrow, typename Value>
+constexpr auto works = works_of<lanes, vectors, narrow, Value>(
+    std::make_integer_sequence<int, most_places(lanes, vectors)>());
 
 template <bool narrow, typename Value>
-Work<Value> work_for(int vectors, std::int64_t places) {
+Work<Value> work_for(int lanes, int vectors, std::int64_t places) {
   const auto at = static_cast<std::size_t>(places - 1);
+  if constexpr (std::is_same_v<Value, float>) {
+    if (lanes == 8) return works<8, 2, narrow, Value>[at];
+  }
   switch (vectors) {
     case 1:
-      return works<1, narrow, Value>[at];
+      return works<16, 1, narrow, Value>[at];
     case 2:
-      return works<2, narrow, Value>[at];
+      return works<16, 2, narrow, Value>[at];
     case 3:
-      return works<3, narrow, Value>[at];
+      return works<16, 3, narrow, Value>[at];
     default:
-      return works<4, narrow, Value>[at];
+      return works<16, 4, narrow, Value>[at];
   }
 }
 
-/// Of the channels that are summed up together.
-int vectors_of(std::int64_t outputs) {
+/// Registers of channels that are summed up together.
+int vectors_of(int lanes, std::int64_t outputs) {
+  if (lanes == 8) return 2;
   for (const int vectors : {4, 3, 2}) {
     if (outputs % (vectors * lanes) == 0) return vectors;
   }
@@ -186,17 +219,18 @@ int vectors_of(std::int64_t outputs) {
 
 template <typename Value>
 Convolution<Value>::Convolution(const torch::Tensor& weight, const torch::Tensor& bias,
-                                std::int64_t stride, bool narrow)
+                                std::int64_t stride, bool narrow, Arithmetic by)
     : inputs_(weight.size(1)),
       outputs_(weight.size(0)),
       side_(weight.size(2)),
       stride_(stride),
       narrow_(narrow),
+      lanes_(by == Arithmetic::floats_by_8 ? 8 : 16),
       bias_(static_cast<std::size_t>(outputs_)) {
   constexpr bool pairs = std::is_same_v<Value, c10::BFloat16>;
-  assert(inputs_ % lanes == 0 && outputs_ % lanes == 0 && (side_ == 1 || side_ == 3));
-  assert(narrow || !pairs);
-  const std::int64_t together = vectors_of(outputs_) * lanes;
+  assert(inputs_ % 16 == 0 && outputs_ % 16 == 0 && (side_ == 1 || side_ == 3));
+  assert(pairs == (by == Arithmetic::bfloats) && (narrow || !pairs));
+  const std::int64_t together = vectors_of(lanes_, outputs_) * lanes_;
   const auto grouped = weight.to(c10::CppTypeToScalarType<Value>::value)
                            .reshape({outputs_ / together, together, inputs_ / 2, 2, side_, side_});
   // floats: (groups, side, side, inputs / 2, 2, together), the second of two inputs first;
@@ -216,8 +250,8 @@ void Convolution<Value>::row(const Value* in, std::ptrdiff_t in_row, std::int64_
     taps[static_cast<std::size_t>(t)] =
         (t / side_ - side_ / 2) * in_row + (t % side_ - side_ / 2) * inputs_;
   }
-  const int vectors = vectors_of(outputs_);
-  const std::int64_t together = vectors * lanes, most = most_places(vectors),
+  const int vectors = vectors_of(lanes_, outputs_);
+  const std::int64_t together = vectors * lanes_, most = most_places(lanes_, vectors),
                      pieces = (width + most - 1) / most;
   for (std::int64_t first = 0; first < outputs_; first += together) {
     for (std::int64_t i = 0; i < pieces; ++i) {
@@ -235,34 +269,45 @@ void Convolution<Value>::row(const Value* in, std::ptrdiff_t in_row, std::int64_
       if (finish.shift != nullptr) piece.finish.shift += first;
       if (finish.residual != nullptr) piece.finish.residual += begin * out_step + first;
       if constexpr (std::is_same_v<Value, float>) {
-        (narrow_ ? work_for<true, float> : work_for<false, float>)(vectors, end - begin)(piece);
+        (narrow_ ? work_for<true, float> : work_for<false, float>)(lanes_, vectors,
+                                                                   end - begin)(piece);
       } else {
-        work_for<true, Value>(vectors, end - begin)(piece);
+        work_for<true, Value>(lanes_, vectors, end - begin)(piece);
       }
     }
   }
 }
 
-bool has_convolutions(Arithmetic arithmetic) {
-  return arithmetic == Arithmetic::libtorch ||
-         (__builtin_cpu_supports("avx512f") != 0 &&
-          (arithmetic == Arithmetic::floats || __builtin_cpu_supports("avx512bf16") != 0));
+bool has_convolutions(Arithmetic by) {
+  switch (by) {
+    case Arithmetic::libtorch:
+      return true;
+    case Arithmetic::floats_by_8:
+      return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+    case Arithmetic::floats_by_16:
+      return __builtin_cpu_supports("avx512f") != 0;
+    case Arithmetic::bfloats:
+      return __builtin_cpu_supports("avx512bf16") != 0;
+  }
+  return false;
 }
 
 Arithmetic fastest_arithmetic(bool narrow) {
-  if (!has_convolutions(Arithmetic::floats)) return Arithmetic::libtorch;
-  if (!narrow) return Arithmetic::floats;
-  if (__builtin_cpu_supports("amx-bf16") != 0) return Arithmetic::libtorch;
+  if (narrow && __builtin_cpu_supports("amx-bf16") != 0) return Arithmetic::libtorch;
   // others than Intel's do two products of bfloat16 in the time of one of float32
-  return has_convolutions(Arithmetic::bfloats) && __builtin_cpu_is("intel") == 0
-             ? Arithmetic::bfloats
-             : Arithmetic::floats;
+  if (narrow && has_convolutions(Arithmetic::bfloats) && __builtin_cpu_is("intel") == 0)
+    return Arithmetic::bfloats;
+  for (const Arithmetic by : {Arithmetic::floats_by_16, Arithmetic::floats_by_8}) {
+    if (has_convolutions(by)) return by;
+  }
+  return Arithmetic::libtorch;
 }
 
 #else
 
 template <typename Value>
-Convolution<Value>::Convolution(const torch::Tensor&, const torch::Tensor&, std::int64_t, bool) {
+Convolution<Value>::Convolution(const torch::Tensor&, const torch::Tensor&, std::int64_t, bool,
+                                Arithmetic) {
   assert(false);
 }
 template <typename Value>
@@ -270,7 +315,7 @@ void Convolution<Value>::row(const Value*, std::ptrdiff_t, std::int64_t, Value*,
                              const Finish<Value>&) const {
   assert(false);
 }
-bool has_convolutions(Arithmetic arithmetic) { return arithmetic == Arithmetic::libtorch; }
+bool has_convolutions(Arithmetic by) { return by == Arithmetic::libtorch; }
 Arithmetic fastest_arithmetic(bool) { return Arithmetic::libtorch; }
 
 #endif

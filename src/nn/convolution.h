@@ -1,4 +1,4 @@
-// Convolutions by processors with AVX-512, and what follows them while the sums are in registers.
+// Convolutions by processors with AVX2 or more, and what follows while the sums are in registers.
 #pragma once
 
 #include <torch/torch.h>
@@ -8,12 +8,13 @@
 
 namespace limpid {
 
-/// Which convolutions suit a processor: LibTorch's, or ours with values of either type.
-enum class Arithmetic { libtorch, floats, bfloats };
+/// Which convolutions suit a processor: LibTorch's, or ours with values of either type, of which a
+/// register holds so many.
+enum class Arithmetic { libtorch, floats_by_8, floats_by_16, bfloats };
 /// `narrow`: values and weights are those of bfloat16, which ours may keep in floats.
 Arithmetic fastest_arithmetic(bool narrow);
 /// Whether the processor has what Convolution needs for such values.
-bool has_convolutions(Arithmetic arithmetic);
+bool has_convolutions(Arithmetic by);
 
 /// Values of a grid of places, `channels` together, with a border of zeros one place wide.
 /// `Value`: float or c10::BFloat16, here and below.
@@ -49,9 +50,9 @@ template <typename Value>
 class Convolution {
  public:
   /// `weight`: (outputs, inputs, side, side) of side 1 or 3, channels in multiples of 16. bfloat16s
-  /// are narrow.
+  /// are narrow. `by`: for such values, and what the processor has.
   Convolution(const torch::Tensor& weight, const torch::Tensor& bias, std::int64_t stride,
-              bool narrow);
+              bool narrow, Arithmetic by);
   [[nodiscard]] std::int64_t outputs() const { return outputs_; }
   /// `width` places of one row. `in`: the place under the middle of the first one's kernel, in rows
   /// of `in_row` values, with a border where the kernel has one; `out_step`: from one place of the
@@ -62,6 +63,7 @@ class Convolution {
  private:
   std::int64_t inputs_, outputs_, side_, stride_;
   bool narrow_;
+  int lanes_;
   std::vector<float> bias_;
   torch::Tensor packed_;
 };

@@ -33,12 +33,11 @@ torch::Tensor slow(const torch::Tensor& x, const torch::Tensor& weight, const to
 }
 
 /// The kinds of values and whether they are rounded to bfloat16.
-template <typename Value, bool narrow_values>
+template <Arithmetic of, bool narrow_values>
 struct Kind {
-  using Type = Value;
+  using Type = std::conditional_t<of == Arithmetic::bfloats, c10::BFloat16, float>;
   static constexpr bool narrow = narrow_values;
-  static constexpr auto arithmetic =
-      std::is_same_v<Value, float> ? Arithmetic::floats : Arithmetic::bfloats;
+  static constexpr Arithmetic by = of;
 };
 
 template <typename Of>
@@ -47,7 +46,7 @@ class Convolved : public testing::Test {
   using Value = typename Of::Type;
   static constexpr bool narrow = Of::narrow;
   void SetUp() override {
-    if (!has_convolutions(Of::arithmetic)) GTEST_SKIP() << "not on this processor";
+    if (!has_convolutions(Of::by)) GTEST_SKIP() << "not on this processor";
     torch::manual_seed(3);
   }
   [[nodiscard]] static torch::Tensor some(at::IntArrayRef size) {
@@ -60,7 +59,10 @@ class Convolved : public testing::Test {
   }
   const torch::NoGradGuard no_grad;
 };
-using Kinds = testing::Types<Kind<float, false>, Kind<float, true>, Kind<c10::BFloat16, true>>;
+using Kinds =
+    testing::Types<Kind<Arithmetic::floats_by_8, false>, Kind<Arithmetic::floats_by_8, true>,
+                   Kind<Arithmetic::floats_by_16, false>, Kind<Arithmetic::floats_by_16, true>,
+                   Kind<Arithmetic::bfloats, true>>;
 TYPED_TEST_SUITE(Convolved, Kinds);
 
 TYPED_TEST(Convolved, AgreesWithLibTorchForEveryWidth) {
@@ -69,7 +71,7 @@ TYPED_TEST(Convolved, AgreesWithLibTorchForEveryWidth) {
   for (const Shape& shape : shapes) {
     const auto weight = this->some({shape.outputs, shape.inputs, shape.side, shape.side}),
                bias = this->some({shape.outputs});
-    const Convolution<Number> convolution(weight, bias, shape.stride, rounds);
+    const Convolution<Number> convolution(weight, bias, shape.stride, rounds, TypeParam::by);
     for (std::int64_t width = 2; width <= 28; width += 2) {
       const auto x = this->some({1, shape.inputs, 6, width});
       Activations<Number> in(6, width, shape.inputs);
@@ -106,7 +108,7 @@ TYPED_TEST(Convolved, ShiftThenResidualThenRectification) {
   auto found =
       residual.to(c10::CppTypeToScalarType<Number>::value, /*non_blocking=*/false, /*copy=*/true);
   auto* const out = found.template data_ptr<Number>();
-  Convolution<Number>(weight, bias, 1, rounds)
+  Convolution<Number>(weight, bias, 1, rounds, TypeParam::by)
       .row(in.template data_ptr<Number>(), 0, 7, out, 32,
            {.shift = shift.template data_ptr<float>(), .residual = out, .rectified = true});
   EXPECT_TRUE(torch::allclose(found.to(torch::kFloat), wanted, rounds ? 0.016 : 0, 2e-5));
@@ -119,9 +121,9 @@ TEST(Convolution, FloatsThatHoldBfloatsGiveTheSameBits) {
   const auto weight = rounded(torch::randn({48, 96, 1, 1})), bias = rounded(torch::randn({48})),
              in = rounded(torch::randn({31, 96}));
   auto floats = torch::empty({31, 48}), bfloats = torch::empty({31, 48}, torch::kBFloat16);
-  Convolution<float>(weight, bias, 1, true)
+  Convolution<float>(weight, bias, 1, true, Arithmetic::floats_by_16)
       .row(in.data_ptr<float>(), 0, 31, floats.data_ptr<float>(), 48);
-  Convolution<c10::BFloat16>(weight, bias, 1, true)
+  Convolution<c10::BFloat16>(weight, bias, 1, true, Arithmetic::bfloats)
       .row(in.to(torch::kBFloat16).data_ptr<c10::BFloat16>(), 0, 31,
            bfloats.data_ptr<c10::BFloat16>(), 48);
   EXPECT_TRUE(torch::equal(floats, bfloats.to(torch::kFloat)));
@@ -157,9 +159,11 @@ Network some_network(torch::ScalarType type) {
 /// The kinds of values and whether they are rounded, of those that this processor has.
 std::vector<std::pair<Arithmetic, bool>> kinds_here() {
   std::vector<std::pair<Arithmetic, bool>> kinds;
-  for (const auto& [by, narrow] :
-       {std::pair{Arithmetic::floats, false}, std::pair{Arithmetic::floats, true},
-        std::pair{Arithmetic::bfloats, true}}) {
+  for (const auto& [by, narrow] : {std::pair{Arithmetic::floats_by_8, false},
+                                   {Arithmetic::floats_by_8, true},
+                                   {Arithmetic::floats_by_16, false},
+                                   {Arithmetic::floats_by_16, true},
+                                   {Arithmetic::bfloats, true}}) {
     if (has_convolutions(by)) kinds.emplace_back(by, narrow);
   }
   return kinds;

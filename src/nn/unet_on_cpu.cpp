@@ -47,7 +47,7 @@ std::vector<Plane> from_block(std::vector<Plane> planes, std::int64_t y, std::in
 template <typename Value>
 class Unet : public UnetOnCpu {
  public:
-  Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow);
+  Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow, Arithmetic by);
   [[nodiscard]] torch::Tensor run(const std::vector<Plane>& planes, Size size, Rect wanted,
                                   const torch::Tensor& stem_shift,
                                   const torch::Tensor& down_shift) const override;
@@ -75,21 +75,22 @@ class Unet : public UnetOnCpu {
 };
 
 template <typename Value>
-Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow)
+Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow,
+                  Arithmetic by)
     : narrow_(narrow),
-      stem_(parameters.at("stem.weight"), parameters.at("stem.bias"), 1, narrow),
-      down_(parameters.at("down.weight"), parameters.at("down.bias"), 2, narrow),
-      head_(parameters.at("head.weight"), parameters.at("head.bias"), 1, narrow) {
+      stem_(parameters.at("stem.weight"), parameters.at("stem.bias"), 1, narrow, by),
+      down_(parameters.at("down.weight"), parameters.at("down.bias"), 2, narrow, by),
+      head_(parameters.at("head.weight"), parameters.at("head.bias"), 1, narrow, by) {
   for (std::int64_t place = 0; place < 4; ++place) {
     // a pixel shuffle takes the four places of one channel from neighbouring ones
     const auto of_place = [&](const char* name) {
       return parameters.at(name).unflatten(0, at::IntArrayRef({-1, 4})).select(1, place);
     };
-    up_.emplace_back(of_place("up.weight"), of_place("up.bias"), 1, narrow);
+    up_.emplace_back(of_place("up.weight"), of_place("up.bias"), 1, narrow, by);
   }
   const auto read = [&](const std::string& name, int count, std::vector<ResidualBlock>& into) {
     const auto layer = [&](const std::string& of) {
-      return Layer(parameters.at(of + ".weight"), parameters.at(of + ".bias"), 1, narrow);
+      return Layer(parameters.at(of + ".weight"), parameters.at(of + ".bias"), 1, narrow, by);
     };
     for (int i = 0; i < count; ++i) {
       const std::string block = name + '.' + std::to_string(i);
@@ -191,8 +192,8 @@ std::unique_ptr<UnetOnCpu> make_unet_on_cpu(const Parameters& parameters,
                                             Arithmetic by) {
   assert(by != Arithmetic::libtorch);
   if (by == Arithmetic::bfloats)
-    return std::make_unique<Unet<c10::BFloat16>>(parameters, blocks, narrow);
-  return std::make_unique<Unet<float>>(parameters, blocks, narrow);
+    return std::make_unique<Unet<c10::BFloat16>>(parameters, blocks, narrow, by);
+  return std::make_unique<Unet<float>>(parameters, blocks, narrow, by);
 }
 
 }  // namespace limpid

@@ -105,7 +105,7 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
   TileBlender blender(grid, frame.channels());
   // A tile has too many small steps to keep many cores busy: several tiles at a time, each on one.
   // So the bytes are the same for any number of threads, too: convolutions that are computed as
-  // matrix products (processors without AVX-512) are cut up by it.
+  // matrix products (processors without AVX2) are cut up by it.
   const int threads = thread_count(o.threads);
   const int workers = std::min(
       {threads, most_tiles_at_once, grid.count(), network.on_cpu() ? most_tiles_at_once : 1});
