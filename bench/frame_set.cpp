@@ -1,8 +1,9 @@
 // Simulated sets of frames as files, stacks to compare with, and the figures of docs/mfdeconv.md.
-//   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED STARS]   frames and truth.fits; STARS:
-//   their light, 1 limpid_frame_set stack mean|median|clipped OUT FRAME... limpid_frame_set judge
-//   FOLDER RESULT...                  error, widths, light, outliers limpid_frame_set rings STACK
-//   RESULT...                   the sky about the brightest stars
+//   limpid_frame_set make FOLDER [FRAMES SIDE NEBULA SEED STARS]
+//     frames and truth.fits; STARS: a factor on the stars' light
+//   limpid_frame_set stack mean|median|clipped OUT FRAME...
+//   limpid_frame_set judge FOLDER RESULT...                  error, widths, light, outliers
+//   limpid_frame_set rings STACK RESULT...                   the sky about the brightest stars
 #include <limpid/io.h>
 #include <limpid/multiframe.h>
 
@@ -72,23 +73,22 @@ int make(int argc, char** argv) {
 
 int stack(int argc, char** argv) {
   std::vector<InputFrame> frames;
-  double unit = 0;
   for (int i = 4; i < argc; ++i) {
     const auto reader = std::make_shared<TileReader>(argv[i]);
     InputFrame& frame = frames.emplace_back();
     frame.name = argv[i];
     frame.size = reader->info().size;
     frame.channels = reader->info().channels;
-    if (unit == 0) unit = reader->info().metadata.scale;
-    frame.unit = reader->info().metadata.scale / unit;
-    frame.read = [reader](Rect rect) { return reader->read(rect); };
+    frame.read = [reader](Rect rect) {
+      Image part = reader->read(rect);  // in the file's own numbers: frames differ in their scale
+      for (float& value : part.pixels()) value *= static_cast<float>(reader->info().metadata.scale);
+      return part;
+    };
   }
   const std::string kind = argv[2];
-  Image image = stack_frames(frames, kind == "median"    ? Stacking::median
-                                     : kind == "clipped" ? Stacking::clipped
-                                                         : Stacking::mean);
-  for (float& value : image.pixels()) value *= static_cast<float>(unit);
-  write(argv[3], std::move(image));
+  write(argv[3], stack_frames(frames, kind == "median"    ? Stacking::median
+                                      : kind == "clipped" ? Stacking::clipped
+                                                          : Stacking::mean));
   return 0;
 }
 
