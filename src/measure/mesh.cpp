@@ -23,16 +23,20 @@ float sky_level(std::span<float> samples) {
 
 namespace {
 
-std::vector<float> samples_of(ConstView channel, const Coverage& coverage, Rect cell, int step) {
-  std::vector<float> samples;
+/// `samples` keeps its memory from cell to cell.
+void take_samples(ConstView channel, const Coverage& coverage, Rect cell, int step,
+                  std::vector<float>& samples) {
+  samples.resize(cell.size().pixels());
+  std::size_t count = 0;
   for (int y = cell.y; y < cell.y + cell.height; y += step) {
     const auto row = channel.row(0, y);
     for (int x = cell.x; x < cell.x + cell.width; x += step) {
       const float value = row[static_cast<std::size_t>(x)];
-      if (std::isfinite(value) && coverage.covers(x, y)) samples.push_back(value);
+      samples[count] = value;
+      count += std::isfinite(value) && coverage.covers(x, y) ? 1 : 0;
     }
   }
-  return samples;
+  samples.resize(count);
 }
 
 /// How far, in cells, a pixel lies behind the middle of the first, up to that of the last.
@@ -74,9 +78,10 @@ Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatist
   // 256 samples give the level to 8 % of the noise, which the smoothing halves.
   const int step = std::max(1, cell_px / 16);
   parallel_for(cells_.height, threads, [&](int row) {
+    std::vector<float> samples;
     for (int column = 0; column < cells_.width; ++column) {
       const Rect cell = cell_rect(frame_, cells_, column, row);
-      auto samples = samples_of(channel, coverage, cell, step);
+      take_samples(channel, coverage, cell, step, samples);
       const auto wanted = static_cast<std::size_t>(cell.width / step) *
                           static_cast<std::size_t>(cell.height / step) / 4;
       if (samples.empty() || samples.size() < wanted) continue;
