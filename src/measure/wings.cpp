@@ -7,6 +7,7 @@
 
 #include <limpid/stars.h>
 
+#include "core/length.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/moffat.h"
@@ -72,7 +73,7 @@ std::optional<std::vector<Neighbour>> neighbours_of(const Star& star,
   std::vector<Neighbour> neighbours;
   for (const Star* other : others) {
     const double x = other->x, y = other->y;
-    if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) >
+    if (length_of(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) >
         2.0 * reach_px)
       continue;
     if (other->saturated) return std::nullopt;
@@ -164,7 +165,7 @@ std::optional<StarPixels> pixels_of(ConstView frame, int channel, const Star& st
   for (Eigen::Index i = 0; i < own.size(); ++i) {
     const auto [dx, dy] = place(i);
     const double radius =
-        std::hypot(x[i] - static_cast<double>(fit.x), y[i] - static_cast<double>(fit.y));
+        length_of(x[i] - static_cast<double>(fit.x), y[i] - static_cast<double>(fit.y));
     const double value = frame(channel, y0 + dy, x0 + dx);
     if (radius >= reach_px || !std::isfinite(value) || value == 0 || brightest[i] > most[i])
       continue;
@@ -186,7 +187,7 @@ std::optional<StarRings> rings_of(const StarPixels& star, const std::vector<floa
     double shone = 0;
     if (!wings.empty()) {
       for (const Neighbour& n : star.neighbours)
-        shone += n.flux * light_at(wings, std::hypot(pixel.x - n.x, pixel.y - n.y));
+        shone += n.flux * light_at(wings, length_of(pixel.x - n.x, pixel.y - n.y));
     }
     values[pixel.ring].push_back(static_cast<float>(pixel.beyond - shone));
   }
@@ -251,7 +252,7 @@ void keep_positive(std::vector<float>& wings, const std::vector<const Star*>& st
   std::array<double, ring_count + 1> sums{}, counts{};
   for (int y = -reach_px; y <= reach_px; ++y) {
     for (int x = -reach_px; x <= reach_px; ++x) {
-      const double radius = std::hypot(x, y);
+      const double radius = length_of(x, y);
       if (radius >= reach_px) continue;
       const std::size_t ring = ring_of(radius);
       sums[ring] += profile.pixel(x, y);
