@@ -39,40 +39,14 @@ class Grid {
         priors_(cell_of(0, side, side)) {}
   /// Samples that miss `clip_against` by far are left out; nullptr: none are.
   void add(const StarSamples& star, const Planes* clip_against) {
-    // right sides, which are times the sample's value, and matrices, one behind the other
-    std::vector<Lanes> right(lanes_), matrix(lanes_), own(lanes_);
-    int place = 0;
-    const auto put = [&](std::vector<Lanes>& to, double value) {
-      to[static_cast<std::size_t>(place) / lane_count][place % static_cast<int>(lane_count)] =
-          value;
-      ++place;
-    };
-    for (int a = 0; a < terms_; ++a) put(right, star.terms[a]);
-    for (int a = 0; a < terms_; ++a) {
-      for (int b = a; b < terms_; ++b) put(matrix, star.terms[a] * star.terms[b]);
-    }
-    const auto plane =
-        clip_against != nullptr ? plane_at(*clip_against, star.terms) : std::vector<float>();
-    for (const Sample& s : star.samples) {
-      if (clip_against != nullptr) {
-        const double miss = miss_of(s, plane, side_);
-        if (miss * miss > 25 * static_cast<double>(s.variance + s.prior * s.prior)) continue;
-      }
-      for (std::size_t i = 0; i < lanes_; ++i)
-        own[i] = matrix[i] + static_cast<double>(s.value) * right[i];
-      const int column = static_cast<int>(s.column), row = static_cast<int>(s.row);
-      const double fx = static_cast<double>(s.column) - column,
-                   fy = static_cast<double>(s.row) - row;
-      for (int k = 0; k < 4; ++k) {
-        const double share = ((k & 1) != 0 ? fx : 1 - fx) * ((k & 2) != 0 ? fy : 1 - fy);
-        const double weight = share / static_cast<double>(s.variance);
-        const std::size_t cell = cell_of(column + (k & 1), row + (k >> 1), side_);
-        Lanes* sum = &sums_[cell * lanes_];
-        for (std::size_t i = 0; i < lanes_; ++i) sum[i] += weight * own[i];
-        priors_[cell] = std::max(priors_[cell], s.prior);
-      }
-    }
+    add_times(star, clip_against, 1, 0);
   }
+  /// Of stars that were added, those samples go out again that miss `clip_against` by far: a
+  /// fraction of the time that it takes to add the others. Begins with forget_priors().
+  void clip(const StarSamples& star, const Planes& clip_against) {
+    add_times(star, &clip_against, 0, -1);
+  }
+  void forget_priors() { std::ranges::fill(priors_, 0.0F); }
   /// Coefficients, one plane per term.
   [[nodiscard]] Planes solve(double prior_weight = 1) const {
     Planes planes(static_cast<std::size_t>(terms_), std::vector<float>(priors_.size()));
@@ -89,7 +63,7 @@ class Grid {
       for (int a = 0; a < terms_; ++a) {
         for (int b = a; b < terms_; ++b) normal(a, b) = normal(b, a) = next();
       }
-      const auto prior = static_cast<double>(priors_[cell]);
+      const double prior = prior_of(cell);
       if (normal(0, 0) <= 0 || prior <= 0) continue;
       for (int a = 0; a < terms_; ++a) normal(a, a) += prior_weight / (prior * prior);
       const Eigen::VectorXd solution = normal.ldlt().solve(right);
@@ -100,10 +74,64 @@ class Grid {
   }
 
  private:
+  /// Samples count so many times, those that miss `clip_against` by far another number of times.
+  void add_times(const StarSamples& star, const Planes* clip_against, double times,
+                 double times_far_off) {
+    // right sides, which are times the sample's value, and matrices, one behind the other
+    std::vector<Lanes> right(lanes_), matrix(lanes_), own(lanes_);
+    int place = 0;
+    const auto put = [&](std::vector<Lanes>& to, double value) {
+      to[static_cast<std::size_t>(place) / lane_count][place % static_cast<int>(lane_count)] =
+          value;
+      ++place;
+    };
+    for (int a = 0; a < terms_; ++a) put(right, star.terms[a]);
+    for (int a = 0; a < terms_; ++a) {
+      for (int b = a; b < terms_; ++b) put(matrix, star.terms[a] * star.terms[b]);
+    }
+    const auto plane =
+        clip_against != nullptr ? plane_at(*clip_against, star.terms) : std::vector<float>();
+    for (const Sample& s : star.samples) {
+      bool far_off = false;
+      if (clip_against != nullptr) {
+        const double miss = miss_of(s, plane, side_);
+        far_off = miss * miss > 25 * static_cast<double>(s.variance + s.prior * s.prior);
+      }
+      const double count = far_off ? times_far_off : times;
+      const int column = static_cast<int>(s.column), row = static_cast<int>(s.row);
+      const std::size_t corner = cell_of(column, row, side_);
+      if (!far_off) priors_[corner] = std::max(priors_[corner], s.prior);
+      if (count == 0) continue;
+      for (std::size_t i = 0; i < lanes_; ++i)
+        own[i] = matrix[i] + static_cast<double>(s.value) * right[i];
+      const double weight = count / static_cast<double>(s.variance),
+                   fx = static_cast<double>(s.column) - column,
+                   fy = static_cast<double>(s.row) - row;
+      const auto share_out = [&](std::size_t cell, double share) {
+        Lanes* sum = &sums_[cell * lanes_];
+        for (std::size_t i = 0; i < lanes_; ++i) sum[i] += share * own[i];
+      };
+      const auto below = corner + static_cast<std::size_t>(side_);
+      share_out(corner, weight * (1 - fx) * (1 - fy));
+      share_out(corner + 1, weight * fx * (1 - fy));
+      share_out(below, weight * (1 - fx) * fy);
+      share_out(below + 1, weight * fx * fy);
+    }
+  }
+  /// Largest of the samples that a cell has a share of.
+  [[nodiscard]] double prior_of(std::size_t cell) const {
+    const auto side = static_cast<std::size_t>(side_);
+    float prior = priors_[cell];
+    if (cell >= 1) prior = std::max(prior, priors_[cell - 1]);
+    if (cell >= side) prior = std::max(prior, priors_[cell - side]);
+    if (cell > side) prior = std::max(prior, priors_[cell - side - 1]);
+    return static_cast<double>(prior);
+  }
+
   int side_, terms_;
-  std::size_t lanes_;        ///< of a cell
-  std::vector<Lanes> sums_;  ///< weighted right sides and matrices
-  std::vector<float> priors_;
+  std::size_t lanes_;          ///< of a cell
+  std::vector<Lanes> sums_;    ///< weighted right sides and matrices
+  std::vector<float> priors_;  ///< largest of the samples whose first cell it is
 };
 
 /// Star `i` is left out of a trial fit, and judges it.
@@ -111,15 +139,17 @@ bool is_left_out(std::size_t i) { return i % 4 == 0; }
 
 /// A second pass leaves out what the first cannot explain. `trial`: without the stars left out.
 Planes fit_order(const std::vector<StarSamples>& stars, int side, int order, bool trial) {
-  Planes planes;
-  for (int pass = 0; pass < 2; ++pass) {
-    Grid grid(side, term_count(order));
+  Grid grid(side, term_count(order));
+  const auto each = [&](const auto& work) {
     for (std::size_t i = 0; i < stars.size(); ++i) {
-      if (!trial || !is_left_out(i)) grid.add(stars[i], pass == 0 ? nullptr : &planes);
+      if (!trial || !is_left_out(i)) work(stars[i]);
     }
-    planes = grid.solve();
-  }
-  return planes;
+  };
+  each([&](const StarSamples& star) { grid.add(star, nullptr); });
+  const Planes planes = grid.solve();
+  grid.forget_priors();
+  each([&](const StarSamples& star) { grid.clip(star, planes); });
+  return grid.solve();
 }
 
 /// What both halves of the stars show is the PSF's; what one of them shows is noise, a nebula's or

@@ -120,11 +120,14 @@ void StackedStar::take_pixels(ConstView frame, const Star& star,
 }
 
 StackedStar::Pixels StackedStar::within(double from, double to) const {
-  Pixels list;
+  Pixels list(static_cast<std::size_t>(x_.size()));
+  std::size_t count = 0;
   for (Eigen::Index i = 0; i < x_.size(); ++i) {
     const double away = length_of(x_[i] - at_.x, y_[i] - at_.y);
-    if (away > from && away <= to) list.push_back(i);
+    list[count] = i;
+    count += away > from && away <= to ? 1 : 0;
   }
+  list.resize(count);
   return list;
 }
 

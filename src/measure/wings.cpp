@@ -137,18 +137,21 @@ std::optional<StarPixels> pixels_of(ConstView frame, int channel, const Star& st
           ? effective->residual(star.x, star.y, channel, side, fit.x - std::round(fit.x),
                                 fit.y - std::round(fit.y))
           : std::vector<float>();
-  constexpr int across = 2 * reach_px + 1;
-  const auto place = [](Eigen::Index i) {
-    return std::pair(static_cast<int>(i) % across - reach_px,
-                     static_cast<int>(i) / across - reach_px);
-  };
-  const auto places = [&](const auto& of) {
-    return Eigen::ArrayXd(Eigen::ArrayXd::NullaryExpr(across * across, of));
-  };
-  const Eigen::ArrayXd x =
-      places([&](Eigen::Index i) { return static_cast<double>(x0 + place(i).first); });
-  const Eigen::ArrayXd y =
-      places([&](Eigen::Index i) { return static_cast<double>(y0 + place(i).second); });
+  std::vector<double> xs, ys, values;
+  for (int row = y0 - reach_px; row <= y0 + reach_px; ++row) {
+    for (int column = x0 - reach_px; column <= x0 + reach_px; ++column) {
+      const float value = frame(channel, row, column);
+      if (length_of(column - static_cast<double>(fit.x), row - static_cast<double>(fit.y)) >=
+              reach_px ||
+          !std::isfinite(value) || value == 0)
+        continue;
+      xs.push_back(column);
+      ys.push_back(row);
+      values.push_back(value);
+    }
+  }
+  const auto count = static_cast<Eigen::Index>(values.size());
+  const Eigen::Map<const Eigen::ArrayXd> x(xs.data(), count), y(ys.data(), count);
   const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
   const auto light_at_place = [&](double from_x, double from_y) {
     return profile.pixels(x - from_x, y - from_y);
@@ -163,18 +166,18 @@ std::optional<StarPixels> pixels_of(ConstView frame, int channel, const Star& st
   }
   StarPixels result;
   for (Eigen::Index i = 0; i < own.size(); ++i) {
-    const auto [dx, dy] = place(i);
-    const double radius =
-        length_of(x[i] - static_cast<double>(fit.x), y[i] - static_cast<double>(fit.y));
-    const double value = frame(channel, y0 + dy, x0 + dx);
-    if (radius >= reach_px || !std::isfinite(value) || value == 0 || brightest[i] > most[i])
-      continue;
+    if (brightest[i] > most[i]) continue;
+    const int dx = static_cast<int>(x[i]) - x0, dy = static_cast<int>(y[i]) - y0;
     double known = own[i];
     if (!residual.empty())
       known += static_cast<double>(
           residual[static_cast<std::size_t>(dy + side / 2) * static_cast<std::size_t>(side) +
                    static_cast<std::size_t>(dx + side / 2)]);
-    result.pixels.push_back({x[i], y[i], (value - cores[i]) / flux - known, ring_of(radius)});
+    const double radius =
+        length_of(x[i] - static_cast<double>(fit.x), y[i] - static_cast<double>(fit.y));
+    result.pixels.push_back({x[i], y[i],
+                             (values[static_cast<std::size_t>(i)] - cores[i]) / flux - known,
+                             ring_of(radius)});
   }
   for (Neighbour& n : *neighbours) n.flux /= flux;
   result.neighbours = std::move(*neighbours);
