@@ -87,6 +87,8 @@ Ranked ranked(std::span<const float> samples, std::size_t n) {
     const Split split = split_at(samples, value);
     if (n >= split.lower && n < split.not_higher)
       return {value, n + 1 < split.not_higher ? value : split.above};
+    if (n + 1 == split.lower)
+      return {split.below, split.lower < split.not_higher ? value : split.above};
     if (n < split.lower) {
       high = split.below;
       through = split.lower;
@@ -102,11 +104,8 @@ Ranked ranked(std::span<const float> samples, std::size_t n) {
       value = higher != some.end() ? *higher : low;
     } else if (n == before) {
       value = low;
-    } else if (n + 1 == through) {
-      value = high;
-    } else {
-      const float share =
-          (static_cast<float>(n - before) + 0.5F) / static_cast<float>(through - before);
+    } else {  // just above it, so that the one behind it is seen at the same time
+      const float share = static_cast<float>(n - before + 1) / static_cast<float>(through - before);
       value = std::clamp(low + share * (high - low), low, high);
     }
   }
