@@ -90,7 +90,7 @@ Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatist
     }
   });
   fill_empty_cells();
-  smooth();
+  smooth(threads);
   for (int x = 0; x < frame_.width; ++x) {
     const Between u = between_cells(static_cast<float>(x), frame_.width, cells_.width);
     stretch_ends_[u.first] = x + 1;
@@ -129,10 +129,10 @@ void Mesh::fill_empty_cells() {
 
 /// Pulls in cells that stick out from the nine around them further than these scatter, as those do
 /// that a bright star or a galaxy has lifted; the slopes and crests of nebulae stay.
-void Mesh::smooth() {
+void Mesh::smooth(int threads) {
   constexpr float reach_sigma = 2;
   const std::vector<float> raw = values_;
-  for (int y = 0; y < cells_.height; ++y) {
+  parallel_for(cells_.height, threads, [&](int y) {
     for (int x = 0; x < cells_.width; ++x) {
       std::array<float, 9> around{};
       std::size_t count = 0;
@@ -150,7 +150,7 @@ void Mesh::smooth() {
       if (!std::isnan(value))
         value = std::clamp(value, spread.median - reach, spread.median + reach);
     }
-  }
+  });
 }
 
 float Mesh::at(float x, float y) const {
