@@ -114,20 +114,20 @@ void add_scaled(const float* source, float weight, float* target, std::size_t co
 /// `row` with `pad` pixels mirrored at each end, so that light at the frame's edge is no edge.
 void pad_row(std::span<const float> row, int pad, std::span<float> out) {
   const int width = static_cast<int>(row.size());
-  const auto mirror_at = [&](int x) {
-    out[static_cast<std::size_t>(x + pad)] = row[static_cast<std::size_t>(mirrored(x, width))];
+  const auto mirror_at = [&](int i) {
+    out[static_cast<std::size_t>(i)] = row[static_cast<std::size_t>(mirrored(i - pad, width))];
   };
-  for (int x = -pad; x < 0; ++x) mirror_at(x);
+  for (int i = 0; i < pad; ++i) mirror_at(i);
   std::ranges::copy(row, out.begin() + pad);
-  for (int x = width; x < width + pad; ++x) mirror_at(x);
+  for (int i = width + pad; i < width + 2 * pad; ++i) mirror_at(i);
 }
 
 /// Sums over 2 * reach + 1 neighbours; `padded` has `pad` pixels before the first.
 void sliding_sum(std::span<const float> padded, int pad, int reach, std::span<float> out) {
   // Several pieces of the row at once: each sum has to wait for the one before it.
   constexpr std::size_t pieces = 4;
-  const auto ahead = static_cast<std::size_t>(pad + reach),
-             behind = static_cast<std::size_t>(pad - reach);
+  const std::size_t ahead = static_cast<std::size_t>(pad) + static_cast<std::size_t>(reach),
+                    behind = static_cast<std::size_t>(pad) - static_cast<std::size_t>(reach);
   const std::size_t length = (out.size() + pieces - 1) / pieces;
   std::array<double, pieces> sums{};
   const auto slide = [&](std::size_t piece, std::size_t x) {
@@ -281,7 +281,7 @@ std::vector<Peak> find_peaks(ConstView filtered, const FilteredNoise& noise, flo
     for (std::size_t x = 0; x < row.size(); ++x) {
       const bool over_scatter = row[x] > threshold * scatter[x],
                  over_pixels = row[x] > point_threshold * pixels[x];
-      high[x] = over_scatter | over_pixels ? '\1' : '\0';
+      high[x] = (over_scatter | over_pixels) ? '\1' : '\0';
     }
     const std::string_view marks(high.data(), high.size() - 1);  // searched by memchr()
     for (auto x = marks.find('\1', 1); x != std::string_view::npos; x = marks.find('\1', x + 1)) {
