@@ -4,7 +4,9 @@
 #include <array>
 #include <cassert>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
 #include "core/lanes.h"
@@ -14,85 +16,171 @@ namespace {
 
 constexpr float no_data = std::numeric_limits<float>::quiet_NaN();
 
-/// Moves those that pass to the front. Returns how many. Without a branch that depends on them.
-template <typename Passes>
-std::size_t move_ahead(std::span<float> samples, const Passes& passes) {
-  std::size_t ahead = 0;
-  for (float& sample : samples) {
-    const float value = sample;
-    sample = samples[ahead];
-    samples[ahead] = value;
-    ahead += passes(value) ? 1 : 0;
+/// How samples lie about a value.
+struct Split {
+  std::size_t lower, not_higher;  ///< how many
+  float below, above;             ///< the nearest of the lower and of the higher ones
+};
+Split split_at(std::span<const float> samples, float value) {
+  using Counts = std::int32_t __attribute__((vector_size(float_lane_count * sizeof(float))));
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  Counts lower{}, higher{};  // counted down
+  FloatLanes below = FloatLanes{} - infinity, above = FloatLanes{} + infinity;
+  const auto look = [&](FloatLanes some) {
+    const auto is_lower = some < value;
+    const auto is_higher = some > value;
+    lower += is_lower;
+    higher += is_higher;
+    const FloatLanes low = is_lower ? some : below, high = is_higher ? some : above;
+    below = low > below ? low : below;
+    above = high < above ? high : above;
+  };
+  std::size_t i = 0;
+  for (; i + float_lane_count <= samples.size(); i += float_lane_count)
+    look(load_floats(&samples[i]));
+  if (i < samples.size()) {
+    FloatLanes rest = FloatLanes{} + value;
+    std::memcpy(&rest, &samples[i], (samples.size() - i) * sizeof(float));
+    look(rest);
   }
-  return ahead;
+  Split split{0, samples.size(), -infinity, infinity};
+  for (int lane = 0; lane < float_lane_count; ++lane) {
+    split.lower -= static_cast<std::size_t>(lower[lane]);
+    split.not_higher += static_cast<std::size_t>(higher[lane]);
+    split.below = std::max(split.below, below[lane]);
+    split.above = std::min(split.above, above[lane]);
+  }
+  return split;
 }
 
-/// What of some of the samples has the rank that the n-th has of all.
-float guess(std::span<const float> samples, std::size_t n) {
+/// The n-th of the samples in order, and the one behind it.
+struct Ranked {
+  float value, next;
+};
+constexpr std::size_t few = 64;
+
+/// Of few samples.
+Ranked ranked_of_few(std::span<const float> samples, std::size_t n) {
+  std::array<float, few> some;
+  std::ranges::copy(samples, some.begin());
+  const auto end = some.begin() + static_cast<std::ptrdiff_t>(samples.size());
+  const auto nth = some.begin() + static_cast<std::ptrdiff_t>(n);
+  std::nth_element(some.begin(), nth, end);
+  const auto next = std::min_element(std::next(nth), end);
+  return {*nth, next != end ? *next : *nth};
+}
+
+/// Looks at values until it meets the one, and moves no sample: a third of the time of
+/// std::nth_element(), which waits for comparisons whose outcome no processor foresees.
+Ranked ranked(std::span<const float> samples, std::size_t n) {
+  if (samples.size() <= few) return ranked_of_few(samples, n);
   std::array<float, 9> some{};
   for (std::size_t i = 0; i < some.size(); ++i)
     some[i] = samples[i * (samples.size() - 1) / (some.size() - 1)];
   std::ranges::sort(some);
-  return some[n * some.size() / samples.size()];
-}
-
-/// std::nth_element() that does not wait for comparisons whose outcome no processor foresees, half
-/// of its time and more.
-void select(std::span<float> samples, std::size_t n) {
-  constexpr std::size_t few = 60;
-  constexpr int rounds = 40;  // each leaves some half, but of samples made to prevent that
-  for (int round = 0; round < rounds && samples.size() > few; ++round) {
-    const float pivot = guess(samples, n);
-    const std::size_t lower = move_ahead(samples, [=](float v) { return v < pivot; });
-    if (n < lower) {
-      samples = samples.first(lower);
-      continue;
+  // `before` samples lie below `low`, `through` up to `high`; infinite as long as not known
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  float low = -infinity, high = infinity, value = some[n * some.size() / samples.size()];
+  std::size_t before = 0, through = samples.size();
+  constexpr int rounds = 12;
+  for (int round = 0; round < rounds; ++round) {
+    const Split split = split_at(samples, value);
+    if (n >= split.lower && n < split.not_higher)
+      return {value, n + 1 < split.not_higher ? value : split.above};
+    if (n + 1 == split.lower)
+      return {split.below, split.lower < split.not_higher ? value : split.above};
+    if (n < split.lower) {
+      high = split.below;
+      through = split.lower;
+    } else {
+      low = split.above;
+      before = split.not_higher;
     }
-    const std::size_t not_higher =
-        lower + move_ahead(samples.subspan(lower), [=](float v) { return v == pivot; });
-    if (n < not_higher) return;
-    samples = samples.subspan(not_higher);
-    n -= not_higher;
+    if (low == -infinity) {
+      const auto lower = std::ranges::lower_bound(some, value);
+      value = lower != some.begin() ? *std::prev(lower) : high;
+    } else if (high == infinity) {
+      const auto higher = std::ranges::upper_bound(some, value);
+      value = higher != some.end() ? *higher : low;
+    } else if (n == before) {
+      value = low;
+    } else {  // just above it, so that the one behind it is seen at the same time
+      const float share = static_cast<float>(n - before + 1) / static_cast<float>(through - before);
+      value = std::clamp(low + share * (high - low), low, high);
+    }
   }
-  std::nth_element(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(n),
-                   samples.end());
+  // Samples made to be far from even.
+  std::vector<float> rest;
+  std::ranges::copy_if(samples, std::back_inserter(rest),
+                       [=](float v) { return !(v < low) && !(v > high); });
+  const auto nth = rest.begin() + static_cast<std::ptrdiff_t>(n - before);
+  std::ranges::nth_element(rest, nth);
+  const Split split = split_at(samples, *nth);
+  return {*nth, n + 1 < split.not_higher ? *nth : split.above};
 }
 
-/// Of at least one sample.
-float lowest(std::span<const float> samples) {
-  FloatLanes least = FloatLanes{} + samples[0];
+struct Moments {
+  double mean, deviation;
+};
+/// `about`: near the mean.
+Moments moments_about(std::span<const float> samples, float about) {
+  Lanes sums{}, squares{};
+  const auto add = [&](FloatLanes some) {
+    const FloatLanes away = some - about;
+    const Lanes first =
+        __builtin_convertvector(__builtin_shufflevector(away, away, 0, 1, 2, 3), Lanes);
+    const Lanes second =
+        __builtin_convertvector(__builtin_shufflevector(away, away, 4, 5, 6, 7), Lanes);
+    sums += first + second;
+    squares += first * first + second * second;
+  };
   std::size_t i = 0;
-  for (; i + float_lane_count <= samples.size(); i += float_lane_count) {
-    FloatLanes some;
-    std::memcpy(&some, &samples[i], sizeof some);
-    least = some < least ? some : least;
+  for (; i + float_lane_count <= samples.size(); i += float_lane_count)
+    add(load_floats(&samples[i]));
+  if (i < samples.size()) {
+    FloatLanes rest = FloatLanes{} + about;
+    std::memcpy(&rest, &samples[i], (samples.size() - i) * sizeof(float));
+    add(rest);
   }
-  float result = samples[0];
-  for (int lane = 0; lane < float_lane_count; ++lane) result = std::min(result, least[lane]);
-  for (; i < samples.size(); ++i) result = std::min(result, samples[i]);
-  return result;
+  const auto count = static_cast<double>(samples.size());
+  const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]), away = sum / count;
+  const double square = (squares[0] + squares[1]) + (squares[2] + squares[3]);
+  return {about + away, std::sqrt(std::max(square / count - away * away, 0.0))};
+}
+
+/// Of samples without NaN, as those below.
+float quantile_of(std::span<const float> samples, double q) {
+  assert(q >= 0 && q <= 1);
+  if (samples.empty()) return no_data;
+  const double position = q * static_cast<double>(samples.size() - 1);
+  const auto below = static_cast<std::size_t>(position);
+  const auto [value, next] = ranked(samples, below);
+  const double part = position - static_cast<double>(below);
+  if (part == 0) return value;
+  return static_cast<float>(value + part * (static_cast<double>(next) - value));
+}
+
+Spread spread_of(std::span<const float> samples) {
+  const float centre = quantile_of(samples, 0.5);
+  std::vector<float> away(samples.size());
+  std::ranges::transform(samples, away.begin(), [=](float v) { return std::abs(v - centre); });
+  return {centre, sigma_per_mad * quantile_of(away, 0.5)};
 }
 
 }  // namespace
 
 std::vector<float> without_nan(std::span<const float> samples) {
-  std::vector<float> kept(samples.begin(), samples.end());
-  kept.resize(move_ahead(kept, [](float v) { return !std::isnan(v); }));
+  std::vector<float> kept(samples.size());
+  std::size_t count = 0;
+  for (const float sample : samples) {
+    kept[count] = sample;
+    count += std::isnan(sample) ? 0 : 1;
+  }
+  kept.resize(count);
   return kept;
 }
 
-float quantile_in_place(std::span<float> samples, double q) {
-  assert(q >= 0 && q <= 1);
-  if (samples.empty()) return no_data;
-  const double position = q * static_cast<double>(samples.size() - 1);
-  const auto below = static_cast<std::size_t>(position);
-  select(samples, below);
-  const float value = samples[below];
-  const double part = position - static_cast<double>(below);
-  if (part == 0) return value;
-  const float above = lowest(samples.subspan(below + 1));
-  return static_cast<float>(value + part * (static_cast<double>(above) - value));
-}
+float quantile_in_place(std::span<float> samples, double q) { return quantile_of(samples, q); }
 
 float median_in_place(std::span<float> samples) { return quantile_in_place(samples, 0.5); }
 
@@ -109,35 +197,29 @@ float mad(std::span<const float> samples, float centre) {
   return median_in_place(kept);
 }
 
-Spread robust_spread(std::span<const float> samples) {
-  std::vector<float> kept = without_nan(samples);
-  const float centre = median_in_place(kept);
-  for (float& value : kept) value = std::abs(value - centre);
-  return {centre, sigma_per_mad * median_in_place(kept)};
-}
+Spread robust_spread(std::span<const float> samples) { return spread_of(without_nan(samples)); }
 
 Clipped sigma_clip(std::span<const float> samples, const ClipOptions& options) {
   std::vector<float> kept = without_nan(samples);
-  auto [centre, sigma] = robust_spread(kept);
+  auto [centre, sigma] = spread_of(kept);
   Clipped result{centre, centre, sigma, kept.size()};
   for (int i = 0; i <= options.max_iterations && !kept.empty(); ++i) {
     std::size_t removed = 0;
     if (i > 0) {
       const float low = result.median - options.low_sigma * sigma;
       const float high = result.median + options.high_sigma * sigma;
-      const std::size_t left = move_ahead(kept, [=](float v) { return !(v < low || v > high); });
+      std::size_t left = 0;
+      for (const float value : kept) {
+        kept[left] = value;
+        left += value < low || value > high ? 0 : 1;
+      }
       removed = kept.size() - left;
       kept.resize(left);
       if (removed == 0 && i > 1) break;
     }
-    double sum = 0;
-    for (const float value : kept) sum += value;
-    const double mean = sum / static_cast<double>(kept.size());
-    double squares = 0;
-    for (const float value : kept) squares += (value - mean) * (value - mean);
-    result = {removed == 0 ? result.median : median_in_place(kept), static_cast<float>(mean),
-              static_cast<float>(std::sqrt(squares / static_cast<double>(kept.size()))),
-              kept.size()};
+    if (removed > 0) result.median = median_in_place(kept);
+    const auto [mean, deviation] = moments_about(kept, result.median);
+    result = {result.median, static_cast<float>(mean), static_cast<float>(deviation), kept.size()};
     if (i > 0) sigma = result.sigma;
   }
   return result;

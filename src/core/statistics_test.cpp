@@ -55,6 +55,21 @@ TEST(Statistics, QuantileOfSortedAndOfRepeatedSamplesAgreesWithSorting) {
   }
 }
 
+TEST(Statistics, QuantileOfSamplesFarFromEvenAgreesWithSorting) {
+  // each twice as far out as the one before, on either side of zero
+  std::vector<float> samples;
+  for (int i = -100; i < 100; ++i) {
+    samples.push_back(std::ldexp(1.0F, i));
+    samples.push_back(-std::ldexp(1.5F, i));
+  }
+  std::ranges::shuffle(samples, std::mt19937(7));
+  std::vector<float> sorted = samples;
+  std::ranges::sort(sorted);
+  const auto last = static_cast<double>(samples.size() - 1);
+  for (std::size_t n = 0; n < samples.size(); ++n)
+    EXPECT_EQ(quantile(samples, static_cast<double>(n) / last), sorted[n]) << n;
+}
+
 TEST(Statistics, NoDataIsLeftOut) {
   const std::vector<float> samples = {nan, 3, 1, nan, 2};
   EXPECT_EQ(median(samples), 2);

@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/lanes.h"
+
 namespace limpid::io {
 namespace {
 
@@ -202,19 +204,18 @@ void encode(std::span<const float> pixels, const Encoding& how, std::span<std::b
 }
 
 float largest_finite(std::span<const float> values) {
-  // Lane by lane, which compilers turn into vector instructions without licence to reorder. The
-  // comparisons are false for NaN.
-  std::array<float, 16> largest{};
-  const auto take = [](float& best, float value) {
-    const float candidate = value <= std::numeric_limits<float>::max() ? value : 0.0F;
-    best = candidate > best ? candidate : best;
+  FloatLanes largest{};
+  const auto take = [&](FloatLanes some) {  // comparisons are false for NaN
+    const FloatLanes finite = some <= std::numeric_limits<float>::max() ? some : FloatLanes{};
+    largest = finite > largest ? finite : largest;
   };
   std::size_t i = 0;
-  for (; i + largest.size() <= values.size(); i += largest.size()) {
-    for (std::size_t lane = 0; lane < largest.size(); ++lane) take(largest[lane], values[i + lane]);
-  }
-  for (; i < values.size(); ++i) take(largest[0], values[i]);
-  return *std::ranges::max_element(largest);
+  for (; i + float_lane_count <= values.size(); i += float_lane_count)
+    take(load_floats(&values[i]));
+  for (; i < values.size(); ++i) take(FloatLanes{} + values[i]);
+  float result = 0;
+  for (int lane = 0; lane < float_lane_count; ++lane) result = std::max(result, largest[lane]);
+  return result;
 }
 
 double scale_for_largest(double largest) {

@@ -30,6 +30,7 @@ Coverage::Coverage(ConstView channel)
       top_(static_cast<std::size_t>(channel.width()), 0),
       bottom_(top_.size(), channel.height()) {
   for (const float value : {0.0F, 1.0F}) find_border(channel, value);
+  find_whole_rows();
 }
 
 Coverage::Coverage(Size size, std::span<const int> edges) {
@@ -43,6 +44,7 @@ Coverage::Coverage(Size size, std::span<const int> edges) {
   take(right_, height);
   take(top_, width);
   take(bottom_, width);
+  find_whole_rows();
 }
 
 std::vector<int> Coverage::edges() const {
@@ -50,6 +52,23 @@ std::vector<int> Coverage::edges() const {
   for (const auto* part : {&right_, &top_, &bottom_})
     all.insert(all.end(), part->begin(), part->end());
   return all;
+}
+
+void Coverage::blank_outside(int y, std::span<float> row) const {
+  const auto line = static_cast<std::size_t>(y);
+  const auto blank = [&](int first, int end) {
+    for (int x = first; x < end; ++x) row[static_cast<std::size_t>(x)] = 0;
+  };
+  blank(0, left_[line]);
+  blank(std::max(0, right_[line]), static_cast<int>(row.size()));
+  if (y >= first_whole_ && y < end_whole_) return;
+  for (std::size_t x = 0; x < row.size(); ++x)
+    row[x] = y >= top_[x] && y < bottom_[x] ? row[x] : 0.0F;
+}
+
+void Coverage::find_whole_rows() {
+  first_whole_ = top_.empty() ? 0 : std::ranges::max(top_);
+  end_whole_ = bottom_.empty() ? 0 : std::ranges::min(bottom_);
 }
 
 void Coverage::find_border(ConstView channel, float value) {
@@ -90,6 +109,7 @@ void Coverage::find_border(ConstView channel, float value) {
       }
     }
   }
+  if (*this == before) return;
   int inside = 0, equal = 0;
   for (int y = 0; y < height; y += 3) {
     for (int x = 0; x < width; x += 3) {

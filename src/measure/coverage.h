@@ -24,11 +24,17 @@ class Coverage {
     const auto column = static_cast<std::size_t>(x), line = static_cast<std::size_t>(y);
     return x >= left_[line] && x < right_[line] && y >= top_[column] && y < bottom_[column];
   }
+  /// Sets what lies outside the border to 0 in row `y`.
+  void blank_outside(int y, std::span<float> row) const;
 
  private:
+  [[nodiscard]] bool operator==(const Coverage&) const = default;
   void find_border(ConstView channel, float value);
 
+  void find_whole_rows();
+
   std::vector<int> left_, right_, top_, bottom_;
+  int first_whole_ = 0, end_whole_ = 0;  ///< rows that all columns reach
 };
 
 }  // namespace limpid

@@ -1,5 +1,7 @@
 #include "measure/coverage.h"
 
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "synthetic.h"
@@ -23,6 +25,24 @@ TEST(Coverage, AClippedStarAtTheEdgeIsPicture) {
   EXPECT_FALSE(coverage.covers(3, 50));
   EXPECT_FALSE(coverage.covers(150, 199));
   EXPECT_TRUE(coverage.covers(299, 95));
+}
+
+TEST(Coverage, BlanksWhatItDoesNotCover) {
+  Image frame(1, {60, 40}, 0.5F);
+  for (int y = 0; y < 40; ++y) {
+    for (int x = 0; x < 60; ++x) {
+      if (x < 5 + y / 4 || y < 6 || y + x / 10 >= 36) frame.view()(0, y, x) = 0;
+    }
+  }
+  const Coverage coverage(frame.view());
+  EXPECT_TRUE(coverage.covers(30, 20));
+  EXPECT_FALSE(coverage.covers(2, 20));
+  for (int y = 0; y < 40; ++y) {
+    std::vector<float> row(60, 1.0F);
+    coverage.blank_outside(y, row);
+    for (int x = 0; x < 60; ++x)
+      EXPECT_EQ(row[static_cast<std::size_t>(x)] != 0, coverage.covers(x, y)) << x << ", " << y;
+  }
 }
 
 }  // namespace

@@ -263,9 +263,9 @@ StarTemplate find_template(ConstView frame, Scene& scene, int threads) {
 
 /// Noise after the filter over what pixels with independent noise would give; 1 for such.
 float noise_correlation(ConstView detection, ConstView filtered, const Coverage& coverage,
-                        const MatchedFilter& filter) {
-  const SkyLevel before = measure_sky_channel(detection, Coverage(detection));
-  const SkyLevel after = measure_sky_channel(filtered, coverage);
+                        const MatchedFilter& filter, int threads) {
+  const SkyLevel before = measure_sky_channel(detection, Coverage(detection), threads);
+  const SkyLevel after = measure_sky_channel(filtered, coverage, threads);
   if (before.sigma <= 0) return 1;
   return std::max(1.0F, after.sigma / (before.sigma * filter.white_noise_gain()));
 }
@@ -369,7 +369,7 @@ StarCatalogue detect_stars(ConstView frame, const DetectOptions& options,
   constexpr int bright_count = 150;
   constexpr float bright_snr = 50, fitted_snr = 10;
   catalogue.noise_correlation =
-      noise_correlation(detection.view(), filtered.view(), coverage, shape.filter);
+      noise_correlation(detection.view(), filtered.view(), coverage, shape.filter, options.threads);
   const FitInput input{judged, candidates, catalogue.noise_correlation};
   const auto noise = learn_noise(
       input,

@@ -28,11 +28,7 @@ std::vector<float> EffectivePsf::residual(float x, float y, int channel, int sid
   const Eigen::VectorXd terms =
       polynomial_terms(unit(static_cast<double>(x), frame_.width),
                        unit(static_cast<double>(y), frame_.height), term_count(highest_order));
-  std::vector<float> here(cell_of(0, side_, side_));
-  for (std::size_t a = 0; a < planes.size(); ++a) {
-    const auto factor = static_cast<float>(terms[static_cast<Eigen::Index>(a)]);
-    for (std::size_t i = 0; i < here.size(); ++i) here[i] += factor * planes[a][i];
-  }
+  const auto here = plane_at(planes, terms);
   const double centre = (side_ - 1) / 2.0;
   const int middle = side_px / 2;
   for (int j = 0; j < side_px; ++j) {

@@ -1,8 +1,11 @@
 #include "measure/matched_filter.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <string_view>
 
+#include "core/lanes.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/sky.h"
@@ -13,15 +16,18 @@ SkyModel model_sky(ConstView frame, int cell_px, int threads) {
   const auto channels = static_cast<std::size_t>(frame.channels());
   SkyModel sky;
   for (int c = 0; c < frame.channels(); ++c) sky.coverage.emplace_back(frame.channel(c));
+
   for (int c = 0; c < frame.channels(); ++c) {
     sky.mesh.emplace_back(frame.channel(c), sky.coverage[static_cast<std::size_t>(c)], cell_px,
                           sky_level, threads);
   }
+
   sky.level.resize(channels);
-  parallel_for(frame.channels(), threads, [&](int c) {
+  for (int c = 0; c < frame.channels(); ++c) {
     const auto i = static_cast<std::size_t>(c);
-    sky.level[i] = measure_sky_channel(frame.channel(c), sky.coverage[i]);
-  });
+    sky.level[i] = measure_sky_channel(frame.channel(c), sky.coverage[i], threads);
+  }
+
   return sky;
 }
 
@@ -46,13 +52,8 @@ Image detection_frame(ConstView frame, const SkyModel& sky, int threads) {
       const auto pixels = frame.row(c, y);
       for (std::size_t x = 0; x < row.size(); ++x) row[x] += weights[i] * (pixels[x] - level[x]);
     }
-    for (std::size_t x = 0; x < row.size(); ++x) {
-      bool covered = std::isfinite(row[x]);
-      for (const Coverage& coverage : sky.coverage) {
-        covered = covered && coverage.covers(static_cast<int>(x), y);
-      }
-      if (!covered) row[x] = 0;
-    }
+    for (float& value : row) value = std::isfinite(value) ? value : 0.0F;
+    for (const Coverage& coverage : sky.coverage) coverage.blank_outside(y, row);
   });
   return sum;
 }
@@ -89,6 +90,22 @@ int mirrored(int i, int count) {
   return folded < count ? folded : period - folded;
 }
 
+/// Sum of lines times their weights; they stay in the cache, and the sum in registers.
+void weigh_lines(std::span<const float* const> lines, std::span<const float> weights,
+                 std::span<float> sum) {
+  const auto add = [&](std::size_t x) {
+    FloatLanes total{};
+    for (std::size_t i = 0; i < lines.size(); ++i) total += weights[i] * load_floats(lines[i] + x);
+    store_floats(&sum[x], total);
+  };
+  std::size_t x = 0;
+  for (; x + float_lane_count <= sum.size(); x += float_lane_count) add(x);
+  for (; x < sum.size(); ++x) {
+    sum[x] = 0;
+    for (std::size_t i = 0; i < lines.size(); ++i) sum[x] += weights[i] * lines[i][x];
+  }
+}
+
 /// Adds `weight * source` to `target`; a loop of its own so that the compiler vectorises it.
 void add_scaled(const float* source, float weight, float* target, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) target[i] += weight * source[i];
@@ -97,19 +114,38 @@ void add_scaled(const float* source, float weight, float* target, std::size_t co
 /// `row` with `pad` pixels mirrored at each end, so that light at the frame's edge is no edge.
 void pad_row(std::span<const float> row, int pad, std::span<float> out) {
   const int width = static_cast<int>(row.size());
-  for (int i = 0; i < static_cast<int>(out.size()); ++i) {
+  const auto mirror_at = [&](int i) {
     out[static_cast<std::size_t>(i)] = row[static_cast<std::size_t>(mirrored(i - pad, width))];
-  }
+  };
+  for (int i = 0; i < pad; ++i) mirror_at(i);
+  std::ranges::copy(row, out.begin() + pad);
+  for (int i = width + pad; i < width + 2 * pad; ++i) mirror_at(i);
 }
 
 /// Sums over 2 * reach + 1 neighbours; `padded` has `pad` pixels before the first.
 void sliding_sum(std::span<const float> padded, int pad, int reach, std::span<float> out) {
-  double sum = 0;
-  for (int i = pad - reach; i < pad + reach; ++i) sum += padded[static_cast<std::size_t>(i)];
-  for (std::size_t x = 0; x < out.size(); ++x) {
-    sum += padded[x + static_cast<std::size_t>(pad + reach)];
-    out[x] = static_cast<float>(sum);
-    sum -= padded[x + static_cast<std::size_t>(pad - reach)];
+  // Several pieces of the row at once: each sum has to wait for the one before it.
+  constexpr std::size_t pieces = 4;
+  const std::size_t ahead = static_cast<std::size_t>(pad) + static_cast<std::size_t>(reach),
+                    behind = static_cast<std::size_t>(pad) - static_cast<std::size_t>(reach);
+  const std::size_t length = (out.size() + pieces - 1) / pieces;
+  std::array<double, pieces> sums{};
+  const auto slide = [&](std::size_t piece, std::size_t x) {
+    sums[piece] += padded[x + ahead];
+    out[x] = static_cast<float>(sums[piece]);
+    sums[piece] -= padded[x + behind];
+  };
+  for (std::size_t piece = 0; piece < pieces; ++piece) {
+    const std::size_t first = std::min(piece * length, out.size());
+    for (std::size_t i = first + behind; i < first + ahead; ++i) sums[piece] += padded[i];
+  }
+  const std::size_t common = out.size() - std::min(out.size(), (pieces - 1) * length);
+  for (std::size_t i = 0; i < common; ++i) {
+    for (std::size_t piece = 0; piece < pieces; ++piece) slide(piece, piece * length + i);
+  }
+  for (std::size_t piece = 0; piece + 1 < pieces; ++piece) {
+    const std::size_t end = std::min((piece + 1) * length, out.size());
+    for (std::size_t x = piece * length + common; x < end; ++x) slide(piece, x);
   }
 }
 
@@ -118,36 +154,36 @@ void sliding_sum(std::span<const float> padded, int pad, int reach, std::span<fl
 /// Rows first .. last - 1, through the two one-dimensional passes.
 void MatchedFilter::filter_band(ConstView frame, MutableView out, int first, int last) const {
   const int reach = static_cast<int>(taps_.size() / 2), width = frame.width();
-  const int rows = last - first + 2 * box_;
+  const int rows = last - first + 2 * box_, kept = 2 * box_ + 1;
   const auto columns = static_cast<std::size_t>(width);
-  Image smooth(1, {width, rows}), boxed(1, {width, rows});
+  // the last `kept` rows, in turn
+  Image smooth = Image::unset(1, {width, kept}), boxed = Image::unset(1, {width, kept});
   std::vector<float> padded(columns + 2 * static_cast<std::size_t>(box_));
+  std::vector<const float*> along, down(taps_.size());
+  for (std::size_t tap = 0; tap < taps_.size(); ++tap)
+    along.push_back(padded.data() + static_cast<std::size_t>(box_ - reach) + tap);
+  const auto side = static_cast<float>(kept);
+  std::vector<float> box_sum(columns, 0.0F);
   for (int i = 0; i < rows; ++i) {
     pad_row(frame.row(0, mirrored(first - box_ + i, frame.height())), box_, padded);
-    const auto target = smooth.view().row(0, i);
-    for (std::size_t tap = 0; tap < taps_.size(); ++tap)
-      add_scaled(padded.data() + box_ - reach + tap, taps_[tap], target.data(), columns);
-    sliding_sum(padded, box_, box_, boxed.view().row(0, i));
-  }
-  const auto side = static_cast<float>(2 * box_ + 1);
-  std::vector<float> box_sum(columns, 0.0F);
-  for (int i = 0; i < 2 * box_; ++i)
-    add_scaled(boxed.view().row(0, i).data(), 1, box_sum.data(), columns);
-  for (int y = first; y < last; ++y) {
-    const int middle = y - first + box_;
-    add_scaled(boxed.view().row(0, middle + box_).data(), 1, box_sum.data(), columns);
-    const auto target = out.row(0, y);
-    int row = middle - reach;
-    for (const float tap : taps_)
-      add_scaled(smooth.view().row(0, row++).data(), tap, target.data(), columns);
+    weigh_lines(along, taps_, smooth.view().row(0, i % kept));
+    const auto newest = boxed.view().row(0, i % kept);
+    sliding_sum(padded, box_, box_, newest);
+    add_scaled(newest.data(), 1, box_sum.data(), columns);
+    if (i < 2 * box_) continue;
+    for (int tap = 0; tap <= 2 * reach; ++tap)
+      down[static_cast<std::size_t>(tap)] =
+          smooth.view().row(0, (i - box_ - reach + tap) % kept).data();
+    const auto target = out.row(0, first + i - 2 * box_);
+    weigh_lines(down, taps_, target);
     add_scaled(box_sum.data(), -1 / (side * side), target.data(), columns);
-    add_scaled(boxed.view().row(0, middle - box_).data(), -1, box_sum.data(), columns);
+    add_scaled(boxed.view().row(0, (i - 2 * box_) % kept).data(), -1, box_sum.data(), columns);
   }
 }
 
 Image MatchedFilter::apply(ConstView frame, int threads) const {
   constexpr int band_px = 128;
-  Image filtered(1, frame.size());
+  Image filtered = Image::unset(1, frame.size());
   const MutableView out = filtered.view();
   parallel_for((frame.height() + band_px - 1) / band_px, threads, [&](int band) {
     filter_band(frame, out, band * band_px, std::min(frame.height(), (band + 1) * band_px));
@@ -223,7 +259,7 @@ Image roughness(ConstView frame, int threads) {
 
 std::vector<Peak> find_peaks(ConstView filtered, const FilteredNoise& noise, float threshold,
                              float point_threshold, int threads) {
-  const int rows = std::max(0, filtered.height() - 2);
+  const int rows = filtered.width() < 3 ? 0 : std::max(0, filtered.height() - 2);
   std::vector<std::vector<Peak>> by_row(static_cast<std::size_t>(rows));
   parallel_for(rows, threads, [&](int i) {
     const int y = i + 1;
@@ -234,13 +270,21 @@ std::vector<Peak> find_peaks(ConstView filtered, const FilteredNoise& noise, flo
     if (noise.roughness != nullptr) {
       std::vector<float> rough(static_cast<std::size_t>(rough_length(filtered.width())));
       noise.roughness->fill_row(y / 2, rough);
-      for (std::size_t x = 0; x < row.size(); ++x)
-        pixels[x] = noise.noise_to_roughness * rough[std::min(x / 2, rough.size() - 1)];
+      for (std::size_t k = 0; k < rough.size(); ++k)
+        pixels[2 * k] = pixels[2 * k + 1] = noise.noise_to_roughness * rough[k];
+      std::fill(pixels.begin() + static_cast<std::ptrdiff_t>(2 * rough.size()), pixels.end(),
+                noise.noise_to_roughness * rough.back());
     }
     for (float& value : scatter) value = std::max(value, noise.least);
     for (float& value : pixels) value = std::max(value, noise.least);
-    for (std::size_t x = 1; x + 1 < row.size(); ++x) {
-      if (!(row[x] > threshold * scatter[x] || row[x] > point_threshold * pixels[x])) continue;
+    std::vector<char> high(row.size());
+    for (std::size_t x = 0; x < row.size(); ++x) {
+      const bool over_scatter = row[x] > threshold * scatter[x],
+                 over_pixels = row[x] > point_threshold * pixels[x];
+      high[x] = (over_scatter | over_pixels) ? '\1' : '\0';
+    }
+    const std::string_view marks(high.data(), high.size() - 1);  // searched by memchr()
+    for (auto x = marks.find('\1', 1); x != std::string_view::npos; x = marks.find('\1', x + 1)) {
       if (row[x - 1] > row[x] || row[x + 1] > row[x]) continue;
       if (!is_maximum(filtered, static_cast<int>(x), y)) continue;
       Peak peak = describe_peak(filtered, static_cast<int>(x), y);

@@ -23,16 +23,20 @@ float sky_level(std::span<float> samples) {
 
 namespace {
 
-std::vector<float> samples_of(ConstView channel, const Coverage& coverage, Rect cell, int step) {
-  std::vector<float> samples;
+/// `samples` keeps its memory from cell to cell.
+void take_samples(ConstView channel, const Coverage& coverage, Rect cell, int step,
+                  std::vector<float>& samples) {
+  samples.resize(cell.size().pixels());
+  std::size_t count = 0;
   for (int y = cell.y; y < cell.y + cell.height; y += step) {
     const auto row = channel.row(0, y);
     for (int x = cell.x; x < cell.x + cell.width; x += step) {
       const float value = row[static_cast<std::size_t>(x)];
-      if (std::isfinite(value) && coverage.covers(x, y)) samples.push_back(value);
+      samples[count] = value;
+      count += std::isfinite(value) && coverage.covers(x, y) ? 1 : 0;
     }
   }
-  return samples;
+  samples.resize(count);
 }
 
 /// How far, in cells, a pixel lies behind the middle of the first, up to that of the last.
@@ -74,9 +78,10 @@ Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatist
   // 256 samples give the level to 8 % of the noise, which the smoothing halves.
   const int step = std::max(1, cell_px / 16);
   parallel_for(cells_.height, threads, [&](int row) {
+    std::vector<float> samples;
     for (int column = 0; column < cells_.width; ++column) {
       const Rect cell = cell_rect(frame_, cells_, column, row);
-      auto samples = samples_of(channel, coverage, cell, step);
+      take_samples(channel, coverage, cell, step, samples);
       const auto wanted = static_cast<std::size_t>(cell.width / step) *
                           static_cast<std::size_t>(cell.height / step) / 4;
       if (samples.empty() || samples.size() < wanted) continue;
@@ -85,7 +90,7 @@ Mesh::Mesh(ConstView channel, const Coverage& coverage, int cell_px, CellStatist
     }
   });
   fill_empty_cells();
-  smooth();
+  smooth(threads);
   for (int x = 0; x < frame_.width; ++x) {
     const Between u = between_cells(static_cast<float>(x), frame_.width, cells_.width);
     stretch_ends_[u.first] = x + 1;
@@ -124,10 +129,10 @@ void Mesh::fill_empty_cells() {
 
 /// Pulls in cells that stick out from the nine around them further than these scatter, as those do
 /// that a bright star or a galaxy has lifted; the slopes and crests of nebulae stay.
-void Mesh::smooth() {
+void Mesh::smooth(int threads) {
   constexpr float reach_sigma = 2;
   const std::vector<float> raw = values_;
-  for (int y = 0; y < cells_.height; ++y) {
+  parallel_for(cells_.height, threads, [&](int y) {
     for (int x = 0; x < cells_.width; ++x) {
       std::array<float, 9> around{};
       std::size_t count = 0;
@@ -145,7 +150,7 @@ void Mesh::smooth() {
       if (!std::isnan(value))
         value = std::clamp(value, spread.median - reach, spread.median + reach);
     }
-  }
+  });
 }
 
 float Mesh::at(float x, float y) const {

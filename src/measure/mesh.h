@@ -28,7 +28,7 @@ class Mesh {
 
  private:
   void fill_empty_cells();
-  void smooth();
+  void smooth(int threads);
 
   Size cells_, frame_;
   std::vector<float> values_;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <numbers>
+#include <span>
 #include <vector>
 
 namespace limpid {
@@ -168,25 +170,57 @@ MoffatProfile::Sums MoffatProfile::integrals(int rule, Lanes dx, Lanes dy) const
   return sums;
 }
 
-/// Calls work(rule, dx, dy, indices, count) for pixels of one rule each; of the last ones there may
-/// be fewer than lanes, which then hold one of them again.
+namespace {
+
+/// Of which pixels lanes hold values: those that are listed, or without a list those from `first`
+/// on.
+struct LanePixels {
+  Eigen::Index first = 0;
+  std::span<const Eigen::Index> listed;
+
+  void put(Lanes values, double* to) const {
+    if (listed.empty()) std::memcpy(to + first, &values, sizeof values);
+    for (std::size_t lane = 0; lane < listed.size(); ++lane) to[listed[lane]] = values[lane];
+  }
+};
+
+}  // namespace
+
+/// Calls work(rule, dx, dy, pixels) for pixels of one rule each; of the last ones there may be
+/// fewer than lanes, which then hold one of them again.
 template <typename Work>
 void MoffatProfile::for_lanes(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy,
                               const Work& work) const {
-  std::array<std::vector<int>, rules.size()> indices;
-  for (int i = 0; i < static_cast<int>(dx.size()); ++i)
+  std::array<std::vector<Eigen::Index>, rules.size()> indices;
+  const auto sort_in = [&](Eigen::Index i) {
     indices[static_cast<std::size_t>(rule_at(dx[i], dy[i]))].push_back(i);
+  };
+  constexpr auto lanes = static_cast<Eigen::Index>(lane_count);
+  Eigen::Index i = 0;
+  for (; i + lanes <= dx.size(); i += lanes) {  // most are far from the star and need no sorting
+    Lanes x, y;
+    std::memcpy(&x, dx.data() + i, sizeof x);
+    std::memcpy(&y, dy.data() + i, sizeof y);
+    const Lanes smoothness = smoothness_ * (1.0 + form(x, y));
+    const Lanes least = smoothness - rules[static_cast<std::size_t>(centre_rule)].least_smoothness;
+    if (std::min(std::min(least[0], least[1]), std::min(least[2], least[3])) >= 0) {
+      work(centre_rule, x, y, LanePixels{i, {}});
+    } else {
+      for (Eigen::Index lane = 0; lane < lanes; ++lane) sort_in(i + lane);
+    }
+  }
+  for (; i < dx.size(); ++i) sort_in(i);
   for (std::size_t rule = 0; rule < rules.size(); ++rule) {
-    const std::vector<int>& own = indices[rule];
+    const std::span<const Eigen::Index> own = indices[rule];
     for (std::size_t first = 0; first < own.size(); first += lane_count) {
+      const auto some = own.subspan(first, std::min(lane_count, own.size() - first));
       Lanes x{}, y{};
       for (std::size_t lane = 0; lane < lane_count; ++lane) {
-        const int i = own[std::min(first + lane, own.size() - 1)];
-        x[lane] = dx[i];
-        y[lane] = dy[i];
+        const Eigen::Index pixel = some[std::min(lane, some.size() - 1)];
+        x[lane] = dx[pixel];
+        y[lane] = dy[pixel];
       }
-      work(static_cast<int>(rule), x, y, own.data() + first,
-           std::min(lane_count, own.size() - first));
+      work(static_cast<int>(rule), x, y, LanePixels{0, some});
     }
   }
 }
@@ -195,23 +229,27 @@ double MoffatProfile::pixel(double dx, double dy) const {
   return integral(rule_at(dx, dy), lanes_of(dx), lanes_of(dy))[0];
 }
 
+double MoffatProfile::most_beyond(double distance_px) const {
+  // along the major axis, at the pixel's nearest corner; 1 %: errors of the rules
+  const double nearest = std::max(0.0, distance_px - std::numbers::sqrt2 / 2);
+  return 1.01 * peak_ *
+         std::pow(1 + (1 - ellipticity_) * inverse_area_ * nearest * nearest, -beta_);
+}
+
 Eigen::ArrayXd MoffatProfile::pixels(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const {
   Eigen::ArrayXd values(dx.size());
-  for_lanes(dx, dy, [&](int rule, Lanes x, Lanes y, const int* indices, std::size_t count) {
-    const Lanes got = integral(rule, x, y);
-    for (std::size_t lane = 0; lane < count; ++lane) values[indices[lane]] = got[lane];
+  for_lanes(dx, dy, [&](int rule, Lanes x, Lanes y, const LanePixels& of) {
+    of.put(integral(rule, x, y), values.data());
   });
   return values;
 }
 
 MoffatTerms MoffatProfile::terms(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const {
   MoffatTerms terms(dx.size(), static_cast<int>(moffat_term_count));
-  for_lanes(dx, dy, [&](int rule, Lanes x, Lanes y, const int* indices, std::size_t count) {
+  for_lanes(dx, dy, [&](int rule, Lanes x, Lanes y, const LanePixels& of) {
     const Sums got = integrals(rule, x, y);
-    for (std::size_t lane = 0; lane < count; ++lane) {
-      for (int term = 0; term < moffat_term_count; ++term)
-        terms(indices[lane], term) = got[static_cast<std::size_t>(term)][lane];
-    }
+    for (int term = 0; term < moffat_term_count; ++term)
+      of.put(got[static_cast<std::size_t>(term)], terms.col(term).data());
   });
   return terms;
 }

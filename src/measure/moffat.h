@@ -86,6 +86,8 @@ class MoffatProfile {
   [[nodiscard]] double pixel(double dx, double dy) const;
   /// The same of many pixels, together at a fraction of the cost.
   [[nodiscard]] Eigen::ArrayXd pixels(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const;
+  /// No pixel further off the star than that holds more.
+  [[nodiscard]] double most_beyond(double distance_px) const;
   /// And how it changes with the star's place and with the profile.
   [[nodiscard]] MoffatTerms terms(const Eigen::ArrayXd& dx, const Eigen::ArrayXd& dy) const;
 

@@ -43,7 +43,6 @@ struct Pixels {
 struct Normal {
   Matrix hessian = Matrix::Zero();
   Vector gradient = Vector::Zero();
-  double chi2 = 0;
 };
 
 /// sum w s s' of the first slopes. Column by column: a general product of matrices, which is made
@@ -68,6 +67,8 @@ MoffatProfile profile_of(const Vector& p) {
 struct Place {
   Vector p;
   MoffatTerms terms;
+  Eigen::ArrayXd residual;
+  double chi2 = 0;
   [[nodiscard]] auto profile() const { return terms.col(moffat_value).array(); }
 };
 
@@ -87,8 +88,9 @@ class Search {
 
  private:
   [[nodiscard]] Place place_at(const Vector& p) const {
-    return {p, profile_of(p).terms(pixels_.x - p[unknown_x], pixels_.y - p[unknown_y])};
+    return {p, profile_of(p).terms(pixels_.x - p[unknown_x], pixels_.y - p[unknown_y]), {}, 0};
   }
+  void compare(Place& place) const;
   [[nodiscard]] Slopes slopes_at(const Place& place) const;
   [[nodiscard]] int used_slopes() const {
     return options_.sloping_sky ? unknown_count : int{unknown_slope_x};
@@ -169,6 +171,7 @@ bool Search::drop_outliers(Place& place) {
   if (count == pulls.size() || 10 * count < 9 * pulls.size()) return false;
   pixels_.keep(kept);
   place.terms = MoffatTerms(place.terms(kept, Eigen::all));
+  compare(place);
   return pixel_count() > free_count_;
 }
 
@@ -214,7 +217,8 @@ void Search::confine(Vector& p) const {
 
 /// How the model of each pixel changes with the unknowns.
 Slopes Search::slopes_at(const Place& place) const {
-  const auto& [p, terms] = place;
+  const Vector& p = place.p;
+  const MoffatTerms& terms = place.terms;
   const double flux = p[unknown_flux], beta = 1 / p[unknown_inverse_beta];
   Slopes slopes(terms.rows(), static_cast<int>(unknown_count));
   slopes.col(unknown_x) = flux * terms.col(moffat_by_x);
@@ -230,15 +234,18 @@ Slopes Search::slopes_at(const Place& place) const {
   return slopes;
 }
 
+/// With the pixels, as they are weighted now.
+void Search::compare(Place& place) const {
+  place.residual = pixels_.value - place.p[unknown_flux] * place.profile() - sky_at(place.p);
+  place.chi2 = (pixels_.weight * place.residual.square()).sum();
+}
+
 Normal Search::normal_equations(const Place& place) const {
-  const Vector& p = place.p;
   const Slopes slopes = slopes_at(place);
-  const Eigen::ArrayXd residual = pixels_.value - p[unknown_flux] * place.profile() - sky_at(p);
   Normal normal;
   normal.hessian = weighted_products(slopes, pixels_.weight, used_slopes());
-  normal.gradient.noalias() = slopes.transpose() * (pixels_.weight * residual).matrix();
-  normal.chi2 = (pixels_.weight * residual.square()).sum();
-  hold_fixed(p, normal);
+  normal.gradient.noalias() = slopes.transpose() * (pixels_.weight * place.residual).matrix();
+  hold_fixed(place.p, normal);
   return normal;
 }
 
@@ -275,6 +282,7 @@ void Search::hold_fixed(const Vector& p, Normal& normal) const {
 
 bool Search::minimise(Place& place) const {
   double damping = 1e-3;
+  compare(place);
   Normal normal = normal_equations(place);
   for (int iteration = 0; iteration < options_.max_iterations; ++iteration) {
     Matrix damped = normal.hessian;
@@ -283,25 +291,24 @@ bool Search::minimise(Place& place) const {
     if (!step.allFinite()) return false;
     Vector next = place.p + step;
     confine(next);
-    // Most steps succeed, and then the next one needs the whole equations anyway.
     Place next_place = place_at(next);
-    Normal ahead = normal_equations(next_place);
-    const double gain = normal.chi2 - ahead.chi2;
+    compare(next_place);
+    const double gain = place.chi2 - next_place.chi2;
     const double moved = std::max(std::abs(next[unknown_x] - place.p[unknown_x]),
                                   std::abs(next[unknown_y] - place.p[unknown_y]));
     // Against known noise a thousandth of chi2's own unit is nothing: 3 % of an error bar. At the
     // minimum rounding alone decides the sign of the gain.
-    const double negligible = std::max(1e-6 * normal.chi2, options_.sky_sigma > 0 ? 1e-3 : 0.0);
+    const double negligible = std::max(1e-6 * place.chi2, options_.sky_sigma > 0 ? 1e-3 : 0.0);
     const bool settled = std::abs(gain) <= negligible && moved < 1e-3 && damping <= 1e-2;
     if (gain >= 0) {
       place = std::move(next_place);
-      normal = ahead;
       damping = std::max(damping / 10, 1e-9);
     } else {
       damping *= 8;
     }
     // Reproduced exactly, or nowhere to go but by rounding errors.
-    if (settled || !(normal.chi2 > 0) || damping > 1e6) return true;
+    if (settled || !(place.chi2 > 0) || damping > 1e6) return true;
+    if (gain >= 0) normal = normal_equations(place);
   }
   return true;  // the best point found is still a description; its errors tell how good
 }
@@ -310,7 +317,7 @@ MoffatFit Search::describe(const Place& place) const {
   const Vector& p = place.p;
   const Normal normal = normal_equations(place);
   const double freedom = std::max(pixel_count() - free_count_, 1);
-  const double reduced = normal.chi2 / freedom;
+  const double reduced = place.chi2 / freedom;
   const double scale = options_.sky_sigma > 0 ? 1.0 : reduced;
   Vector error = (covariance(place, normal).diagonal() * scale).cwiseMax(0.0).cwiseSqrt();
   if (options_.fixed_beta) error[unknown_inverse_beta] = 0;

@@ -18,8 +18,10 @@ inline Eigen::VectorXd polynomial_terms(double u, double v, int count) {
   Eigen::VectorXd terms(count);
   int i = 0;
   for (int degree = 0; i < count; ++degree) {
-    for (int power = 0; power <= degree && i < count; ++power) {
-      terms[i++] = std::pow(u, degree - power) * std::pow(v, power);
+    for (int power = 0; power <= degree && i < count; ++power, ++i) {
+      terms[i] = degree == 0      ? 1
+                 : power < degree ? terms[i - degree] * u
+                                  : terms[i - degree - 1] * v;
     }
   }
   return terms;

@@ -19,13 +19,14 @@ enum Quantity { log_fwhm, e1, e2, log_beta, shift_x, shift_y, quantity_count };
 
 /// One star in one channel.
 struct Sample {
-  double u = 0, v = 0;
+  Eigen::VectorXd terms;  ///< of the place, of the highest order
   std::array<double, quantity_count> value{}, weight{};
   double width_error = 0;  ///< relative
   bool kept = true;
 };
 
 constexpr double prior_samples = 10;
+constexpr int highest_field_order = 3;
 
 struct Surface {
   std::vector<double> coefficients;
@@ -55,7 +56,7 @@ Surface fit_surface(const std::vector<Sample>& samples, Quantity quantity, int t
   Eigen::VectorXd right = Eigen::VectorXd::Zero(terms);
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (!in_use(i)) continue;
-    const Eigen::VectorXd term = polynomial_terms(samples[i].u, samples[i].v, terms);
+    const auto term = samples[i].terms.head(terms);
     normal += samples[i].weight[quantity] * term * term.transpose();
     right += samples[i].weight[quantity] * samples[i].value[quantity] * term;
   }
@@ -74,7 +75,9 @@ Surface fit_surface(const std::vector<Sample>& samples, Quantity quantity, int t
 }
 
 double residual(const Sample& sample, Quantity quantity, const Surface& surface) {
-  return sample.value[quantity] - evaluate_polynomial(surface.coefficients, sample.u, sample.v);
+  const auto count = static_cast<Eigen::Index>(surface.coefficients.size());
+  const Eigen::Map<const Eigen::VectorXd> coefficients(surface.coefficients.data(), count);
+  return sample.value[quantity] - coefficients.dot(sample.terms.head(count));
 }
 
 constexpr std::array shape_quantities{log_fwhm, e1, e2};
@@ -91,8 +94,9 @@ std::vector<Sample> samples_of(const StarCatalogue& catalogue, std::size_t chann
     const StarFit& fit = star.fits[channel];
     if (fit.psf.fwhm_px <= 0 || fit.psf.ellipticity() > 0.75F) continue;
     Sample sample;
-    sample.u = unit(star.x, catalogue.frame.width);
-    sample.v = unit(star.y, catalogue.frame.height);
+    sample.terms =
+        polynomial_terms(unit(star.x, catalogue.frame.width), unit(star.y, catalogue.frame.height),
+                         term_count(highest_field_order));
     sample.value = {std::log(fit.psf.fwhm_px), fit.psf.e1, fit.psf.e2,
                     std::log(fit.psf.beta),    fit.psf.dx, fit.psf.dy};
     const double width = fit.fwhm_error / fit.psf.fwhm_px, shape = fit.ellipticity_error;
@@ -317,7 +321,7 @@ std::optional<PsfField> fit_psf_field(const StarCatalogue& catalogue, const Fiel
     usable_index.push_back(c);
   }
   if (usable.empty()) return std::nullopt;
-  const int order = choose_order(usable, std::clamp(options.max_order, 0, 3));
+  const int order = choose_order(usable, std::clamp(options.max_order, 0, highest_field_order));
   std::vector<PsfField::ChannelModel> fitted;
   std::size_t stars = 0;
   for (const auto& samples : usable) {
@@ -345,7 +349,9 @@ std::optional<PsfField> fit_psf_field(ConstView frame, const StarCatalogue& cata
                                       int threads) {
   auto field = fit_psf_field(catalogue);
   if (!field) return field;
+
   const auto effective = measure_effective_psf(frame, catalogue, *field, threads);
+
   field->set_effective(effective);
   field->set_wings(measure_psf_wings(frame, catalogue, effective.get(), threads));
   return field;

@@ -8,6 +8,7 @@
 #include <Eigen/Dense>
 
 #include "core/box_mean.h"
+#include "core/lanes.h"
 #include "core/parallel.h"
 #include "measure/moffat.h"
 #include "measure/neighbours.h"
@@ -18,9 +19,12 @@ namespace {
 /// Stars are found again with what the stack before told.
 constexpr int more_rounds = 2;
 
-/// predict() at a sample.
-double predicted(const Planes& planes, int side, const Eigen::VectorXd& terms, const Sample& s) {
-  return predict(planes, side, terms, static_cast<double>(s.column), static_cast<double>(s.row));
+/// How far a sample is off a plane; without one, off nothing.
+double miss_of(const Sample& s, const std::vector<float>& plane, int side) {
+  const auto value = static_cast<double>(s.value);
+  if (plane.empty()) return value;
+  return value -
+         interpolate(plane, side, static_cast<double>(s.column), static_cast<double>(s.row));
 }
 
 /// Accumulates weighted normal equations, cell by cell, and solves them.
@@ -29,58 +33,105 @@ class Grid {
   Grid(int side, int terms)
       : side_(side),
         terms_(terms),
-        stride_(terms + terms * (terms + 1) / 2 + 1),
-        sums_(cell_of(0, side, side) * static_cast<std::size_t>(stride_)) {}
+        lanes_((static_cast<std::size_t>(terms + terms * (terms + 1) / 2) + lane_count - 1) /
+               lane_count),
+        sums_(cell_of(0, side, side) * lanes_),
+        priors_(cell_of(0, side, side)) {}
   /// Samples that miss `clip_against` by far are left out; nullptr: none are.
   void add(const StarSamples& star, const Planes* clip_against) {
-    for (const Sample& s : star.samples) {
-      if (clip_against != nullptr) {
-        const double miss =
-            static_cast<double>(s.value) - predicted(*clip_against, side_, star.terms, s);
-        if (miss * miss > 25 * static_cast<double>(s.variance + s.prior * s.prior)) continue;
-      }
-      const int column = static_cast<int>(s.column), row = static_cast<int>(s.row);
-      const double fx = static_cast<double>(s.column) - column,
-                   fy = static_cast<double>(s.row) - row;
-      for (int k = 0; k < 4; ++k) {
-        const double share = ((k & 1) != 0 ? fx : 1 - fx) * ((k & 2) != 0 ? fy : 1 - fy);
-        double* sum = &sums_[cell_of(column + (k & 1), row + (k >> 1), side_) *
-                             static_cast<std::size_t>(stride_)];
-        const double weight = share / static_cast<double>(s.variance);
-        for (int a = 0; a < terms_; ++a)
-          *sum++ += weight * star.terms[a] * static_cast<double>(s.value);
-        for (int a = 0; a < terms_; ++a) {
-          for (int b = a; b < terms_; ++b) *sum++ += weight * star.terms[a] * star.terms[b];
-        }
-        *sum = std::max(*sum, static_cast<double>(s.prior));
-      }
-    }
+    add_times(star, clip_against, 1, 0);
   }
+  /// Of stars that were added, those samples go out again that miss `clip_against` by far: a
+  /// fraction of the time that it takes to add the others. Begins with forget_priors().
+  void clip(const StarSamples& star, const Planes& clip_against) {
+    add_times(star, &clip_against, 0, -1);
+  }
+  void forget_priors() { std::ranges::fill(priors_, 0.0F); }
   /// Coefficients, one plane per term.
   [[nodiscard]] Planes solve(double prior_weight = 1) const {
-    Planes planes(static_cast<std::size_t>(terms_), std::vector<float>(cell_of(0, side_, side_)));
+    Planes planes(static_cast<std::size_t>(terms_), std::vector<float>(priors_.size()));
     Eigen::MatrixXd normal(terms_, terms_);
     Eigen::VectorXd right(terms_);
-    for (int cell = 0; cell < side_ * side_; ++cell) {
-      const double* sum =
-          &sums_[static_cast<std::size_t>(cell) * static_cast<std::size_t>(stride_)];
-      for (int a = 0; a < terms_; ++a) right[a] = *sum++;
+    for (std::size_t cell = 0; cell < priors_.size(); ++cell) {
+      std::size_t place = 0;
+      const auto next = [&] {
+        const double sum = sums_[cell * lanes_ + place / lane_count][place % lane_count];
+        ++place;
+        return sum;
+      };
+      for (int a = 0; a < terms_; ++a) right[a] = next();
       for (int a = 0; a < terms_; ++a) {
-        for (int b = a; b < terms_; ++b) normal(a, b) = normal(b, a) = *sum++;
+        for (int b = a; b < terms_; ++b) normal(a, b) = normal(b, a) = next();
       }
-      if (normal(0, 0) <= 0 || *sum <= 0) continue;
-      for (int a = 0; a < terms_; ++a) normal(a, a) += prior_weight / (*sum * *sum);
+      const double prior = prior_of(cell);
+      if (normal(0, 0) <= 0 || prior <= 0) continue;
+      for (int a = 0; a < terms_; ++a) normal(a, a) += prior_weight / (prior * prior);
       const Eigen::VectorXd solution = normal.ldlt().solve(right);
       for (int a = 0; a < terms_; ++a)
-        planes[static_cast<std::size_t>(a)][static_cast<std::size_t>(cell)] =
-            static_cast<float>(solution[a]);
+        planes[static_cast<std::size_t>(a)][cell] = static_cast<float>(solution[a]);
     }
     return planes;
   }
 
  private:
-  int side_, terms_, stride_;
-  std::vector<double> sums_;
+  /// Samples count so many times, those that miss `clip_against` by far another number of times.
+  void add_times(const StarSamples& star, const Planes* clip_against, double times,
+                 double times_far_off) {
+    // right sides, which are times the sample's value, and matrices, one behind the other
+    std::vector<Lanes> right(lanes_), matrix(lanes_), own(lanes_);
+    int place = 0;
+    const auto put = [&](std::vector<Lanes>& to, double value) {
+      to[static_cast<std::size_t>(place) / lane_count][place % static_cast<int>(lane_count)] =
+          value;
+      ++place;
+    };
+    for (int a = 0; a < terms_; ++a) put(right, star.terms[a]);
+    for (int a = 0; a < terms_; ++a) {
+      for (int b = a; b < terms_; ++b) put(matrix, star.terms[a] * star.terms[b]);
+    }
+    const auto plane =
+        clip_against != nullptr ? plane_at(*clip_against, star.terms) : std::vector<float>();
+    for (const Sample& s : star.samples) {
+      bool far_off = false;
+      if (clip_against != nullptr) {
+        const double miss = miss_of(s, plane, side_);
+        far_off = miss * miss > 25 * static_cast<double>(s.variance + s.prior * s.prior);
+      }
+      const double count = far_off ? times_far_off : times;
+      const int column = static_cast<int>(s.column), row = static_cast<int>(s.row);
+      const std::size_t corner = cell_of(column, row, side_);
+      if (!far_off) priors_[corner] = std::max(priors_[corner], s.prior);
+      if (count == 0) continue;
+      for (std::size_t i = 0; i < lanes_; ++i)
+        own[i] = matrix[i] + static_cast<double>(s.value) * right[i];
+      const double weight = count / static_cast<double>(s.variance),
+                   fx = static_cast<double>(s.column) - column,
+                   fy = static_cast<double>(s.row) - row;
+      const auto share_out = [&](std::size_t cell, double share) {
+        Lanes* sum = &sums_[cell * lanes_];
+        for (std::size_t i = 0; i < lanes_; ++i) sum[i] += share * own[i];
+      };
+      const auto below = corner + static_cast<std::size_t>(side_);
+      share_out(corner, weight * (1 - fx) * (1 - fy));
+      share_out(corner + 1, weight * fx * (1 - fy));
+      share_out(below, weight * (1 - fx) * fy);
+      share_out(below + 1, weight * fx * fy);
+    }
+  }
+  /// Largest of the samples that a cell has a share of.
+  [[nodiscard]] double prior_of(std::size_t cell) const {
+    const auto side = static_cast<std::size_t>(side_);
+    float prior = priors_[cell];
+    if (cell >= 1) prior = std::max(prior, priors_[cell - 1]);
+    if (cell >= side) prior = std::max(prior, priors_[cell - side]);
+    if (cell > side) prior = std::max(prior, priors_[cell - side - 1]);
+    return static_cast<double>(prior);
+  }
+
+  int side_, terms_;
+  std::size_t lanes_;          ///< of a cell
+  std::vector<Lanes> sums_;    ///< weighted right sides and matrices
+  std::vector<float> priors_;  ///< largest of the samples whose first cell it is
 };
 
 /// Star `i` is left out of a trial fit, and judges it.
@@ -88,15 +139,17 @@ bool is_left_out(std::size_t i) { return i % 4 == 0; }
 
 /// A second pass leaves out what the first cannot explain. `trial`: without the stars left out.
 Planes fit_order(const std::vector<StarSamples>& stars, int side, int order, bool trial) {
-  Planes planes;
-  for (int pass = 0; pass < 2; ++pass) {
-    Grid grid(side, term_count(order));
+  Grid grid(side, term_count(order));
+  const auto each = [&](const auto& work) {
     for (std::size_t i = 0; i < stars.size(); ++i) {
-      if (!trial || !is_left_out(i)) grid.add(stars[i], pass == 0 ? nullptr : &planes);
+      if (!trial || !is_left_out(i)) work(stars[i]);
     }
-    planes = grid.solve();
-  }
-  return planes;
+  };
+  each([&](const StarSamples& star) { grid.add(star, nullptr); });
+  const Planes planes = grid.solve();
+  grid.forget_priors();
+  each([&](const StarSamples& star) { grid.clip(star, planes); });
+  return grid.solve();
 }
 
 /// What both halves of the stars show is the PSF's; what one of them shows is noise, a nebula's or
@@ -134,8 +187,9 @@ double left_over(const std::vector<StarSamples>& stars, int side, const Planes& 
   double sum = 0;
   for (std::size_t i = 0; i < stars.size(); ++i) {
     if (!is_left_out(i)) continue;
+    const auto plane = plane_at(planes, stars[i].terms);
     for (const Sample& s : stars[i].samples) {
-      const double miss = static_cast<double>(s.value) - predicted(planes, side, stars[i].terms, s);
+      const double miss = miss_of(s, plane, side);
       sum += std::min(miss * miss / static_cast<double>(s.variance), 25.0);
     }
   }
@@ -199,8 +253,9 @@ void choose_orders(std::vector<StackedChannel>& channels, int side, int threads)
   };
   std::vector<std::array<double, trials>> left(channels.size());
   parallel_for(static_cast<int>(channels.size() * trials), threads, [&](int i) {
-    const std::size_t c = static_cast<std::size_t>(i) / trials,
-                      trial = static_cast<std::size_t>(i) % trials;
+    // those that take longest first
+    const std::size_t c = static_cast<std::size_t>(i) % channels.size(),
+                      trial = trials - 1 - static_cast<std::size_t>(i) / channels.size();
     const auto& stars = channels[c].samples;
     const int order = static_cast<int>(trial) - 1;
     if (order <= highest_for(stars.size())) {
@@ -269,6 +324,8 @@ bool ends_in_a_tail(const std::vector<StackedChannel>& channels, int reach, cons
     for (const auto& [u, v] :
          {std::pair{0.0, 0.0}, {-0.8, -0.8}, {0.8, -0.8}, {-0.8, 0.8}, {0.8, 0.8}}) {
       const Eigen::VectorXd terms = polynomial_terms(u, v, term_count(highest_order));
+      const auto plane = plane_at(channel.planes, terms);
+      if (plane.empty()) continue;
       std::array<double, sectors> sums{}, counts{};
       for (int y = -reach; y <= reach; ++y) {
         for (int x = -reach; x <= reach; ++x) {
@@ -276,8 +333,8 @@ bool ends_in_a_tail(const std::vector<StackedChannel>& channels, int reach, cons
           if (share < from || share > to) continue;
           const double turn = 0.5 + std::atan2(y, x) / (2 * std::numbers::pi);
           const auto sector = static_cast<std::size_t>(turn * sectors) % sectors;
-          sums[sector] += predict(channel.planes, side, terms, centre + oversampling * x,
-                                  centre + oversampling * y);
+          sums[sector] +=
+              interpolate(plane, side, centre + oversampling * x, centre + oversampling * y);
           counts[sector] += 1;
         }
       }

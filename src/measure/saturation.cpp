@@ -72,8 +72,9 @@ Plateau flat_top(ConstView channel, const Peak& peak, SkyLevel sky, const StarTe
   constexpr int farthest_px = 60;
   for (int radius = 2 * far; !falls && radius < 2 * farthest_px; radius *= 2)
     look(around(std::min(radius, farthest_px)));
-  const bool clipped =
-      flat > 3 * natural_pixels(shape, tolerance) / 2 + 4 && falls && (!wide || bright < 2 * flat);
+  const auto fewest = [](int natural) { return 3 * natural / 2 + 4; };
+  const bool clipped = falls && (!wide || bright < 2 * flat) && flat > fewest(1) &&
+                       flat > fewest(natural_pixels(shape, tolerance));
   return {top, clipped ? flat : 0};
 }
 

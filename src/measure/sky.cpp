@@ -89,8 +89,8 @@ PlaneSums sum_about(const CellPixels& cell, const Eigen::Vector3d& plane, double
 /// Scatter of the pixels about a plane, without what sticks out over 3 sigma. All scatter counts,
 /// also what neighbours share: differences of neighbours would miss that in resampled frames.
 CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
-  std::vector<float> known;
-  known.reserve(cell.size().pixels());
+  std::vector<float> known(cell.size().pixels());
+  std::size_t count = 0;
   CellPixels pixels;
   pixels.width = static_cast<std::size_t>(cell.width);
   pixels.height = static_cast<std::size_t>(cell.height);
@@ -102,11 +102,13 @@ CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
     for (std::size_t column = 0; column < pixels.width; ++column) {
       const int x = cell.x + static_cast<int>(column);
       const float value = channel(0, y, x);
-      if (!std::isfinite(value) || !coverage.covers(x, y)) continue;
-      pixels.values[row * stride + column] = value;
-      known.push_back(value);
+      const bool seen = std::isfinite(value) && coverage.covers(x, y);
+      pixels.values[row * stride + column] = seen ? value : no_data;
+      known[count] = value;
+      count += seen ? 1 : 0;
     }
   }
+  known.resize(count);
   if (known.size() * 2 < cell.size().pixels() || known.size() < 8) return {no_data, no_data};
   const auto [lowest, highest] = std::ranges::minmax(known);
   const Spread spread = robust_spread(known);
@@ -151,21 +153,25 @@ float quantisation_noise(ConstView channel, float level) {
 
 }  // namespace
 
-SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage) {
+SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage, int threads) {
   constexpr int cell_px = 32, most_cells = 600;
   const Size cells{std::max(1, channel.width() / cell_px), std::max(1, channel.height() / cell_px)};
-  const int count = static_cast<int>(cells.pixels());
-  std::vector<CellNoise> found;
-  for (int i = 0; i < std::min(count, most_cells); ++i) {
+  const int count = static_cast<int>(cells.pixels()), chosen = std::min(count, most_cells);
+  std::vector<CellNoise> found(static_cast<std::size_t>(chosen));
+  const auto look_at = [&](int i) {
     // Fibonacci hashing spreads the chosen cells over the frame without a pattern.
     const int index = count <= most_cells ? i
                                           : static_cast<int>(static_cast<std::uint64_t>(
                                                 std::fmod(i * 0.6180339887498949, 1.0) * count));
-    const CellNoise noise =
+    found[static_cast<std::size_t>(i)] =
         cell_noise(channel, coverage,
                    cell_rect(channel.size(), cells, index % cells.width, index / cells.width));
-    if (!std::isnan(noise.sigma)) found.push_back(noise);
-  }
+  };
+  constexpr int share = 32;
+  parallel_for((chosen + share - 1) / share, threads, [&](int part) {
+    for (int i = share * part; i < std::min(chosen, share * (part + 1)); ++i) look_at(i);
+  });
+  std::erase_if(found, [](const CellNoise& cell) { return std::isnan(cell.sigma); });
   if (found.empty()) {
     std::vector<float> values;
     for (int y = 0; y < channel.height(); ++y) {
@@ -196,7 +202,7 @@ std::vector<SkyLevel> measure_sky(ConstView frame) {
   if (frame.empty()) return sky;
   parallel_for(frame.channels(), 0, [&](int channel) {
     const ConstView view = frame.channel(channel);
-    sky[static_cast<std::size_t>(channel)] = measure_sky_channel(view, Coverage(view));
+    sky[static_cast<std::size_t>(channel)] = measure_sky_channel(view, Coverage(view), 1);
   });
   return sky;
 }

@@ -9,6 +9,6 @@
 namespace limpid {
 
 /// Level and noise of the quiet parts of one channel; see measure_sky.
-SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage);
+SkyLevel measure_sky_channel(ConstView channel, const Coverage& coverage, int threads);
 
 }  // namespace limpid

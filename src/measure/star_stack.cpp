@@ -5,6 +5,7 @@
 
 #include <Eigen/Dense>
 
+#include "core/length.h"
 #include "core/statistics.h"
 
 namespace limpid {
@@ -33,12 +34,13 @@ double interpolate(const std::vector<float>& plane, int side, double column, dou
          fy * ((1 - fx) * static_cast<double>(at[side]) + fx * static_cast<double>(at[side + 1]));
 }
 
-double predict(const Planes& planes, int side, const Eigen::VectorXd& terms, double column,
-               double row) {
-  double value = 0;
-  for (std::size_t a = 0; a < planes.size(); ++a)
-    value += terms[static_cast<Eigen::Index>(a)] * interpolate(planes[a], side, column, row);
-  return value;
+std::vector<float> plane_at(const Planes& planes, const Eigen::VectorXd& terms) {
+  std::vector<float> here(planes.empty() ? 0 : planes.front().size());
+  for (std::size_t a = 0; a < planes.size(); ++a) {
+    const auto factor = static_cast<float>(terms[static_cast<Eigen::Index>(a)]);
+    for (std::size_t i = 0; i < here.size(); ++i) here[i] += factor * planes[a][i];
+  }
+  return here;
 }
 
 StackedStar::StackedStar(ConstView frame, int channel, const Star& star,
@@ -62,9 +64,10 @@ StackedStar::StackedStar(ConstView frame, int channel, const Star& star,
 StarSamples StackedStar::samples(const Planes& planes) {
   constexpr double farthest_px = 1, brightest = 2;  // that a star may move, and gain or lose
   const Place before = at_;
+  const auto plane = plane_at(planes, terms_);
   for (int round = 0; round < 2; ++round) {
-    find(planes);
-    level(planes);
+    find(plane);
+    level(plane);
   }
   if (std::hypot(at_.x - before.x, at_.y - before.y) < farthest_px &&
       at_.flux > before.flux / brightest && at_.flux < brightest * before.flux)
@@ -82,7 +85,7 @@ void StackedStar::take_pixels(ConstView frame, const Star& star,
     for (int column = std::max(0, x0 - reach_); column <= std::min(frame.width() - 1, x0 + reach_);
          ++column) {
       const auto value = static_cast<double>(frame(0, row, column));
-      if (std::hypot(column - at_.x, row - at_.y) > reach_ || !std::isfinite(value) || value == 0)
+      if (length_of(column - at_.x, row - at_.y) > reach_ || !std::isfinite(value) || value == 0)
         continue;
       columns.push_back(column);
       rows.push_back(row);
@@ -98,6 +101,10 @@ void StackedStar::take_pixels(ConstView frame, const Star& star,
   Eigen::Array<bool, Eigen::Dynamic, 1> theirs =
       Eigen::Array<bool, Eigen::Dynamic, 1>::Constant(count, false);
   for (const Star* other : others) {
+    const double near =
+        length_of(static_cast<double>(other->x) - at_.x, static_cast<double>(other->y) - at_.y) -
+        reach_;
+    if (static_cast<double>(other->flux) * profile_.most_beyond(near) < 0.5 * sigma_) continue;
     theirs = theirs ||
              static_cast<double>(other->flux) * profile_.pixels(x - static_cast<double>(other->x),
                                                                 y - static_cast<double>(other->y)) >
@@ -113,22 +120,25 @@ void StackedStar::take_pixels(ConstView frame, const Star& star,
 }
 
 StackedStar::Pixels StackedStar::within(double from, double to) const {
-  Pixels list;
+  Pixels list(static_cast<std::size_t>(x_.size()));
+  std::size_t count = 0;
   for (Eigen::Index i = 0; i < x_.size(); ++i) {
-    const double away = std::hypot(x_[i] - at_.x, y_[i] - at_.y);
-    if (away > from && away <= to) list.push_back(i);
+    const double away = length_of(x_[i] - at_.x, y_[i] - at_.y);
+    list[count] = i;
+    count += away > from && away <= to ? 1 : 0;
   }
+  list.resize(count);
   return list;
 }
 
 double StackedStar::on_grid(double px) const { return (side_ - 1) / 2.0 + oversampling * px; }
 
-Eigen::ArrayXd StackedStar::beyond_moffat(const Planes& planes, const Eigen::ArrayXd& dx,
+Eigen::ArrayXd StackedStar::beyond_moffat(const std::vector<float>& plane, const Eigen::ArrayXd& dx,
                                           const Eigen::ArrayXd& dy) const {
   Eigen::ArrayXd light = Eigen::ArrayXd::Zero(dx.size());
-  if (planes.empty()) return light;
+  if (plane.empty()) return light;
   for (Eigen::Index i = 0; i < dx.size(); ++i)
-    light[i] = predict(planes, side_, terms_, on_grid(dx[i]), on_grid(dy[i]));
+    light[i] = interpolate(plane, side_, on_grid(dx[i]), on_grid(dy[i]));
   return light;
 }
 
@@ -140,7 +150,7 @@ Eigen::ArrayXd StackedStar::variance(const Eigen::ArrayXd& light) const {
 }
 
 /// Flux, and the place once planes say what it belongs to: a Moffat alone would be drawn to a tail.
-void StackedStar::find(const Planes& planes) {
+void StackedStar::find(const std::vector<float>& plane) {
   constexpr std::size_t fewest = 12;
   const auto core = within(-1, core_px_);
   if (core.size() < fewest) return;
@@ -148,11 +158,11 @@ void StackedStar::find(const Planes& planes) {
   const MoffatTerms terms = profile_.terms(dx, dy);
   const Eigen::ArrayXd moffat = terms.col(moffat_value).array(), weight = variance(moffat).rsqrt();
   Eigen::Matrix<double, Eigen::Dynamic, 3> design(dx.size(), 3);
-  design.col(0) = weight * (moffat + beyond_moffat(planes, dx, dy));
+  design.col(0) = weight * (moffat + beyond_moffat(plane, dx, dy));
   design.col(1) = weight * at_.flux * terms.col(moffat_by_x).array();
   design.col(2) = weight * at_.flux * terms.col(moffat_by_y).array();
   const Eigen::VectorXd right = (weight * (picked(values_, core) - at_.sky)).matrix();
-  if (planes.empty()) {
+  if (plane.empty()) {
     at_.flux = design.col(0).dot(right) / design.col(0).squaredNorm();
     return;
   }
@@ -166,13 +176,13 @@ void StackedStar::find(const Planes& planes) {
 /// The level about a star, of what is left of its pixels, where they end. A fitted sky has
 /// swallowed the wings that a Moffat does not have: stacked over it they came out dark, and an
 /// aperture of 4 FWHM held 1.02 of a star.
-void StackedStar::level(const Planes& planes) {
+void StackedStar::level(const std::vector<float>& plane) {
   constexpr std::size_t fewest = 40;
   const auto outermost = within(outermost_share * reach_, reach_);
   if (outermost.size() < fewest) return;
   const Eigen::ArrayXd dx = picked(x_, outermost) - at_.x, dy = picked(y_, outermost) - at_.y;
   const Eigen::ArrayXf left = (picked(values_, outermost) -
-                               at_.flux * (profile_.pixels(dx, dy) + beyond_moffat(planes, dx, dy)))
+                               at_.flux * (profile_.pixels(dx, dy) + beyond_moffat(plane, dx, dy)))
                                   .cast<float>();
   at_.sky =
       static_cast<double>(median(std::span(left.data(), static_cast<std::size_t>(left.size()))));
@@ -190,7 +200,7 @@ StarSamples StackedStar::left() const {
   StarSamples out{.terms = terms_, .samples = {}};
   for (Eigen::Index i = 0; i < dx.size(); ++i) {
     // a star that was moved may have pixels beyond the grid
-    if (std::hypot(dx[i], dy[i]) > reach_) continue;
+    if (length_of(dx[i], dy[i]) > reach_) continue;
     out.samples.push_back({.column = static_cast<float>(on_grid(dx[i])),
                            .row = static_cast<float>(on_grid(dy[i])),
                            .value = static_cast<float>(value[i]),

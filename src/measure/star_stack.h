@@ -31,10 +31,9 @@ using Planes = std::vector<std::vector<float>>;
 
 /// Bilinear, on a plane of side * side cells.
 double interpolate(const std::vector<float>& plane, int side, double column, double row);
-/// What the planes say of the residual at a place of the grid; 0 without planes. `terms`: of
-/// highest_order, at the star's place.
-double predict(const Planes& planes, int side, const Eigen::VectorXd& terms, double column,
-               double row);
+/// The residual on the grid as the planes say it is where the polynomials have these values, of
+/// highest_order or less; empty without planes.
+std::vector<float> plane_at(const Planes& planes, const Eigen::VectorXd& terms);
 
 /// One pixel of one star: where on the grid it falls, and by how much it misses the Moffat.
 struct Sample {
@@ -62,12 +61,13 @@ class StackedStar {
   using Pixels = std::vector<Eigen::Index>;
   void take_pixels(ConstView frame, const Star& star, const std::vector<const Star*>& others);
   [[nodiscard]] Pixels within(double from, double to) const;
-  [[nodiscard]] Eigen::ArrayXd beyond_moffat(const Planes& planes, const Eigen::ArrayXd& dx,
+  [[nodiscard]] Eigen::ArrayXd beyond_moffat(const std::vector<float>& plane,
+                                             const Eigen::ArrayXd& dx,
                                              const Eigen::ArrayXd& dy) const;
   [[nodiscard]] double on_grid(double px) const;
   [[nodiscard]] Eigen::ArrayXd variance(const Eigen::ArrayXd& light) const;
-  void find(const Planes& planes);
-  void level(const Planes& planes);
+  void find(const std::vector<float>& plane);
+  void level(const std::vector<float>& plane);
   [[nodiscard]] StarSamples left() const;
 
   int reach_, side_;

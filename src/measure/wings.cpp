@@ -7,6 +7,7 @@
 
 #include <limpid/stars.h>
 
+#include "core/length.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/moffat.h"
@@ -72,7 +73,7 @@ std::optional<std::vector<Neighbour>> neighbours_of(const Star& star,
   std::vector<Neighbour> neighbours;
   for (const Star* other : others) {
     const double x = other->x, y = other->y;
-    if (std::hypot(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) >
+    if (length_of(x - static_cast<double>(star.x), y - static_cast<double>(star.y)) >
         2.0 * reach_px)
       continue;
     if (other->saturated) return std::nullopt;
@@ -136,18 +137,21 @@ std::optional<StarPixels> pixels_of(ConstView frame, int channel, const Star& st
           ? effective->residual(star.x, star.y, channel, side, fit.x - std::round(fit.x),
                                 fit.y - std::round(fit.y))
           : std::vector<float>();
-  constexpr int across = 2 * reach_px + 1;
-  const auto place = [](Eigen::Index i) {
-    return std::pair(static_cast<int>(i) % across - reach_px,
-                     static_cast<int>(i) / across - reach_px);
-  };
-  const auto places = [&](const auto& of) {
-    return Eigen::ArrayXd(Eigen::ArrayXd::NullaryExpr(across * across, of));
-  };
-  const Eigen::ArrayXd x =
-      places([&](Eigen::Index i) { return static_cast<double>(x0 + place(i).first); });
-  const Eigen::ArrayXd y =
-      places([&](Eigen::Index i) { return static_cast<double>(y0 + place(i).second); });
+  std::vector<double> xs, ys, values;
+  for (int row = y0 - reach_px; row <= y0 + reach_px; ++row) {
+    for (int column = x0 - reach_px; column <= x0 + reach_px; ++column) {
+      const float value = frame(channel, row, column);
+      if (length_of(column - static_cast<double>(fit.x), row - static_cast<double>(fit.y)) >=
+              reach_px ||
+          !std::isfinite(value) || value == 0)
+        continue;
+      xs.push_back(column);
+      ys.push_back(row);
+      values.push_back(value);
+    }
+  }
+  const auto count = static_cast<Eigen::Index>(values.size());
+  const Eigen::Map<const Eigen::ArrayXd> x(xs.data(), count), y(ys.data(), count);
   const MoffatProfile profile(fit.psf.fwhm_px, fit.psf.e1, fit.psf.e2, fit.psf.beta);
   const auto light_at_place = [&](double from_x, double from_y) {
     return profile.pixels(x - from_x, y - from_y);
@@ -162,18 +166,18 @@ std::optional<StarPixels> pixels_of(ConstView frame, int channel, const Star& st
   }
   StarPixels result;
   for (Eigen::Index i = 0; i < own.size(); ++i) {
-    const auto [dx, dy] = place(i);
-    const double radius =
-        std::hypot(x[i] - static_cast<double>(fit.x), y[i] - static_cast<double>(fit.y));
-    const double value = frame(channel, y0 + dy, x0 + dx);
-    if (radius >= reach_px || !std::isfinite(value) || value == 0 || brightest[i] > most[i])
-      continue;
+    if (brightest[i] > most[i]) continue;
+    const int dx = static_cast<int>(x[i]) - x0, dy = static_cast<int>(y[i]) - y0;
     double known = own[i];
     if (!residual.empty())
       known += static_cast<double>(
           residual[static_cast<std::size_t>(dy + side / 2) * static_cast<std::size_t>(side) +
                    static_cast<std::size_t>(dx + side / 2)]);
-    result.pixels.push_back({x[i], y[i], (value - cores[i]) / flux - known, ring_of(radius)});
+    const double radius =
+        length_of(x[i] - static_cast<double>(fit.x), y[i] - static_cast<double>(fit.y));
+    result.pixels.push_back({x[i], y[i],
+                             (values[static_cast<std::size_t>(i)] - cores[i]) / flux - known,
+                             ring_of(radius)});
   }
   for (Neighbour& n : *neighbours) n.flux /= flux;
   result.neighbours = std::move(*neighbours);
@@ -186,7 +190,7 @@ std::optional<StarRings> rings_of(const StarPixels& star, const std::vector<floa
     double shone = 0;
     if (!wings.empty()) {
       for (const Neighbour& n : star.neighbours)
-        shone += n.flux * light_at(wings, std::hypot(pixel.x - n.x, pixel.y - n.y));
+        shone += n.flux * light_at(wings, length_of(pixel.x - n.x, pixel.y - n.y));
     }
     values[pixel.ring].push_back(static_cast<float>(pixel.beyond - shone));
   }
@@ -251,7 +255,7 @@ void keep_positive(std::vector<float>& wings, const std::vector<const Star*>& st
   std::array<double, ring_count + 1> sums{}, counts{};
   for (int y = -reach_px; y <= reach_px; ++y) {
     for (int x = -reach_px; x <= reach_px; ++x) {
-      const double radius = std::hypot(x, y);
+      const double radius = length_of(x, y);
       if (radius >= reach_px) continue;
       const std::size_t ring = ring_of(radius);
       sums[ring] += profile.pixel(x, y);

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
 #include <vector>
 
+#include "core/lanes.h"
 #include "core/parallel.h"
 
 namespace limpid {
@@ -70,17 +72,40 @@ bool halve(ConstView frame, ConstView missing, MutableView coarse, MutableView c
   return gaps;
 }
 
+struct RowFacts {
+  float highest = -INFINITY;  ///< of finite pixels
+  bool gap = false;           ///< whether one is not
+};
+RowFacts highest_of(std::span<const float> row) {
+  FloatLanes highest = FloatLanes{} - INFINITY, sums{};
+  const auto look = [&](FloatLanes pixels) {
+    const FloatLanes zero_or_nan = pixels - pixels;
+    sums += zero_or_nan;
+    const FloatLanes finite = zero_or_nan == 0 ? pixels : highest;
+    highest = finite > highest ? finite : highest;
+  };
+  std::size_t x = 0;
+  for (; x + float_lane_count <= row.size(); x += float_lane_count) look(load_floats(&row[x]));
+  for (; x < row.size(); ++x) look(FloatLanes{} + row[x]);
+  RowFacts facts;
+  for (int lane = 0; lane < float_lane_count; ++lane) {
+    facts.highest = std::max(facts.highest, highest[lane]);
+    facts.gap = facts.gap || sums[lane] != 0;
+  }
+  return facts;
+}
+
 }  // namespace
 
 Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(std::move(sky)) {
-  for (int c = 0; c < frame.channels(); ++c) {
+  parallel_for(frame.channels(), 0, [&](int c) {
     SkyLevel& level = sky_[static_cast<std::size_t>(c)];
     if (level.sigma > 0 && std::isfinite(level.sigma)) {
       // Where nebulae fill the frame the measured level is theirs, and dark clouds lie below it.
       // The network was taught light over a dark sky: noise alone has 0.5 % of its pixels 2.58
       // sigma below.
       level.sky = std::min(level.sky, dark_quantile(frame.channel(c)) + 2.6F * level.sigma);
-      continue;
+      return;
     }
     float low = INFINITY, high = -INFINITY;
     for (int y = 0; y < frame.height(); ++y) {
@@ -93,7 +118,7 @@ Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(
     // A noiseless picture: as if it had a signal-to-noise ratio of a thousand.
     level.sigma = high > low ? (high - low) * 1e-3F : 1.0F;
     if (!std::isfinite(level.sky)) level.sky = std::isfinite(low) ? low : 0.0F;
-  }
+  });
 }
 
 Image Normalisation::apply(ConstView tile) const {
@@ -132,20 +157,14 @@ Image Normalisation::undo(ConstView tile) const {
 
 Image find_missing(ConstView frame, int threads) {
   const int width = frame.width(), height = frame.height();
-  struct RowFacts {
-    float highest = -INFINITY;
-    bool gap = false;
-  };
   std::vector<RowFacts> facts(static_cast<std::size_t>(height));
   parallel_for((height + 63) / 64, threads, [&](int part) {
     for (int y = 64 * part; y < std::min(height, 64 * part + 64); ++y) {
       RowFacts& row = facts[static_cast<std::size_t>(y)];
       for (int c = 0; c < frame.channels(); ++c) {
-        for (const float value : frame.row(c, y)) {
-          const bool finite = std::isfinite(value);
-          row.highest = finite ? std::max(row.highest, value) : row.highest;
-          row.gap = row.gap || !finite;
-        }
+        const auto [highest, gap] = highest_of(frame.row(c, y));
+        row.highest = std::max(row.highest, highest);
+        row.gap = row.gap || gap;
       }
     }
   });
