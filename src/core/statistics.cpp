@@ -1,9 +1,13 @@
 #include "core/statistics.h"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cassert>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 
@@ -14,16 +18,51 @@ namespace {
 
 constexpr float no_data = std::numeric_limits<float>::quiet_NaN();
 
-/// Moves those that pass to the front. Returns how many. Without a branch that depends on them.
-template <typename Passes>
-std::size_t move_ahead(std::span<float> samples, const Passes& passes) {
-  std::size_t ahead = 0;
-  for (float& sample : samples) {
-    const float value = sample;
-    sample = samples[ahead];
-    samples[ahead] = value;
-    ahead += passes(value) ? 1 : 0;
+/// For each set of eight lanes: those in it, in order, then the others.
+using Lane = std::int32_t;
+using Order = Lane __attribute__((vector_size(float_lane_count * sizeof(Lane))));
+constexpr std::size_t lane_sets = std::size_t{1} << float_lane_count;
+constexpr std::array<std::array<Lane, float_lane_count>, lane_sets> make_orders() {
+  std::array<std::array<Lane, float_lane_count>, lane_sets> orders{};
+  for (std::size_t set = 0; set < lane_sets; ++set) {
+    std::size_t next = 0;
+    for (const bool wanted : {true, false}) {
+      for (Lane lane = 0; lane < float_lane_count; ++lane) {
+        if ((((set >> lane) & 1) != 0) == wanted) orders[set][next++] = lane;
+      }
+    }
   }
+  return orders;
+}
+alignas(64) constexpr auto orders = make_orders();
+
+/// Moves those that pass to the front, in their order. Returns how many. Eight at a time: what
+/// passes is written over what has been read, what does not goes into `others` from its end on.
+template <typename Passes>
+std::size_t move_ahead(std::span<float> samples, std::vector<float>& others, const Passes& passes) {
+  constexpr std::size_t lanes = float_lane_count;
+  if (others.size() < samples.size() + lanes) others.resize(samples.size() + lanes);
+  float* const end = others.data() + others.size();
+  std::size_t ahead = 0, behind = 0, i = 0;
+  for (; i + lanes <= samples.size(); i += lanes) {
+    const FloatLanes values = load_floats(&samples[i]);
+    const auto set =
+        static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(passes(values))));
+    Order order;
+    std::memcpy(&order, orders[set].data(), sizeof order);
+    const FloatLanes ordered = __builtin_shuffle(values, order);
+    store_floats(&samples[ahead], ordered);
+    store_floats(end - behind - lanes, ordered);
+    const auto count = static_cast<std::size_t>(std::popcount(set));
+    ahead += count;
+    behind += lanes - count;
+  }
+  for (; i < samples.size(); ++i) {
+    const float value = samples[i];
+    const bool passed = passes(FloatLanes{value})[0] != 0;
+    (passed ? samples[ahead++] : *(end - ++behind)) = value;
+  }
+  std::copy(end - behind, end, samples.begin() + static_cast<std::ptrdiff_t>(ahead));
   return ahead;
 }
 
@@ -41,18 +80,20 @@ float guess(std::span<const float> samples, std::size_t n) {
 void select(std::span<float> samples, std::size_t n) {
   constexpr std::size_t few = 60;
   constexpr int rounds = 40;  // each leaves some half, but of samples made to prevent that
+  std::vector<float> others;
   for (int round = 0; round < rounds && samples.size() > few; ++round) {
     const float pivot = guess(samples, n);
-    const std::size_t lower = move_ahead(samples, [=](float v) { return v < pivot; });
+    std::size_t lower = move_ahead(samples, others, [=](FloatLanes v) { return v < pivot; });
     if (n < lower) {
       samples = samples.first(lower);
       continue;
     }
-    const std::size_t not_higher =
-        lower + move_ahead(samples.subspan(lower), [=](float v) { return v == pivot; });
-    if (n < not_higher) return;
-    samples = samples.subspan(not_higher);
-    n -= not_higher;
+    if (lower == 0) {
+      lower = move_ahead(samples, others, [=](FloatLanes v) { return v == pivot; });
+      if (n < lower) return;
+    }
+    samples = samples.subspan(lower);
+    n -= lower;
   }
   std::nth_element(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(n),
                    samples.end());
@@ -77,7 +118,8 @@ float lowest(std::span<const float> samples) {
 
 std::vector<float> without_nan(std::span<const float> samples) {
   std::vector<float> kept(samples.begin(), samples.end());
-  kept.resize(move_ahead(kept, [](float v) { return !std::isnan(v); }));
+  std::vector<float> others;
+  kept.resize(move_ahead(kept, others, [](FloatLanes v) { return v == v; }));
   return kept;
 }
 
@@ -120,12 +162,14 @@ Clipped sigma_clip(std::span<const float> samples, const ClipOptions& options) {
   std::vector<float> kept = without_nan(samples);
   auto [centre, sigma] = robust_spread(kept);
   Clipped result{centre, centre, sigma, kept.size()};
+  std::vector<float> others;
   for (int i = 0; i <= options.max_iterations && !kept.empty(); ++i) {
     std::size_t removed = 0;
     if (i > 0) {
       const float low = result.median - options.low_sigma * sigma;
       const float high = result.median + options.high_sigma * sigma;
-      const std::size_t left = move_ahead(kept, [=](float v) { return !(v < low || v > high); });
+      const std::size_t left =
+          move_ahead(kept, others, [=](FloatLanes v) { return ((v < low) | (v > high)) == 0; });
       removed = kept.size() - left;
       kept.resize(left);
       if (removed == 0 && i > 1) break;

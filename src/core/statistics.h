@@ -17,7 +17,7 @@ std::vector<float> without_nan(std::span<const float> samples);
 /// Value below which the share `q` (0..1) of the samples lies, interpolated between neighbours.
 float quantile(std::span<const float> samples, double q);
 float median(std::span<const float> samples);
-/// Of samples without NaN, which it puts into another order: no copy is made.
+/// Of samples without NaN, which it puts into another order.
 float quantile_in_place(std::span<float> samples, double q);
 float median_in_place(std::span<float> samples);
 
