@@ -114,6 +114,22 @@ float lowest(std::span<const float> samples) {
   return result;
 }
 
+/// Of what `of` makes of each sample, four of them side by side: one sum waits for itself.
+template <typename Of>
+double sum_of(std::span<const float> samples, const Of& of) {
+  Lanes sums{}, others{};
+  std::size_t i = 0;
+  for (; i + 2 * lane_count <= samples.size(); i += 2 * lane_count) {
+    const FloatLanes some = load_floats(&samples[i]);
+    sums += of(Lanes{some[0], some[1], some[2], some[3]});
+    others += of(Lanes{some[4], some[5], some[6], some[7]});
+  }
+  sums += others;
+  double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  for (; i < samples.size(); ++i) sum += of(static_cast<double>(samples[i]));
+  return sum;
+}
+
 }  // namespace
 
 std::vector<float> without_nan(std::span<const float> samples) {
@@ -174,14 +190,12 @@ Clipped sigma_clip(std::span<const float> samples, const ClipOptions& options) {
       kept.resize(left);
       if (removed == 0 && i > 1) break;
     }
-    double sum = 0;
-    for (const float value : kept) sum += value;
-    const double mean = sum / static_cast<double>(kept.size());
-    double squares = 0;
-    for (const float value : kept) squares += (value - mean) * (value - mean);
+    const auto count = static_cast<double>(kept.size());
+    const double mean = sum_of(kept, [](auto value) { return value; }) / count;
+    const double squares =
+        sum_of(kept, [=](auto value) { return (value - mean) * (value - mean); });
     result = {removed == 0 ? result.median : median_in_place(kept), static_cast<float>(mean),
-              static_cast<float>(std::sqrt(squares / static_cast<double>(kept.size()))),
-              kept.size()};
+              static_cast<float>(std::sqrt(squares / count)), kept.size()};
     if (i > 0) sigma = result.sigma;
   }
   return result;
