@@ -267,9 +267,9 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                 const TileControls& controls) {
   const int channels = tile.before.channels();
   const auto fill = [&tile] {
-    if (std::ranges::none_of(tile.hidden.pixels(), [](float m) { return m != 0; })) return;
-    fill_missing(tile.before.view(), tile.hidden.view());
-    fill_missing(tile.after.view(), tile.hidden.view());
+    const GapFilling filling(tile.hidden.view());
+    filling.fill(tile.before.view());
+    filling.fill(tile.after.view());
   };
   fill();
   if (without_structure(tile, noise)) return {};
