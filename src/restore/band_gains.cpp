@@ -373,32 +373,40 @@ Image noise_in_windows(const BandGainInput& in, ConstView seen, Rect sampled) {
   return in_windows(sums);
 }
 
-/// Squares of a wanted change and of a made one, and their product, in windows.
+/// Squares of a wanted change and of a made one, and their product, in blocks.
 struct Products {
   Image wanted, both, made;
+  explicit Products(Size blocks)
+      : wanted(Image::unset(1, blocks)),
+        both(Image::unset(1, blocks)),
+        made(Image::unset(1, blocks)) {}
 };
-Products products_in_windows(ConstView wanted, ConstView made, ConstView seen) {
-  const Size blocks{seen.width() / 2, seen.height() / 2};
-  Products sums{Image::unset(1, blocks), Image::unset(1, blocks), Image::unset(1, blocks)};
-  std::vector<float> squares(static_cast<std::size_t>(seen.width())), products(squares.size()),
-      own_squares(squares.size());
-  for (int y = 0; y < blocks.height; ++y) {
-    const auto w0 = wanted.row(0, 2 * y), w1 = wanted.row(0, 2 * y + 1), m0 = made.row(0, 2 * y),
-               m1 = made.row(0, 2 * y + 1), s0 = seen.row(0, 2 * y), s1 = seen.row(0, 2 * y + 1);
-    for (std::size_t x = 0; x < squares.size(); x += float_lane_count) {
-      const std::size_t count = std::min<std::size_t>(float_lane_count, squares.size() - x);
-      const FloatLanes first = load_some(&s0[x], count), second = load_some(&s1[x], count),
-                       a = first * load_some(&w0[x], count), b = second * load_some(&w1[x], count),
-                       c = first * load_some(&m0[x], count), d = second * load_some(&m1[x], count);
-      store_some(&squares[x], a * a + b * b, count);
-      store_some(&products[x], a * c + b * d, count);
-      store_some(&own_squares[x], c * c + d * d, count);
+
+/// Sets the blocks of these sampled rows, of which there are two for each.
+void set_products(ConstView wanted, ConstView made, ConstView seen, int first, Products& products) {
+  const auto set = [](std::span<float> sums, std::size_t x, FloatLanes values, std::size_t count) {
+    using Four = float __attribute__((vector_size(16)));
+    const Four pairs = __builtin_shufflevector(values, values, 0, 2, 4, 6) +
+                       __builtin_shufflevector(values, values, 1, 3, 5, 7);
+    std::memcpy(&sums[x / 2], &pairs, count / 2 * sizeof(float));
+  };
+  for (int y = 0; y + 1 < seen.height(); y += 2) {
+    const auto w0 = wanted.row(0, y), w1 = wanted.row(0, y + 1), m0 = made.row(0, y),
+               m1 = made.row(0, y + 1), s0 = seen.row(0, y), s1 = seen.row(0, y + 1);
+    const int block = (first + y) / 2;
+    const auto squares = products.wanted.view().row(0, block),
+               both = products.both.view().row(0, block),
+               own_squares = products.made.view().row(0, block);
+    for (std::size_t x = 0; x + 1 < w0.size(); x += float_lane_count) {
+      const std::size_t count = std::min<std::size_t>(float_lane_count, w0.size() - x);
+      const FloatLanes above = load_some(&s0[x], count), below = load_some(&s1[x], count),
+                       a = above * load_some(&w0[x], count), b = below * load_some(&w1[x], count),
+                       c = above * load_some(&m0[x], count), d = below * load_some(&m1[x], count);
+      set(squares, x, a * a + b * b, count);
+      set(both, x, a * c + b * d, count);
+      set(own_squares, x, c * c + d * d, count);
     }
-    add_pairs(squares, sums.wanted.view().row(0, y));
-    add_pairs(products, sums.both.view().row(0, y));
-    add_pairs(own_squares, sums.made.view().row(0, y));
   }
-  return {in_windows(sums.wanted), in_windows(sums.both), in_windows(sums.made)};
 }
 
 /// One map per band, in blocks, for `inner` and `reach_px` around it: of the first band its gain
@@ -406,18 +414,28 @@ Products products_in_windows(ConstView wanted, ConstView made, ConstView seen) {
 BlockReader::Maps gains(const BandGainInput& in, const Bands& shares, Rect inner) {
   const Rect wide = grown(inner, reach_px);
   const Rect sampled{wide.x / 2, wide.y / 2, wide.width / 2, wide.height / 2};
-  Moments moments(in, shares);
-  const auto filled = moments.filled();
-  const Image planes = image_from_columns(
-      2 * bands, moments.size(), sampled,
-      [&](int plane, int kx, std::span<Complex> out) { moments.set(plane, kx, out); },
-      {.filled = filled, .sources = 1});
   const Image seen = compared(in.hidden, sampled),
               variance = noise_in_windows(in, seen.view(), sampled);
+  Moments moments(in, shares);
+  const auto filled = moments.filled();
+  std::vector<Products> products;
+  for (int band = 0; band < bands; ++band) products.emplace_back(variance.size());
+  rows_from_columns(
+      2 * bands, moments.size(), sampled,
+      [&](int plane, int kx, std::span<Complex> out) { moments.set(plane, kx, out); },
+      [&](int first, ConstView rows) {
+        const ConstView beside = seen.view().crop({0, first, sampled.width, rows.height()});
+        for (int band = 0; band < bands; ++band) {
+          set_products(rows.channel(band), rows.channel(bands + band), beside, first,
+                       products[static_cast<std::size_t>(band)]);
+        }
+      },
+      filled);
   BlockReader::Maps maps;
   for (int band = 0; band < bands; ++band) {
-    const auto [wanted, both, made] = products_in_windows(
-        planes.view().channel(band), planes.view().channel(bands + band), seen.view());
+    const Products& of_band = products[static_cast<std::size_t>(band)];
+    const Image wanted = in_windows(of_band.wanted), both = in_windows(of_band.both),
+                made = in_windows(of_band.made);
     const float of_noise = noise_share(band, in.correlation) * moments.noise_power(band);
     Image& map = maps[static_cast<std::size_t>(band)];
     map = Image::unset(1, variance.size());
@@ -449,16 +467,20 @@ void add_band_gains(const BandGainInput& in, Rect inner, ConstView share, Mutabl
       store_some(&out[ky], share_of(part + 1, doubled(&places[ky], count)) * change, count);
     }
   };
-  const Image parts = image_from_columns(bands - 1, in.hidden.size(), inner, fill,
-                                         {.filled = filled, .sources = 1});
   BlockReader gain(maps, inner.size(), reach_px);
-  for (int y = 0; y < inner.height; ++y) {
-    gain.go_to(y);
-    std::array<const float*, bands> values{&in.changes(0, inner.y + y, inner.x)};
-    for (int band = 1; band < bands; ++band)
-      values[static_cast<std::size_t>(band)] = parts.view().row(band - 1, y).data();
-    gain.add_products(values, share.row(0, y), to.row(0, y));
-  }
+  rows_from_columns(
+      bands - 1, in.hidden.size(), inner, fill,
+      [&](int first, ConstView rows) {
+        for (int i = 0; i < rows.height(); ++i) {
+          const int y = first + i;
+          gain.go_to(y);
+          std::array<const float*, bands> values{&in.changes(0, inner.y + y, inner.x)};
+          for (int band = 1; band < bands; ++band)
+            values[static_cast<std::size_t>(band)] = rows.row(band - 1, i).data();
+          gain.add_products(values, share.row(0, y), to.row(0, y));
+        }
+      },
+      filled);
 }
 
 }  // namespace limpid
