@@ -214,13 +214,15 @@ bool changes_something(ConstView changes, float sigma) {
   return false;
 }
 
-/// What the network and `change`, of the judged part, have changed in one channel.
+/// What the network and `change`, of the judged part, have changed in one channel. No change:
+/// empty.
 Image changes_of(const Tile& tile, ConstView change, int channel) {
   Image changes = Image::unset(1, tile.around.size());
   for (int y = 0; y < changes.height(); ++y) {
     std::ranges::transform(tile.after.view().row(channel, y), tile.before.view().row(channel, y),
                            changes.view().row(0, y).begin(), std::minus<>());
   }
+  if (change.empty()) return changes;
   const MutableView here = changes.view().crop(judged(tile));
   for (int y = 0; y < here.height(); ++y) {
     std::ranges::transform(here.row(0, y), change.row(channel, y), here.row(0, y).begin(),
@@ -245,7 +247,7 @@ void add_gains(const Tile& tile, const ColumnSpectrum& made, const ColumnSpectru
                ConstView shown, ConstView weight, const NoiseModel& noise, bool none,
                MutableView change) {
   for (int c = 0; c < change.channels(); ++c) {
-    const Image changes = changes_of(tile, change, c);
+    const Image changes = changes_of(tile, none ? ConstView() : change, c);
     if (!changes_something(changes.view(), noise.sky[static_cast<std::size_t>(c)].sigma)) continue;
     const ColumnSpectrum recorded = column_fft(tile.before.view().channel(c));
     std::optional<ColumnSpectrum> changed;
@@ -262,7 +264,7 @@ void add_gains(const Tile& tile, const ColumnSpectrum& made, const ColumnSpectru
   }
 }
 
-/// What is to be added to the inner part; empty where nothing is.
+/// What is to be added to the inner part, and `judged_px` around it; empty where nothing is.
 Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                 const TileControls& controls) {
   const int channels = tile.before.channels();
@@ -303,10 +305,10 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                                          .difference = difference.view()},
                                         judged(tile), pass, noise);
   add_gains(tile, made, pass, shown.view(), weight.view(), noise, agreed, change.view());
-  return copy(inner_of(tile, change.view()));
+  return change;
 }
 
-/// Adds a change, which may reach further, and returns how many pixels it can be seen in.
+/// Adds a change and returns how many pixels it can be seen in.
 std::size_t add_change(ConstView change, const NoiseModel& noise, MutableView to) {
   std::vector<char> seen(static_cast<std::size_t>(to.width()));
   std::size_t count = 0;
@@ -345,7 +347,8 @@ double make_nebulae_consistent(const RestoredPart& known, const NoiseModel& nois
       if (change.empty()) continue;
       const Rect place = intersect({i * inner.width, row * inner.height, inner.width, inner.height},
                                    {0, 0, after.width(), after.height()});
-      changed += add_change(change.view(), noise, after.crop(place));
+      changed += add_change(change.view().crop({judged_px, judged_px, place.width, place.height}),
+                            noise, after.crop(place));
       change = {};
     }
   };
