@@ -11,6 +11,7 @@
 #include "core/box_mean.h"
 #include "core/complex_lanes.h"
 #include "core/fft_columns.h"
+#include "restore/frequency_bands.h"
 #include "restore/geometry.h"
 
 namespace limpid {
@@ -18,130 +19,35 @@ namespace {
 
 using Complex = std::complex<float>;
 
-/// Transfers at which bands have their middle; shares fall to 0 at those beside it, linear in the
-/// logarithm.
-constexpr std::array<float, 4> middles{0.06F, 0.16F, 0.4F, 0.8F};
-constexpr int bands = static_cast<int>(middles.size());
+constexpr int bands = band_count;
 constexpr float most_gain = 2;
 // Moments are taken of every other pixel, summed over blocks, and averaged twice over squares.
 constexpr int block_px = 4, half_window_blocks = 3;
 constexpr int reach_px = 28;  // from a pixel to the farthest that has a say in its gain
 
-/// Natural logarithms of |T|^2 in the middles of the bands.
-std::array<double, middles.size()> logarithms_of_middles() {
-  std::array<double, middles.size()> logarithms{};
-  std::ranges::transform(middles, logarithms.begin(),
-                         [](float m) { return log_of(lanes_of(static_cast<double>(m * m)))[0]; });
-  return logarithms;
-}
-
-/// Where each frequency lies between the middles of the bands: 0 in the middle of the first band
-/// and below it, 1 in that of the second, and so on.
-class Bands {
- public:
-  explicit Bands(const ComplexLines& transfer)
-      : height_(static_cast<std::size_t>(transfer.length())),
-        places_(height_ * static_cast<std::size_t>(transfer.count())) {
-    const auto logarithms = logarithms_of_middles();
-    for (int kx = 0; kx < transfer.count(); ++kx) {
-      const auto column = transfer.line(kx);
-      float* const places = &places_[static_cast<std::size_t>(kx) * height_];
-      float first = bands - 1, last = 0;
-      for (std::size_t ky = 0; ky < height_; ky += complex_lane_count) {
-        const std::size_t count = std::min(complex_lane_count, height_ - ky);
-        const auto found = places_of(powers(load_some(&column[ky], count)), logarithms);
-        for (std::size_t i = 0; i < count; ++i) {
-          places[ky + i] = found[i];
-          first = std::min(first, found[i]);
-          last = std::max(last, found[i]);
-        }
-      }
-      present_.push_back({static_cast<int>(first), static_cast<int>(std::ceil(last))});
-      for (int band = present_.back().first; band <= present_.back().last; ++band)
-        filled_[static_cast<std::size_t>(band)] = kx + 1;
-    }
-  }
-  [[nodiscard]] std::span<const float> places(int kx) const {
-    return {&places_[static_cast<std::size_t>(kx) * height_], height_};
-  }
-  /// Which bands some frequency of a column belongs to.
-  struct Present {
-    int first, last;
-  };
-  [[nodiscard]] Present present(int kx) const { return present_[static_cast<std::size_t>(kx)]; }
-  /// From this column on there is nothing of the band.
-  [[nodiscard]] int filled(int band) const { return filled_[static_cast<std::size_t>(band)]; }
-
- private:
-  /// Of four powers, each of which is there twice.
-  static std::array<float, complex_lane_count> places_of(
-      FloatLanes power, const std::array<double, middles.size()>& logarithms) {
-    constexpr float lowest = middles.front() * middles.front(),
-                    highest = middles.back() * middles.back();
-    if (power[0] <= lowest && power[2] <= lowest && power[4] <= lowest && power[6] <= lowest)
-      return {};
-    power = power < lowest ? FloatLanes{} + lowest : power;
-    power = power > highest ? FloatLanes{} + highest : power;
-    const Lanes logarithm = log_of(Lanes{power[0], power[2], power[4], power[6]});
-    Lanes place{};
-    for (std::size_t band = 1; band < middles.size(); ++band) {
-      const double from = logarithms[band - 1], to = logarithms[band];
-      Lanes part = (logarithm - from) / (to - from);
-      part = part < 0.0 ? Lanes{} : part;
-      place += part > 1.0 ? Lanes{} + 1.0 : part;
-    }
-    return {static_cast<float>(place[0]), static_cast<float>(place[1]),
-            static_cast<float>(place[2]), static_cast<float>(place[3])};
-  }
-
-  std::size_t height_;
-  std::vector<float> places_;
-  std::vector<Present> present_;
-  std::array<int, middles.size()> filled_{};
-};
-
-/// Shares of a band at these places, 1 in its middle.
-template <typename Places>
-Places share_of(int band, Places places) {
-  const Places from_middle = places - static_cast<float>(band);
-  const Places share = 1 - (from_middle < 0 ? -from_middle : from_middle);
-  return share < 0 ? Places{} : share;
-}
-
 /// One column of what is compared, band by band, at every other row of the image: wanted changes
 /// times |T|^2, and made ones.
 struct FoldedColumn {
-  std::array<std::vector<Complex>, 2 * middles.size()> bands;
+  std::array<std::vector<Complex>, 2 * band_middles.size()> bands;
   explicit FoldedColumn(std::size_t rows) { bands.fill(std::vector<Complex>(rows)); }
   [[nodiscard]] std::span<Complex> wanted(int band) {
     return bands[static_cast<std::size_t>(band)];
   }
   [[nodiscard]] std::span<Complex> made(int band) {
-    return bands[middles.size() + static_cast<std::size_t>(band)];
+    return bands[band_middles.size() + static_cast<std::size_t>(band)];
   }
 };
 
-/// Two numbers for each of four, as real and imaginary parts.
-FloatLanes doubled(const float* from, std::size_t count) {
-  using Four = float __attribute__((vector_size(16)));
-  Four values{};
-  if (count == complex_lane_count) {
-    std::memcpy(&values, from, sizeof values);
-  } else {
-    std::memcpy(&values, from, count * sizeof(float));
-  }
-  return __builtin_shufflevector(values, values, 0, 0, 1, 1, 2, 2, 3, 3);
-}
 /// Fills the bands that are present in column kx. Frequencies that lie half a column apart fall
 /// together. Adds the noise, `twice` of it.
-void fold_column(const BandGainInput& in, const Bands& shares, int kx, double twice,
-                 FoldedColumn& out, std::array<double, middles.size()>& noise_power) {
+void fold_column(const BandGainInput& in, const FrequencyBands& shares, int kx, double twice,
+                 FoldedColumn& out, std::array<double, band_middles.size()>& noise_power) {
   const auto transfer = in.transfer.line(kx), recorded = in.recorded.line(kx),
              of_result = in.made.line(kx);
   const auto places = shares.places(kx);
   const auto [first, last] = shares.present(kx);
   const std::size_t half = places.size() / 2;
-  std::array<FloatLanes, middles.size()> noise{};
+  std::array<FloatLanes, band_middles.size()> noise{};
   for (std::size_t ky = 0; ky < half; ky += complex_lane_count) {
     const std::size_t count = std::min(complex_lane_count, half - ky);
     std::array<FloatLanes, 2> place, wanted, made, lost;
@@ -156,13 +62,13 @@ void fold_column(const BandGainInput& in, const Bands& shares, int kx, double tw
       lost[part] = filter * filter;
     }
     for (int band = first; band <= last; ++band) {
-      const FloatLanes low = share_of(band, place[0]), high = share_of(band, place[1]);
+      const FloatLanes low = share_of_band(band, place[0]), high = share_of_band(band, place[1]);
       store_some(&out.wanted(band)[ky], low * wanted[0] + high * wanted[1], count);
       store_some(&out.made(band)[ky], low * made[0] + high * made[1], count);
       noise[static_cast<std::size_t>(band)] += low * low * lost[0] + high * high * lost[1];
     }
   }
-  for (std::size_t band = 0; band < middles.size(); ++band) {
+  for (std::size_t band = 0; band < band_middles.size(); ++band) {
     for (int i = 0; i < float_lane_count; ++i)
       noise_power[band] += twice * static_cast<double>(noise[band][i]);
   }
@@ -184,7 +90,7 @@ void add_mirrored(std::span<const Complex> from, std::span<Complex> to) {
 /// apart fall together, those of the half that is not kept as mirrored conjugates.
 class Moments {
  public:
-  Moments(const BandGainInput& in, const Bands& shares)
+  Moments(const BandGainInput& in, const FrequencyBands& shares)
       : in_(in),
         shares_(shares),
         half_{in.hidden.width() / 2, in.hidden.height() / 2},
@@ -232,10 +138,10 @@ class Moments {
   }
 
   const BandGainInput& in_;
-  const Bands& shares_;
+  const FrequencyBands& shares_;
   Size half_;
   FoldedColumn own_, mirrored_;
-  std::array<double, middles.size()> noise_power_{};
+  std::array<double, band_middles.size()> noise_power_{};
   int folded_ = -1;
 };
 
@@ -253,7 +159,7 @@ Image in_windows(const Image& blocks) {
 /// the margin.
 class BlockReader {
  public:
-  using Maps = std::array<Image, middles.size()>;
+  using Maps = std::array<Image, band_middles.size()>;
   BlockReader(const Maps& maps, Size inner, int margin_px) : maps_(maps), margin_px_(margin_px) {
     // whole blocks, of which the first begins before the margin's end
     const int blocks = (inner.width + block_px - 1) / block_px + 1;
@@ -278,9 +184,9 @@ class BlockReader {
     top_ = top;
   }
   /// Adds `share` of what the maps times `values` are.
-  void add_products(const std::array<const float*, middles.size()>& values,
+  void add_products(const std::array<const float*, band_middles.size()>& values,
                     std::span<const float> share, std::span<float> to) const {
-    std::array<const float*, middles.size()> above{}, below{};
+    std::array<const float*, band_middles.size()> above{}, below{};
     for (std::size_t map = 0; map < maps_.size(); ++map) {
       above[map] = above_[map].data() + skipped();
       below[map] = below_[map].data() + skipped();
@@ -288,7 +194,7 @@ class BlockReader {
     for (std::size_t x = 0; x < to.size(); x += float_lane_count) {
       const std::size_t count = std::min<std::size_t>(float_lane_count, to.size() - x);
       FloatLanes sum{};
-      for (std::size_t map = 0; map < middles.size(); ++map) {
+      for (std::size_t map = 0; map < band_middles.size(); ++map) {
         const FloatLanes from = load_some(above[map] + x, count);
         sum += (from + down_ * (load_some(below[map] + x, count) - from)) *
                load_some(values[map] + x, count);
@@ -318,14 +224,15 @@ class BlockReader {
   const Maps& maps_;
   int margin_px_, top_ = -1;
   float down_ = 0;
-  std::array<std::vector<float>, middles.size()> above_, below_;  ///< rows of blocks, in pixels
+  std::array<std::vector<float>, band_middles.size()> above_,
+      below_;  ///< rows of blocks, in pixels
 };
 
 /// Noise of a band over that of the frequencies of stars, which the variance is about. Where
 /// neighbouring pixels share their noise there is no more of it at high frequencies than their
 /// scatter tells. A fifth on top: noise that is taken for light costs more than the reverse.
 float noise_share(int band, float correlation) {
-  constexpr std::array<float, middles.size()> powers{-2, -2, -1, 0};
+  constexpr std::array<float, band_middles.size()> powers{-2, -2, -1, 0};
   constexpr float caution = 1.2F;
   return caution * std::pow(correlation, powers[static_cast<std::size_t>(band)]);
 }
@@ -411,7 +318,7 @@ void set_products(ConstView wanted, ConstView made, ConstView seen, int first, P
 
 /// One map per band, in blocks, for `inner` and `reach_px` around it: of the first band its gain
 /// less one, of the others what they gain more.
-BlockReader::Maps gains(const BandGainInput& in, const Bands& shares, Rect inner) {
+BlockReader::Maps gains(const BandGainInput& in, const FrequencyBands& shares, Rect inner) {
   const Rect wide = grown(inner, reach_px);
   const Rect sampled{wide.x / 2, wide.y / 2, wide.width / 2, wide.height / 2};
   const Image seen = compared(in.hidden, sampled),
@@ -452,7 +359,7 @@ BlockReader::Maps gains(const BandGainInput& in, const Bands& shares, Rect inner
 }  // namespace
 
 void add_band_gains(const BandGainInput& in, Rect inner, ConstView share, MutableView to) {
-  const Bands shares(in.transfer);
+  const FrequencyBands shares(in.transfer);
   const auto maps = gains(in, shares, inner);
   // the first band, which has most of the frequencies, is what the others leave
   std::array<int, bands - 1> filled{};
@@ -464,7 +371,7 @@ void add_band_gains(const BandGainInput& in, Rect inner, ConstView share, Mutabl
     for (std::size_t ky = 0; ky < out.size(); ky += complex_lane_count) {
       const std::size_t count = std::min(complex_lane_count, out.size() - ky);
       const FloatLanes change = load_some(&made[ky], count) - load_some(&recorded[ky], count);
-      store_some(&out[ky], share_of(part + 1, doubled(&places[ky], count)) * change, count);
+      store_some(&out[ky], share_of_band(part + 1, doubled(&places[ky], count)) * change, count);
     }
   };
   BlockReader gain(maps, inner.size(), reach_px);
