@@ -109,24 +109,57 @@ void fill_columns(std::vector<Plane>& planes, Size size, const FillColumn& fill)
   }
 }
 
-void write_plane(const ComplexLines& columns, Size size, Rect part, ImageView<float> out) {
-  const float scale = 1.0F / static_cast<float>(size.pixels());
-  const LineFft line_fft(size.width);
-  const int all = size.width / 2 + 1;
-  ComplexLines pair(2, size.width), rows(block, all);
-  if (columns.count() < all) rows.clear();
-  for (int begin = 0; begin < part.height; begin += block) {
-    const int some = std::min(block, part.height - begin);
-    turn(columns, part.y + begin, some, rows);
-    for (int y = 0; y < some; y += 2) {
-      const bool single = y + 1 == some;
-      if (single) std::ranges::fill(rows.line(y + 1), Complex());
-      join(rows.line(y).data(), rows.line(y + 1).data(), size.width, pair.line(0).data());
-      line_fft.inverse(pair.line(0), pair.line(1));
-      write_parts(pair.line(1).data() + part.x, scale, out.row(0, begin + y),
-                  single ? std::span<float>() : out.row(0, begin + y + 1));
+/// Makes rows of a part of one plane.
+class RowMaker {
+ public:
+  RowMaker(const ComplexLines& columns, Size size, Rect part)
+      : columns_(&columns),
+        part_(part),
+        width_(size.width),
+        scale_(1.0F / static_cast<float>(size.pixels())),
+        line_fft_(size.width),
+        pair_(2, size.width),
+        rows_(block, size.width / 2 + 1) {
+    if (columns.count() < rows_.length()) rows_.clear();
+  }
+  /// Row `begin` and those behind it, as many as `out` has, at most a block.
+  void write(int begin, ImageView<float> out) {
+    turn(*columns_, part_.y + begin, out.height(), rows_);
+    for (int y = 0; y < out.height(); y += 2) {
+      const bool single = y + 1 == out.height();
+      if (single) std::ranges::fill(rows_.line(y + 1), Complex());
+      join(rows_.line(y).data(), rows_.line(y + 1).data(), width_, pair_.line(0).data());
+      line_fft_.inverse(pair_.line(0), pair_.line(1));
+      write_parts(pair_.line(1).data() + part_.x, scale_, out.row(0, y),
+                  single ? std::span<float>() : out.row(0, y + 1));
     }
   }
+
+ private:
+  const ComplexLines* columns_;
+  Rect part_;
+  int width_;
+  float scale_;
+  LineFft line_fft_;
+  ComplexLines pair_, rows_;
+};
+
+/// Calls work(begin, count) for all blocks of rows.
+template <typename Work>
+void for_blocks(int height, const Work& work) {
+  for (int begin = 0; begin < height; begin += block) work(begin, std::min(block, height - begin));
+}
+
+/// Planes first, first + step ... on their way.
+std::vector<Plane> planes_of(int channels, int first, int step, Size size,
+                             std::span<const int> filled) {
+  std::vector<Plane> planes;
+  for (int channel = first; channel < channels; channel += step) {
+    const int count =
+        filled.empty() ? size.width / 2 + 1 : filled[static_cast<std::size_t>(channel)];
+    planes.push_back({channel, ComplexLines(count, size.height)});
+  }
+  return planes;
 }
 
 }  // namespace
@@ -177,17 +210,32 @@ Image image_from_columns(int channels, Size size, Rect part, const FillColumn& f
   if (image.empty()) return image;
   const int groups = options.sources == 0 ? channels : std::min(options.sources, channels);
   parallel_for(groups, options.threads, [&](int group) {
-    std::vector<Plane> planes;
-    for (int channel = group; channel < channels; channel += groups) {
-      const int count = options.filled.empty() ? size.width / 2 + 1
-                                               : options.filled[static_cast<std::size_t>(channel)];
-      planes.push_back({channel, ComplexLines(count, size.height)});
-    }
+    std::vector<Plane> planes = planes_of(channels, group, groups, size, options.filled);
     fill_columns(planes, size, fill);
-    for (const Plane& plane : planes)
-      write_plane(plane.columns, size, part, image.view().channel(plane.channel));
+    for (const Plane& plane : planes) {
+      RowMaker rows(plane.columns, size, part);
+      const auto out = image.view().channel(plane.channel);
+      for_blocks(part.height, [&](int begin, int count) {
+        rows.write(begin, out.crop({0, begin, part.width, count}));
+      });
+    }
   });
   return image;
+}
+
+void rows_from_columns(int channels, Size size, Rect part, const FillColumn& fill,
+                       const UseRows& use, std::span<const int> filled) {
+  std::vector<Plane> planes = planes_of(channels, 0, 1, size, filled);
+  fill_columns(planes, size, fill);
+  std::vector<RowMaker> makers;
+  for (const Plane& plane : planes) makers.emplace_back(plane.columns, size, part);
+  Image rows = Image::unset(channels, {part.width, block});
+  for_blocks(part.height, [&](int begin, int count) {
+    const auto some = rows.view().crop({0, 0, part.width, count});
+    for (int channel = 0; channel < channels; ++channel)
+      makers[static_cast<std::size_t>(channel)].write(begin, some.channel(channel));
+    use(begin, some);
+  });
 }
 
 }  // namespace limpid

@@ -71,4 +71,12 @@ struct FromColumnsOptions {
 Image image_from_columns(int channels, Size size, Rect part, const FillColumn& fill,
                          const FromColumnsOptions& options = {});
 
+/// Takes rows `first` ... of a part of all channels: an even number of rows, but for the last.
+using UseRows = std::function<void(int first, ConstView rows)>;
+
+/// The same where the images themselves are never held as a whole. All channels are made side by
+/// side: each column of all of them before the next, then each row. `filled`: as above.
+void rows_from_columns(int channels, Size size, Rect part, const FillColumn& fill,
+                       const UseRows& use, std::span<const int> filled = {});
+
 }  // namespace limpid

@@ -78,6 +78,17 @@ TEST(FftColumns, SideBySideAndWithoutEmptyColumnsMakeTheSame) {
   const Image all = image_from_columns(4, size, part, fill),
               some = image_from_columns(4, size, part, fill, {.filled = filled, .sources = 2});
   EXPECT_TRUE(std::ranges::equal(all.pixels(), some.pixels()));
+  Image by_rows(4, part.size());
+  rows_from_columns(
+      4, size, part, fill,
+      [&](int first, ConstView rows) {
+        for (int c = 0; c < rows.channels(); ++c) {
+          for (int y = 0; y < rows.height(); ++y)
+            std::ranges::copy(rows.row(c, y), by_rows.view().row(c, first + y).begin());
+        }
+      },
+      filled);
+  EXPECT_TRUE(std::ranges::equal(all.pixels(), by_rows.pixels()));
 }
 
 TEST(FftColumns, OfKernelsAreThoseOfTransfer) {

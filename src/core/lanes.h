@@ -18,6 +18,17 @@ inline FloatLanes load_floats(const float* from) {
   return values;
 }
 inline void store_floats(float* to, FloatLanes values) { std::memcpy(to, &values, sizeof values); }
+/// Of fewer values at the end of a line; the others are 0.
+inline FloatLanes load_some(const float* from, std::size_t count) {
+  if (count == float_lane_count) return load_floats(from);
+  FloatLanes values{};
+  std::memcpy(&values, from, count * sizeof(float));
+  return values;
+}
+inline void store_some(float* to, FloatLanes values, std::size_t count) {
+  if (count == float_lane_count) return store_floats(to, values);
+  std::memcpy(to, &values, count * sizeof(float));
+}
 
 inline constexpr std::size_t lane_count = 4;
 using Lanes = double __attribute__((vector_size(lane_count * sizeof(double))));

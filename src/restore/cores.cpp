@@ -5,6 +5,7 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -33,6 +34,19 @@ struct Raised {
   float value;
 };
 
+/// The pixels that tell a star's surroundings.
+std::vector<Pixel> ring_around(const Star& star, const RestoredPart& known) {
+  const float from = level_from_fwhm * known.fwhm_px, to = level_to_fwhm * known.fwhm_px;
+  std::vector<Pixel> ring;
+  for_pixels(intersect(square_around(star, static_cast<int>(std::ceil(to))),
+                       {0, 0, known.before.width(), known.before.height()}),
+             [&](int x, int y) {
+               const float away = distance(star, x, y);
+               if (away >= from && away <= to) ring.push_back({x, y});
+             });
+  return ring;
+}
+
 /// One channel of a frame and of its result.
 class Channel {
  public:
@@ -43,15 +57,15 @@ class Channel {
         clipping_(known.catalogue.saturation ? clipped_share * *known.catalogue.saturation
                                              : std::numeric_limits<float>::infinity()) {}
 
-  /// What is too dark in a star's core.
-  [[nodiscard]] std::vector<Raised> raised(const Star& star) const {
+  /// What is too dark in a star's core. `ring`: ring_around() it.
+  [[nodiscard]] std::vector<Raised> raised(const Star& star, std::span<const Pixel> ring) const {
     std::vector<Raised> result;
     const auto look = [&](Pixel at, float least) {
       if (least > restored(at)) result.push_back({at, least});
     };
     const SkyLevel& sky = known_.catalogue.sky[static_cast<std::size_t>(channel_)];
     const float core_px = core_fwhm * known_.fwhm_px, beside_px = beside_fwhm * known_.fwhm_px,
-                around = level_around(star), least = least_sigma * sky.sigma;
+                around = level_of(ring), least = least_sigma * sky.sigma;
     for_pixels(intersect(square_around(star, static_cast<int>(std::ceil(core_px))), known_.part),
                [&](int x, int y) {
                  const float light = recorded({x, y}) - around;
@@ -75,42 +89,44 @@ class Channel {
 
  private:
   using Sides = std::array<float, std::size(directions)>;
-  /// On each side the brightest that belongs to the pixel, which itself is the least.
+  /// The brightest of one side that belongs to the pixel, which itself is the least.
+  template <typename Belongs>
+  [[nodiscard]] float side_of(Pixel at, std::size_t direction, float reach_px,
+                              Belongs belongs) const {
+    const auto [dx, dy] = directions[direction];
+    float highest = restored(at);
+    Pixel p{at.x + dx, at.y + dy};
+    for (float away = 1; away <= reach_px && inside(p) && belongs(p); ++away) {
+      // what the record shows more there than here, the result may show more, too
+      const float more = std::max(0.0F, recorded(p) - recorded(at));
+      highest = std::max(highest, restored(p) - more);
+      p = {p.x + dx, p.y + dy};
+    }
+    return highest;
+  }
   template <typename Belongs>
   [[nodiscard]] Sides sides_of(Pixel at, float reach_px, Belongs belongs) const {
-    Sides highest;
-    highest.fill(restored(at));
-    for (std::size_t i = 0; i < highest.size(); ++i) {
-      const auto [dx, dy] = directions[i];
-      Pixel p{at.x + dx, at.y + dy};
-      for (float away = 1; away <= reach_px && inside(p) && belongs(p); ++away) {
-        // what the record shows more there than here, the result may show more, too
-        const float more = std::max(0.0F, recorded(p) - recorded(at));
-        highest[i] = std::max(highest[i], restored(p) - more);
-        p = {p.x + dx, p.y + dy};
-      }
-    }
+    Sides highest{};
+    for (std::size_t i = 0; i < highest.size(); ++i) highest[i] = side_of(at, i, reach_px, belongs);
     return highest;
   }
   /// What a pixel should have that is enclosed on all sides but one; others what they have.
   template <typename Belongs>
   [[nodiscard]] float enclosed(Pixel at, float reach_px, Belongs belongs) const {
-    const Sides sides = sides_of(at, reach_px, belongs);
-    const auto open =
-        std::ranges::count_if(sides, [&](float side) { return side <= restored(at); });
-    return open <= most_open_sides ? median(sides) : restored(at);
+    Sides sides{};
+    int open = 0;
+    for (std::size_t i = 0; i < sides.size(); ++i) {
+      sides[i] = side_of(at, i, reach_px, belongs);
+      if (sides[i] <= restored(at) && ++open > most_open_sides) return restored(at);
+    }
+    return median(sides);
   }
 
-  [[nodiscard]] float level_around(const Star& star) const {
-    const float from = level_from_fwhm * known_.fwhm_px, to = level_to_fwhm * known_.fwhm_px;
-    std::vector<float> ring;
-    for_pixels(intersect(square_around(star, static_cast<int>(std::ceil(to))),
-                         {0, 0, known_.before.width(), known_.before.height()}),
-               [&](int x, int y) {
-                 const float away = distance(star, x, y);
-                 if (away >= from && away <= to) ring.push_back(recorded({x, y}));
-               });
-    return ring.empty() ? std::numeric_limits<float>::max() : median(std::move(ring));
+  [[nodiscard]] float level_of(std::span<const Pixel> ring) const {
+    if (ring.empty()) return std::numeric_limits<float>::max();
+    std::vector<float> light(ring.size());
+    std::ranges::transform(ring, light.begin(), [&](Pixel p) { return recorded(p); });
+    return median_in_place(light);
   }
   [[nodiscard]] bool inside(Pixel p) const {
     const Rect part = known_.part;
@@ -138,18 +154,21 @@ void fill_cores(const RestoredPart& known, MutableView after) {
     if (!star.artefact && intersect(square_around(star, reach), known.part).size().pixels() > 0)
       stars.push_back(&star);
   }
-  for (int c = 0; c < after.channels(); ++c) {
-    const Channel channel(known, after, c);
-    std::vector<std::vector<Raised>> raised(stars.size());
-    parallel_for(static_cast<int>(stars.size()), known.threads, [&](int i) {
-      const auto index = static_cast<std::size_t>(i);
-      raised[index] = channel.raised(*stars[index]);
-    });
-    // cores may overlap: what one star raises, another leaves
-    for (const auto& of_star : raised) {
-      for (const Raised& r : of_star) {
-        float& value = after(c, r.at.y - known.part.y, r.at.x - known.part.x);
-        value = std::max(value, r.value);
+  std::vector<Channel> channels;
+  for (int c = 0; c < after.channels(); ++c) channels.emplace_back(known, after, c);
+  std::vector<std::vector<std::vector<Raised>>> raised(stars.size());
+  parallel_for(static_cast<int>(stars.size()), known.threads, [&](int i) {
+    const auto index = static_cast<std::size_t>(i);
+    const auto ring = ring_around(*stars[index], known);
+    for (const Channel& channel : channels)
+      raised[index].push_back(channel.raised(*stars[index], ring));
+  });
+  // cores may overlap: what one star raises, another leaves
+  for (const auto& of_star : raised) {
+    for (int c = 0; c < after.channels(); ++c) {
+      for (const Raised& one : of_star[static_cast<std::size_t>(c)]) {
+        float& value = after(c, one.at.y - known.part.y, one.at.x - known.part.x);
+        value = std::max(value, one.value);
       }
     }
   }

@@ -126,6 +126,11 @@ std::vector<float> smoothed(ConstView image, Rect origin, int channel, Rect box,
       for (int x = first; x < last; ++x) out[static_cast<std::size_t>(x)] += from[x];
     }
   }
+  std::vector<float> across(width);
+  for (int x = 0; x < box.width; ++x) {
+    const auto [begin, end] = range(left + x, image.width());
+    across[static_cast<std::size_t>(x)] = static_cast<float>(end - begin + 1);
+  }
   std::vector<float> means(width * static_cast<std::size_t>(box.height), 0.0F);
   for (int y = 0; y < box.height; ++y) {
     const auto out = std::span(means).subspan(width * static_cast<std::size_t>(y), width);
@@ -134,10 +139,8 @@ std::vector<float> smoothed(ConstView image, Rect origin, int channel, Rect box,
       const auto row = sums_of(v);
       for (std::size_t x = 0; x < width; ++x) out[x] += row[x];
     }
-    for (std::size_t x = 0; x < width; ++x) {
-      const auto [begin, end] = range(left + static_cast<int>(x), image.width());
-      out[x] /= static_cast<float>((last - first + 1) * (end - begin + 1));
-    }
+    const auto down = static_cast<float>(last - first + 1);
+    for (std::size_t x = 0; x < width; ++x) out[x] /= down * across[x];
   }
   return means;
 }
@@ -153,12 +156,16 @@ Surroundings surroundings_of(const Star& star, const RestoredPart& known) {
   const auto reach = static_cast<int>(std::ceil(patches_fwhm * known.fwhm_px)) + 2;
   Surroundings around{&star, intersect(square_around(star, reach), known.part), {}};
   constexpr std::size_t fewest = 20;
+  std::vector<std::pair<int, int>> places;
+  for_pixels(around.box, [&](int x, int y) {
+    if (distance(star, x, y) > halo_fwhm * known.fwhm_px) places.emplace_back(x, y);
+  });
+  if (places.size() < fewest) return around;
+  std::vector<float> values(places.size());
   for (int c = 0; c < known.before.channels(); ++c) {
-    std::vector<float> values;
-    for_pixels(around.box, [&](int x, int y) {
-      if (distance(star, x, y) > halo_fwhm * known.fwhm_px) values.push_back(known.before(c, y, x));
+    std::ranges::transform(places, values.begin(), [&](const auto& place) {
+      return known.before(c, place.second, place.first);
     });
-    if (values.size() < fewest) break;
     around.levels.push_back(robust_spread(values));
   }
   return around;
@@ -223,8 +230,8 @@ std::vector<std::vector<const Surroundings*>> in_turns(const std::vector<Surroun
 }
 
 /// (1, part): how far the record stays.
-Image kept_shares(const std::vector<Halo>& halos, const RestoredPart& known, float least_peak) {
-  const Rect part = known.part;
+Image kept_shares(const std::vector<Halo>& halos, const RestoredPart& known, float least_peak,
+                  Rect part) {
   Image kept(1, part.size(), 0.0F);
   for (const Halo& halo : halos) {
     const auto reach = static_cast<int>(halo.share.size());
@@ -295,16 +302,20 @@ int keep_halos(const RestoredPart& known, MutableView after) {
   const auto halos = of_each(bright_stars(known, least_sigma * noise, far_px), known.threads,
                              [&](const Star& star) { return measure_halo(known, star); });
   if (halos.empty()) return 0;
-  const Image kept = kept_shares(halos, known, least_sigma * noise);
   const Rect part = known.part;
-  parallel_for(part.height, known.threads, [&](int y) {
-    const auto share = kept.view().row(0, y);
+  constexpr int band_px = 128;  // few rows need little memory, which stays in the cache
+  parallel_for((part.height + band_px - 1) / band_px, known.threads, [&](int i) {
+    const Rect band = intersect({part.x, part.y + i * band_px, part.width, band_px}, part);
+    const Image kept = kept_shares(halos, known, least_sigma * noise, band);
     for (int c = 0; c < after.channels(); ++c) {
-      const auto row = after.row(c, y);
-      const auto recorded = known.before.row(c, part.y + y);
-      for (std::size_t x = 0; x < row.size(); ++x) {
-        if (share[x] > 0)
-          row[x] += share[x] * (recorded[static_cast<std::size_t>(part.x) + x] - row[x]);
+      for (int y = 0; y < band.height; ++y) {
+        const auto share = kept.view().row(0, y);
+        const auto row = after.row(c, band.y + y - part.y);
+        const auto recorded = known.before.row(c, band.y + y);
+        for (std::size_t x = 0; x < row.size(); ++x) {
+          if (share[x] > 0)
+            row[x] += share[x] * (recorded[static_cast<std::size_t>(part.x) + x] - row[x]);
+        }
       }
     }
   });

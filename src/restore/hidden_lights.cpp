@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "core/box_mean.h"
+#include "core/lanes.h"
 #include "restore/geometry.h"
 #include "restore/noise_model.h"
 
@@ -16,12 +18,65 @@ constexpr float beside_clipped_fwhm = 1.5F;
 /// A light is narrow where 3 x 3 px stand so far over the mean of a square of this reach.
 constexpr float narrow_fwhm = 1.25F, narrow_sigma = 300, narrow_share = 0.6F;
 
+/// Rows of box_mean(), made when they are asked for first.
+class MeansOnDemand {
+ public:
+  MeansOnDemand(ConstView plane, int half)
+      : plane_(plane),
+        half_(half),
+        row_(plane.width(), half),
+        means_(Image::unset(1, plane.size())),
+        made_(static_cast<std::size_t>(plane.height())) {}
+  std::span<const float> row(int y) {
+    const auto means = means_.view().row(0, y);
+    if (made_[static_cast<std::size_t>(y)] == 0) {
+      std::vector<const float*> rows;
+      for (int i = std::max(0, y - half_); i < std::min(plane_.height(), y + half_ + 1); ++i)
+        rows.push_back(plane_.row(0, i).data());
+      row_.mean_of(rows, means);
+      made_[static_cast<std::size_t>(y)] = 1;
+    }
+    return means;
+  }
+
+ private:
+  ConstView plane_;
+  int half_;
+  BoxMeanRow row_;
+  Image means_;
+  std::vector<char> made_;
+};
+
+struct Range {
+  float lowest = INFINITY, highest = -INFINITY;
+  void add(Range other) {
+    lowest = std::min(lowest, other.lowest);
+    highest = std::max(highest, other.highest);
+  }
+};
+Range range_of(std::span<const float> row) {
+  FloatLanes low = FloatLanes{} + INFINITY, high = -low;
+  std::size_t x = 0;
+  for (; x + float_lane_count <= row.size(); x += float_lane_count) {
+    const FloatLanes some = load_floats(&row[x]);
+    low = some < low ? some : low;
+    high = some > high ? some : high;
+  }
+  Range range;
+  for (int lane = 0; lane < float_lane_count; ++lane) range.add({low[lane], high[lane]});
+  for (; x < row.size(); ++x) range.add({row[x], row[x]});
+  return range;
+}
+
 /// Draws discs, as large as a star of this peak has them.
 void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float fwhm_px,
                         MutableView hidden) {
-  const Image peak = box_mean(channel, 1),
-              around = box_mean(channel, static_cast<int>(std::ceil(narrow_fwhm * fwhm_px)));
-  const auto over = [&](int x, int y) { return peak.view()(0, y, x) - around.view()(0, y, x); };
+  MeansOnDemand peak(channel, 1),
+      around(channel, static_cast<int>(std::ceil(narrow_fwhm * fwhm_px)));
+  const auto over = [&](int x, int y) {
+    const auto at = static_cast<std::size_t>(x);
+    return peak.row(y)[at] - around.row(y)[at];
+  };
   const auto is_highest = [&](int x, int y) {
     for (int j = -1; j <= 1; ++j) {
       for (int i = -1; i <= 1; ++i) {
@@ -39,14 +94,23 @@ void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float f
     for_pixels(intersect({x - reach, y - reach, 2 * reach + 1, 2 * reach + 1},
                          {0, 0, channel.width(), channel.height()}),
                [&](int u, int v) {
-                 if (std::hypot(static_cast<float>(u - x), static_cast<float>(v - y)) <= radius)
-                   hidden(0, v, u) = 1;
+                 const auto dx = static_cast<float>(u - x), dy = static_cast<float>(v - y);
+                 if (dx * dx + dy * dy <= radius * radius) hidden(0, v, u) = 1;
                });
   };
-  // few pixels are narrow: rows are looked through at once
+  std::vector<Range> ranges;
+  Range all;
+  for (int y = 0; y < channel.height(); ++y) {
+    ranges.push_back(range_of(channel.row(0, y)));
+    all.add(ranges.back());
+  }
+  // few pixels are narrow: rows are looked through at once, and not where none can be
   std::vector<float> excess(static_cast<std::size_t>(channel.width()));
   for (int y = 1; y + 1 < channel.height(); ++y) {
-    const auto narrow = peak.view().row(0, y), wide = around.view().row(0, y);
+    Range near;
+    for (const int beside : {y - 1, y, y + 1}) near.add(ranges[static_cast<std::size_t>(beside)]);
+    if (near.highest < all.lowest + narrow_sigma * sky.sigma) continue;
+    const auto narrow = peak.row(y), wide = around.row(y);
     int any = 0;
     for (std::size_t x = 0; x < excess.size(); ++x) {
       excess[x] = narrow[x] - wide[x] -

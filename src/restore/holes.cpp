@@ -41,22 +41,28 @@ class Levels {
     Image darkest(frame.channels(), blocks, 1e30F);
     brightest_ = Image(frame.channels(), blocks, -1e30F);
     parallel_for(blocks.height, threads, [&](int row) {
-      std::vector<float> pairs(static_cast<std::size_t>(frame.width()));
+      // along columns first, eight of them at a time
+      std::vector<float> low(static_cast<std::size_t>(frame.width())), high(low.size());
       for (int c = 0; c < frame.channels(); ++c) {
         const auto lowest = darkest.view().row(c, row), highest = brightest_.view().row(c, row);
+        std::ranges::fill(low, lowest[0]);
+        std::ranges::fill(high, highest[0]);
         for (int y = row * block_; y < std::min((row + 1) * block_, frame.height() - 1); ++y) {
           // pairs of pixels: a single one may be dead
           const auto upper = frame.row(c, y), lower = frame.row(c, y + 1);
-          for (std::size_t x = 0; x + 1 < pairs.size(); ++x)
-            pairs[x] = std::max(upper[x], lower[x + 1]);
-          for (std::size_t i = 0; i < lowest.size(); ++i) {
-            const std::size_t first = i * static_cast<std::size_t>(block_),
-                              end = std::min(first + static_cast<std::size_t>(block_),
-                                             pairs.size() - 1);
-            for (std::size_t x = first; x < end; ++x) {
-              lowest[i] = std::min(lowest[i], pairs[x]);
-              highest[i] = std::max(highest[i], pairs[x]);
-            }
+          for (std::size_t x = 0; x + 1 < low.size(); ++x) {
+            const float pair = std::max(upper[x], lower[x + 1]);
+            low[x] = std::min(low[x], pair);
+            high[x] = std::max(high[x], pair);
+          }
+        }
+        for (std::size_t i = 0; i < lowest.size(); ++i) {
+          const std::size_t first = i * static_cast<std::size_t>(block_),
+                            end =
+                                std::min(first + static_cast<std::size_t>(block_), low.size() - 1);
+          for (std::size_t x = first; x < end; ++x) {
+            lowest[i] = std::min(lowest[i], low[x]);
+            highest[i] = std::max(highest[i], high[x]);
           }
         }
         for (float& value : lowest) value = in_sigma(c, value);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/lanes.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "measure/neighbours.h"
@@ -53,26 +54,37 @@ Stamp star_shape(float x, float y, const Psf& psf, int reach) {
           2 * reach + 1,
           {}};
   s.values.resize(static_cast<std::size_t>(s.side) * static_cast<std::size_t>(s.side));
-  const float a = psf.fwhm_px / (2 * std::sqrt(std::exp2(1 / psf.beta) - 1));
-  const float scale = 1 / (a * a), core = 1.5F * psf.fwhm_px + 1;
-  const float unit = (psf.beta - 1) * scale / std::numbers::pi_v<float>;
+  const auto beta = static_cast<double>(psf.beta);
+  const double a = static_cast<double>(psf.fwhm_px) / (2 * std::sqrt(std::exp2(1 / beta) - 1)),
+               scale = 1 / (a * a), core = 1.5 * static_cast<double>(psf.fwhm_px) + 1;
+  const double unit = (beta - 1) * scale / std::numbers::pi;
+  const auto light = [&](Lanes dx, Lanes dy) {
+    return unit * exp_of(-beta * log_of(1.0 + (dx * dx + dy * dy) * scale));
+  };
+  constexpr Lanes steps{0, 1, 2, 3}, fine{-0.375, -0.125, 0.125, 0.375};
   for (int j = 0; j < s.side; ++j) {
+    const double dy = s.y + j - static_cast<double>(y);
+    float* const row = &s.values[static_cast<std::size_t>(j * s.side)];
+    for (int i = 0; i < s.side; i += static_cast<int>(lane_count)) {
+      const Lanes values = light(s.x + i - static_cast<double>(x) + steps, lanes_of(dy));
+      for (int k = 0; k < std::min(static_cast<int>(lane_count), s.side - i); ++k)
+        row[i + k] = static_cast<float>(values[k]);
+    }
     for (int i = 0; i < s.side; ++i) {
-      const float dx = static_cast<float>(s.x + i) - x, dy = static_cast<float>(s.y + j) - y;
-      const int fine = dx * dx + dy * dy < core * core ? 4 : 1;
-      float light = 0;
-      for (int v = 0; v < fine; ++v) {
-        for (int u = 0; u < fine; ++u) {
-          const float sx = dx + (static_cast<float>(u) + 0.5F) / static_cast<float>(fine) - 0.5F,
-                      sy = dy + (static_cast<float>(v) + 0.5F) / static_cast<float>(fine) - 0.5F;
-          light += std::pow(1 + (sx * sx + sy * sy) * scale, -psf.beta);
-        }
-      }
-      s.values[static_cast<std::size_t>(j * s.side + i)] =
-          unit * light / static_cast<float>(fine * fine);
+      const double dx = s.x + i - static_cast<double>(x);
+      if (dx * dx + dy * dy >= core * core) continue;
+      Lanes sum{};
+      for (std::size_t v = 0; v < lane_count; ++v) sum += light(dx + fine, lanes_of(dy + fine[v]));
+      row[i] = static_cast<float>((sum[0] + sum[1] + sum[2] + sum[3]) / 16);
     }
   }
   return s;
+}
+
+/// From a star's centre to a pixel's.
+float distance(float x, float y, int px, int py) {
+  const float dx = static_cast<float>(px) - x, dy = static_cast<float>(py) - y;
+  return std::sqrt(dx * dx + dy * dy);
 }
 
 /// How much of it an aperture around (x, y) holds.
@@ -80,9 +92,7 @@ double light_inside(const Stamp& shape, float x, float y, float fwhm_px) {
   double inside = 0;
   for (int j = 0; j < shape.side; ++j) {
     for (int i = 0; i < shape.side; ++i) {
-      const float w = aperture(
-          std::hypot(static_cast<float>(shape.x + i) - x, static_cast<float>(shape.y + j) - y),
-          fwhm_px);
+      const float w = aperture(distance(x, y, shape.x + i, shape.y + j), fwhm_px);
       inside += static_cast<double>(w * shape.values[static_cast<std::size_t>(j * shape.side + i)]);
     }
   }
@@ -109,7 +119,7 @@ class ShareInside {
           double inside = 0;
           for (int j = 0; j < side; ++j) {
             for (int i = 0; i < side; ++i) {
-              const auto away = static_cast<float>(std::hypot(i - side / 2, j - side / 2));
+              const float away = distance(0, 0, i - side / 2, j - side / 2);
               inside +=
                   static_cast<double>(kernel(0, j, i) * aperture(away, fwhm_px * scales[scale]));
             }
@@ -178,29 +188,36 @@ void open_account(Account& a, const RestoredPart& known, ConstView after, float 
                   const ShareInside& share) {
   const Star& star = *a.star;
   const float fwhm_px = frame_fwhm_px * scales[a.scale];
+  /// Of each pixel: what it weighs in the star's own aperture and in the smallest.
+  struct Weight {
+    float own, least;
+    bool around;  ///< what tells the sky
+  };
+  std::vector<Weight> weight_of;
+  double weights = 0, squares = 0;
+  for_pixels({a.shape.x, a.shape.y, a.shape.side, a.shape.side}, [&](int x, int y) {
+    const float away = distance(star, x, y);
+    const Weight& w = weight_of.emplace_back(Weight{aperture(away, fwhm_px),
+                                                    aperture(away, frame_fwhm_px * scales[0]),
+                                                    away >= light_reach_fwhm * frame_fwhm_px});
+    weights += static_cast<double>(w.least);
+    squares += static_cast<double>(w.own * w.own);
+  });
   for (int c = 0; c < after.channels(); ++c) {
-    double sum = 0, weights = 0, squares = 0, gained = 0;
+    double sum = 0, gained = 0;
     std::vector<float> around, changes;
-    for (int j = 0; j < a.shape.side; ++j) {
-      for (int i = 0; i < a.shape.side; ++i) {
-        const int x = a.shape.x + i, y = a.shape.y + j;
-        const float away =
-            std::hypot(static_cast<float>(x) - star.x, static_cast<float>(y) - star.y);
-        const float w = aperture(away, fwhm_px);
-        const float before = known.before(c, y, x),
-                    change = after(c, y - known.part.y, x - known.part.x) - before;
-        if (away >= light_reach_fwhm * frame_fwhm_px) {
-          around.push_back(before);
-          changes.push_back(std::abs(change));
-        }
-        const float least = aperture(away, frame_fwhm_px * scales[0]);
-        sum += static_cast<double>(least * before);
-        weights += static_cast<double>(least);
-        if (w == 0) continue;
-        gained += static_cast<double>(w * change);
-        squares += static_cast<double>(w * w);
+    auto weight = weight_of.cbegin();
+    for_pixels({a.shape.x, a.shape.y, a.shape.side, a.shape.side}, [&](int x, int y) {
+      const float before = known.before(c, y, x),
+                  change = after(c, y - known.part.y, x - known.part.x) - before;
+      if (weight->around) {
+        around.push_back(before);
+        changes.push_back(std::abs(change));
       }
-    }
+      sum += static_cast<double>(weight->least * before);
+      gained += static_cast<double>(weight->own * change);
+      ++weight;
+    });
     const auto channel = static_cast<std::size_t>(c);
     a.inside[channel] = share(a.scale, star.x, star.y, c);
     a.seen[channel] = (sum - weights * static_cast<double>(median_in_place(around))) /

@@ -12,7 +12,10 @@
 namespace limpid {
 namespace {
 
-constexpr int bands = static_cast<int>(missing_light_lambdas.size());
+/// Of the filter conj(H) / (|H|^2 + lambda): the first band is what the first lets through, the
+/// second the difference between both.
+constexpr std::array<float, 2> lambdas{0.3F, 0.03F};
+constexpr int bands = static_cast<int>(lambdas.size());
 constexpr int half_window_px = 4;  // in which differences are told from noise
 constexpr int half_soft_px = 2;    // over which their share changes
 constexpr float noise_powers = 2;  // so much of a window's power is taken for noise
@@ -23,8 +26,8 @@ constexpr float most_share = 0.2F, most_sigma = 3;  // of the light around, that
 template <typename Power>
 Power band_filter(Power power, int band) {
   const auto at = static_cast<std::size_t>(band);
-  const Power own = 1 / (power + missing_light_lambdas[at]);
-  return band == 0 ? own : own - 1 / (power + missing_light_lambdas[at - 1]);
+  const Power own = 1 / (power + lambdas[at]);
+  return band == 0 ? own : own - 1 / (power + lambdas[at - 1]);
 }
 
 /// Squares of what a plane, which `make` makes row by row, has over its means of 9 x 9 px, in the
@@ -137,44 +140,55 @@ void add_missing(const MissingLightInput& tile, int channel,
   }
 }
 
+/// What of white noise each band shows of the differences between record and result.
+std::array<double, bands> noise_power(const ColumnSpectrum& passing, int channel) {
+  const Size size = passing.size();
+  std::array<double, bands> sums{};
+  for (int kx = 0; kx < passing.columns(); ++kx) {
+    const double twice = kx == 0 || 2 * kx == size.width ? 1 : 2;
+    const auto column = passing.column(channel, kx);
+    std::array<FloatLanes, bands> column_sums{};  // of every value twice, for its two parts
+    for (std::size_t ky = 0; ky < column.size(); ky += complex_lane_count) {
+      const std::size_t count = std::min(complex_lane_count, column.size() - ky);
+      const FloatLanes transfer = load_some(&column[ky], count), power = powers(transfer),
+                       lost = power * powers(real_part - transfer);
+      for (int band = 0; band < bands; ++band) {
+        const FloatLanes filter = band_filter(power, band);
+        column_sums[static_cast<std::size_t>(band)] += filter * filter * lost;
+      }
+    }
+    for (std::size_t band = 0; band < sums.size(); ++band) {
+      for (int i = 0; i < float_lane_count; ++i)
+        sums[band] += twice / 2 * static_cast<double>(column_sums[band][i]);
+    }
+  }
+  for (double& sum : sums) sum /= static_cast<double>(size.pixels());
+  return sums;
+}
+
 }  // namespace
 
-Passing passing(const TileControls& controls, int channels, Size size) {
+ColumnSpectrum passing(const TileControls& controls, int channels, Size size) {
   std::vector<Image> kernels;
   for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c)
     kernels.push_back(controls.nonstellar_kernel(c));
   kernels.push_back(wanted_psfs(controls).nonstellar.kernel(psf_kernel_px));
-  Passing p{column_transfer(kernels, size),
-            std::vector<std::array<double, bands>>(static_cast<std::size_t>(channels))};
+  ColumnSpectrum transfer = column_transfer(kernels, size);
   for (int c = 0; c < channels; ++c) {
-    auto& sums = p.noise_power[static_cast<std::size_t>(c)];
-    for (int kx = 0; kx < p.transfer.columns(); ++kx) {
-      const double twice = kx == 0 || 2 * kx == size.width ? 1 : 2;
-      const auto into = p.transfer.column(c, kx);
-      const auto out = p.transfer.column(channels, kx);
-      std::array<FloatLanes, bands> column_sums{};  // of every value twice, for its two parts
+    for (int kx = 0; kx < transfer.columns(); ++kx) {
+      const auto into = transfer.column(c, kx);
+      const auto out = transfer.column(channels, kx);
       for (std::size_t ky = 0; ky < into.size(); ky += complex_lane_count) {
         const std::size_t count = std::min(complex_lane_count, into.size() - ky);
-        const FloatLanes transfer =
-            blurred_back(load_some(&into[ky], count), load_some(&out[ky], count));
-        store_some(&into[ky], transfer, count);
-        const FloatLanes power = powers(transfer), lost = power * powers(real_part - transfer);
-        for (int band = 0; band < bands; ++band) {
-          const FloatLanes filter = band_filter(power, band);
-          column_sums[static_cast<std::size_t>(band)] += filter * filter * lost;
-        }
-      }
-      for (std::size_t band = 0; band < sums.size(); ++band) {
-        for (int i = 0; i < float_lane_count; ++i)
-          sums[band] += twice / 2 * static_cast<double>(column_sums[band][i]);
+        store_some(&into[ky], blurred_back(load_some(&into[ky], count), load_some(&out[ky], count)),
+                   count);
       }
     }
-    for (double& sum : sums) sum /= static_cast<double>(size.pixels());
   }
-  return p;
+  return transfer;
 }
 
-Image missing_light(const MissingLightInput& tile, Rect place, const Passing& pass,
+Image missing_light(const MissingLightInput& tile, Rect place, const ColumnSpectrum& passing,
                     const NoiseModel& noise) {
   const int channels = tile.before.channels();
   const Rect wide = grown(place, half_window_px + half_soft_px);
@@ -183,18 +197,21 @@ Image missing_light(const MissingLightInput& tile, Rect place, const Passing& pa
       bands * channels, tile.before.size(), wide,
       [&](int plane, int kx, auto out) {
         const int c = plane % channels;
-        const auto from = missing.column(c, kx), transfer = pass.transfer.column(c, kx);
-        for (std::size_t ky = 0; ky < out.size(); ++ky) {
-          out[ky] = from[ky] * std::conj(transfer[ky]) *
-                    band_filter(std::norm(transfer[ky]), plane / channels);
+        const auto from = missing.column(c, kx), transfer = passing.column(c, kx);
+        for (std::size_t ky = 0; ky < out.size(); ky += complex_lane_count) {
+          const std::size_t count = std::min(complex_lane_count, out.size() - ky);
+          const FloatLanes by = load_some(&transfer[ky], count);
+          store_some(&out[ky],
+                     product(load_some(&from[ky], count), conjugate(by)) *
+                         band_filter(powers(by), plane / channels),
+                     count);
         }
       },
       {.sources = channels});
   Image change = Image::unset(channels, place.size());
   for (int c = 0; c < channels; ++c) {
     add_missing(tile, c, {filtered.view().channel(c), filtered.view().channel(channels + c)},
-                pass.noise_power[static_cast<std::size_t>(c)], place, noise,
-                change.view().channel(c));
+                noise_power(passing, c), place, noise, change.view().channel(c));
   }
   return change;
 }

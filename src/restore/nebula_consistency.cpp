@@ -4,10 +4,12 @@
 #include <cmath>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "core/box_mean.h"
+#include "core/complex_lanes.h"
 #include "core/fft.h"
 #include "core/fft_columns.h"
 #include "core/parallel.h"
@@ -113,24 +115,17 @@ bool differs(ConstView difference, ConstView blurred, const NoiseVariance& varia
 }
 
 /// The result of spectrum `made` as the measured PSF would show it.
-Image blurred(const ColumnSpectrum& made, const Passing& pass) {
+Image blurred(const ColumnSpectrum& made, const ColumnSpectrum& passing) {
   const Size size = made.size();
   return image_from_columns(
       made.channels(), size, {0, 0, size.width, size.height}, [&](int c, int kx, auto out) {
-        const auto from = made.column(c, kx), transfer = pass.transfer.column(c, kx);
-        for (std::size_t ky = 0; ky < out.size(); ++ky) out[ky] = from[ky] * transfer[ky];
+        const auto from = made.column(c, kx), transfer = passing.column(c, kx);
+        for (std::size_t ky = 0; ky < out.size(); ky += complex_lane_count) {
+          const std::size_t count = std::min(complex_lane_count, out.size() - ky);
+          store_some(&out[ky],
+                     product(load_some(&from[ky], count), load_some(&transfer[ky], count)), count);
+        }
       });
-}
-
-/// Transforms are linear: that of a difference.
-ColumnSpectrum less(ColumnSpectrum from, const ColumnSpectrum& by) {
-  for (int c = 0; c < from.channels(); ++c) {
-    for (int kx = 0; kx < from.columns(); ++kx) {
-      const auto column = from.column(c, kx);
-      std::ranges::transform(column, by.column(c, kx), column.begin(), std::minus<>());
-    }
-  }
-  return from;
 }
 
 /// Record less blurred result, weighted.
@@ -219,63 +214,68 @@ bool changes_something(ConstView changes, float sigma) {
   return false;
 }
 
-void add(ConstView plane, MutableView to) {
-  for (int y = 0; y < to.height(); ++y)
-    std::ranges::transform(to.row(0, y), plane.row(0, y), to.row(0, y).begin(), std::plus<>());
+/// What the network and `change`, of the judged part, have changed in one channel. No change:
+/// empty.
+Image changes_of(const Tile& tile, ConstView change, int channel) {
+  Image changes = Image::unset(1, tile.around.size());
+  for (int y = 0; y < changes.height(); ++y) {
+    std::ranges::transform(tile.after.view().row(channel, y), tile.before.view().row(channel, y),
+                           changes.view().row(0, y).begin(), std::minus<>());
+  }
+  if (change.empty()) return changes;
+  const MutableView here = changes.view().crop(judged(tile));
+  for (int y = 0; y < here.height(); ++y) {
+    std::ranges::transform(here.row(0, y), change.row(channel, y), here.row(0, y).begin(),
+                           std::plus<>());
+  }
+  return changes;
+}
+
+/// The spectrum of the record and these changes.
+ColumnSpectrum spectrum_with(const Tile& tile, ConstView changes, int channel) {
+  Image made = copy(changes);
+  for (int y = 0; y < made.height(); ++y) {
+    const auto row = made.view().row(0, y);
+    std::ranges::transform(row, tile.before.view().row(channel, y), row.begin(), std::plus<>());
+  }
+  return column_fft(made.view());
 }
 
 /// Adds what was changed too much or too little. `made`: spectrum of the result; `change`: of the
 /// judged part; the inner one is mended. Where there is `none` yet, it is 0.
-void add_gains(const Tile& tile, ColumnSpectrum made, const Passing& pass, ConstView shown,
-               ConstView weight, const NoiseModel& noise, bool none, MutableView change) {
-  Image changes = Image::unset(change.channels(), tile.around.size());
-  std::ranges::transform(tile.after.pixels(), tile.before.pixels(), changes.pixels().begin(),
-                         std::minus<>());
-  const MutableView changed_here = changes.view().crop(judged(tile));
-  std::vector<int> changed_channels;
+void add_gains(const Tile& tile, const ColumnSpectrum& made, const ColumnSpectrum& passing,
+               ConstView shown, ConstView weight, const NoiseModel& noise, bool none,
+               MutableView change) {
   for (int c = 0; c < change.channels(); ++c) {
-    if (!none) add(change.channel(c), changed_here.channel(c));
-    if (changes_something(changes.view().channel(c), noise.sky[static_cast<std::size_t>(c)].sigma))
-      changed_channels.push_back(c);
-  }
-  if (changed_channels.empty()) return;
-  const ColumnSpectrum recorded = column_fft(tile.before.view()),
-                       changed =
-                           none ? less(std::move(made), recorded) : column_fft(changes.view());
-  for (const int c : changed_channels) {
-    const Image added = band_gains({.changes = changes.view().channel(c),
-                                    .shown = shown.channel(c),
-                                    .hidden = tile.hidden.view(),
-                                    .recorded = recorded,
-                                    .changed = changed,
-                                    .transfer = pass.transfer,
-                                    .channel = c,
-                                    .variance = NoiseVariance(noise, c),
-                                    .correlation = noise.correlation},
-                                   tile.inner);
-    const MutableView inner = inner_of(tile, change).channel(c);
-    const ConstView share = weight.crop(tile.inner);
-    for (int y = 0; y < inner.height(); ++y) {
-      const auto out = inner.row(0, y);
-      const auto by = added.view().row(0, y);
-      const auto part = share.row(0, y);
-      for (std::size_t x = 0; x < out.size(); ++x) out[x] += part[x] * by[x];
-    }
+    const Image changes = changes_of(tile, none ? ConstView() : change, c);
+    if (!changes_something(changes.view(), noise.sky[static_cast<std::size_t>(c)].sigma)) continue;
+    const ColumnSpectrum recorded = column_fft(tile.before.view().channel(c));
+    std::optional<ColumnSpectrum> changed;
+    if (!none) changed = spectrum_with(tile, changes.view(), c);
+    add_band_gains({.changes = changes.view(),
+                    .shown = shown.channel(c),
+                    .hidden = tile.hidden.view(),
+                    .recorded = recorded.plane(0),
+                    .made = none ? made.plane(c) : changed->plane(0),
+                    .transfer = passing.plane(c),
+                    .variance = NoiseVariance(noise, c),
+                    .correlation = noise.correlation},
+                   tile.inner, weight.crop(tile.inner), inner_of(tile, change).channel(c));
   }
 }
 
-/// What is to be added to the inner part; empty where nothing is.
+/// What is to be added to the inner part, and `judged_px` around it; empty where nothing is.
 Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                 const TileControls& controls) {
   const int channels = tile.before.channels();
   const auto fill = [&tile] {
-    if (std::ranges::none_of(tile.hidden.pixels(), [](float m) { return m != 0; })) return;
-    fill_missing(tile.before.view(), tile.hidden.view());
-    fill_missing(tile.after.view(), tile.hidden.view());
+    const GapFilling filling(tile.hidden.view());
+    filling.fill(tile.before.view());
+    filling.fill(tile.after.view());
   };
   fill();
   if (without_structure(tile, noise)) return {};
-  const Passing pass = passing(controls, channels, tile.around.size());
+  const ColumnSpectrum pass = passing(controls, channels, tile.around.size());
   ColumnSpectrum made = column_fft(tile.after.view());
   Image shown = blurred(made, pass), weight = weight_of(tile, frame, fwhm_px),
         difference = difference_of(tile, shown.view(), weight.view());
@@ -304,11 +304,11 @@ Image change_of(Tile tile, Size frame, float fwhm_px, const NoiseModel& noise,
                                          .shown = shown.view(),
                                          .difference = difference.view()},
                                         judged(tile), pass, noise);
-  add_gains(tile, std::move(made), pass, shown.view(), weight.view(), noise, agreed, change.view());
-  return copy(inner_of(tile, change.view()));
+  add_gains(tile, made, pass, shown.view(), weight.view(), noise, agreed, change.view());
+  return change;
 }
 
-/// Adds a change, which may reach further, and returns how many pixels it can be seen in.
+/// Adds a change and returns how many pixels it can be seen in.
 std::size_t add_change(ConstView change, const NoiseModel& noise, MutableView to) {
   std::vector<char> seen(static_cast<std::size_t>(to.width()));
   std::size_t count = 0;
@@ -347,7 +347,8 @@ double make_nebulae_consistent(const RestoredPart& known, const NoiseModel& nois
       if (change.empty()) continue;
       const Rect place = intersect({i * inner.width, row * inner.height, inner.width, inner.height},
                                    {0, 0, after.width(), after.height()});
-      changed += add_change(change.view(), noise, after.crop(place));
+      changed += add_change(change.view().crop({judged_px, judged_px, place.width, place.height}),
+                            noise, after.crop(place));
       change = {};
     }
   };

@@ -6,6 +6,7 @@
 
 #include <limpid/network.h>
 
+#include "core/lanes.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "restore/geometry.h"
@@ -21,28 +22,49 @@ struct Block {
   float seen = 0;   ///< by a kernel that is blind to planes, sum of squares
 };
 
-/// Of the blocks without stars.
-std::vector<Block> starless_blocks(ConstView channel, ConstView discs, float sky) {
-  std::vector<Block> blocks;
-  for (int y0 = 1; y0 + block_px < channel.height(); y0 += block_px) {
-    for (int x0 = 1; x0 + block_px < channel.width(); x0 += block_px) {
-      double light = 0, seen = 0;
-      bool starless = true;
-      for (int y = y0; y < y0 + block_px && starless; ++y) {
-        const auto above = channel.row(0, y - 1), here = channel.row(0, y),
-                   below = channel.row(0, y + 1), star = discs.row(0, y);
-        for (auto x = static_cast<std::size_t>(x0); x < static_cast<std::size_t>(x0 + block_px);
-             ++x) {
-          starless = starless && star[x] == 0;
-          light += static_cast<double>(here[x] - sky);
-          const float curved = 4 * here[x] - 2 * (above[x] + below[x] + here[x - 1] + here[x + 1]) +
-                               above[x - 1] + above[x + 1] + below[x - 1] + below[x + 1];
-          seen += static_cast<double>(curved * curved);
-        }
+/// Of the block that begins at (x0, y0). Sums of eight columns side by side.
+Block look_at(ConstView channel, int x0, int y0, float sky) {
+  FloatLanes light{}, seen{};
+  for (int y = y0; y < y0 + block_px; ++y) {
+    const float *above = &channel(0, y - 1, x0), *here = &channel(0, y, x0),
+                *below = &channel(0, y + 1, x0);
+    for (int x = 0; x < block_px; x += float_lane_count) {
+      const auto near = [x](const float* row, int by) { return load_floats(row + x + by); };
+      const FloatLanes middle = near(here, 0);
+      const FloatLanes sides = near(above, 0) + near(below, 0) + near(here, -1) + near(here, 1);
+      const FloatLanes corners =
+          near(above, -1) + near(above, 1) + near(below, -1) + near(below, 1);
+      const FloatLanes curved = 4 * middle - 2 * sides + corners;
+      light += middle - sky;
+      seen += curved * curved;
+    }
+  }
+  Block block;
+  for (int lane = 0; lane < float_lane_count; ++lane) {
+    block.light += light[lane] / (block_px * block_px);
+    block.seen += seen[lane];
+  }
+  return block;
+}
+
+/// Blocks without stars, channel by channel.
+using Blocks = std::vector<std::vector<Block>>;
+
+/// Of the rows of blocks that begin at row y0, as many as `discs` is high.
+Blocks starless_blocks(ConstView frame, ConstView discs, int y0, const std::vector<SkyLevel>& sky) {
+  Blocks blocks(sky.size());
+  for (int y = 0; y < discs.height(); y += block_px) {
+    for (int x0 = 1; x0 + block_px < frame.width(); x0 += block_px) {
+      float stars = 0;
+      for (int j = y; j < y + block_px; ++j) {
+        const float* star = &discs(0, j, x0);
+        for (int i = 0; i < block_px; ++i) stars += star[i];
       }
-      if (starless)
-        blocks.push_back(
-            {static_cast<float>(light / (block_px * block_px)), static_cast<float>(seen)});
+      if (stars > 0) continue;
+      for (int c = 0; c < frame.channels(); ++c) {
+        const auto at = static_cast<std::size_t>(c);
+        blocks[at].push_back(look_at(frame.channel(c), x0, y0 + y, sky[at].sky));
+      }
     }
   }
   return blocks;
@@ -56,6 +78,18 @@ float seen_of_sky(const std::vector<Block>& blocks, float sigma, std::size_t eno
   }
   constexpr float white = 36 * block_px * block_px;  // squares of the kernel
   return seen.size() < enough ? white * sigma * sigma : median_in_place(seen);
+}
+
+/// How much noisier bright blocks are than faint ones, per unit of light.
+float photon_share(const std::vector<Block>& blocks, const SkyLevel& sky) {
+  constexpr std::size_t enough = 20;
+  const float of_sky = seen_of_sky(blocks, sky.sigma, enough);
+  std::vector<float> shares;
+  for (const Block& block : blocks) {
+    if (block.light > 5 * sky.sigma)
+      shares.push_back((block.seen / of_sky - 1) * sky.sigma * sky.sigma / block.light);
+  }
+  return shares.size() < enough || !(of_sky > 0) ? 0 : std::max(0.0F, median_in_place(shares));
 }
 
 }  // namespace
@@ -94,37 +128,33 @@ Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect pa
     const Rect band = intersect({part.x, part.y + i * band_px, part.width, band_px}, part);
     for (const auto& [star, radius, box] : drawn) {
       for_pixels(intersect(box, band), [&, star = star, radius = radius](int x, int y) {
-        if (std::hypot(x - static_cast<double>(star->x), y - static_cast<double>(star->y)) <=
-            radius)
-          discs.view()(0, y - part.y, x - part.x) = 1;
+        const double dx = x - static_cast<double>(star->x), dy = y - static_cast<double>(star->y);
+        if (dx * dx + dy * dy <= radius * radius) discs.view()(0, y - part.y, x - part.x) = 1;
       });
     }
   });
   return discs;
 }
 
-float photon_share(ConstView channel, ConstView discs, const SkyLevel& sky) {
-  constexpr std::size_t enough = 20;
-  const auto blocks = starless_blocks(channel, discs, sky.sky);
-  const float of_sky = seen_of_sky(blocks, sky.sigma, enough);
-  std::vector<float> shares;
-  for (const Block& block : blocks) {
-    if (block.light > 5 * sky.sigma)
-      shares.push_back((block.seen / of_sky - 1) * sky.sigma * sky.sigma / block.light);
-  }
-  return shares.size() < enough || !(of_sky > 0) ? 0 : std::max(0.0F, median_in_place(shares));
-}
-
 NoiseModel measure_noise(ConstView frame, const StarCatalogue& catalogue, double typical_fwhm_px,
                          int threads) {
-  NoiseModel noise{catalogue.sky, std::vector<float>(static_cast<std::size_t>(frame.channels())),
-                   catalogue.noise_correlation};
-  const Image discs =
-      star_discs(catalogue, typical_fwhm_px, {0, 0, frame.width(), frame.height()}, threads);
-  parallel_for(frame.channels(), threads, [&](int c) {
-    const auto at = static_cast<std::size_t>(c);
-    noise.photon_shares[at] = photon_share(frame.channel(c), discs.view(), noise.sky[at]);
+  // a pixel's border is not looked at: its neighbours are not known
+  const int rows = std::max(0, (frame.height() - 2) / block_px);
+  constexpr int band_rows = 16;
+  std::vector<Blocks> bands(static_cast<std::size_t>((rows + band_rows - 1) / band_rows));
+  parallel_for(static_cast<int>(bands.size()), threads, [&](int band) {
+    const int first = band * band_rows, count = std::min(band_rows, rows - first),
+              y0 = 1 + first * block_px;
+    const Image discs =
+        star_discs(catalogue, typical_fwhm_px, {0, y0, frame.width(), count * block_px});
+    bands[static_cast<std::size_t>(band)] = starless_blocks(frame, discs.view(), y0, catalogue.sky);
   });
+  NoiseModel noise{catalogue.sky, {}, catalogue.noise_correlation};
+  for (std::size_t c = 0; c < static_cast<std::size_t>(frame.channels()); ++c) {
+    std::vector<Block> blocks;
+    for (const Blocks& band : bands) blocks.insert(blocks.end(), band[c].begin(), band[c].end());
+    noise.photon_shares.push_back(photon_share(blocks, noise.sky[c]));
+  }
   return noise;
 }
 

@@ -18,17 +18,10 @@ double star_radius(double peak, double fwhm_px, float sigma);
 Image star_discs(const StarCatalogue& catalogue, double typical_fwhm_px, Rect part,
                  int threads = 1);
 
-/// Variance per unit of light, in the frame's units, of a frame of one channel: how much noisier
-/// bright blocks without stars are than faint ones (Foi et al. 2008, IEEE TIP 17, 1737), noise
-/// being what a kernel blind to planes sees (Immerkaer 1996, CVIU 64, 300). Interpolated noise
-/// shows there too little, but as much so over the sky: only the ratio is used. 0 where too few
-/// blocks tell. `discs`: star_discs() of the whole frame.
-float photon_share(ConstView channel, ConstView discs, const SkyLevel& sky);
-
 /// What tells differences between result and record from noise.
 struct NoiseModel {
   std::vector<SkyLevel> sky;         ///< per channel
-  std::vector<float> photon_shares;  ///< per channel: photon_share()
+  std::vector<float> photon_shares;  ///< per channel: variance per unit of light
   float correlation = 1;             ///< StarCatalogue::noise_correlation
 };
 
@@ -48,7 +41,11 @@ class NoiseVariance {
   float share_, correlation_;
 };
 
-/// `typical_fwhm_px`: of stars that were not fitted.
+/// Photons are told by how much noisier bright blocks without stars are than faint ones (Foi et al.
+/// 2008, IEEE TIP 17, 1737), noise being what a kernel blind to planes sees (Immerkaer 1996, CVIU
+/// 64, 300). Interpolated noise shows there too little, but as much so over the sky: only the ratio
+/// is used. Their share is 0 where too few blocks tell. `typical_fwhm_px`: of stars that were not
+/// fitted.
 NoiseModel measure_noise(ConstView frame, const StarCatalogue& catalogue, double typical_fwhm_px,
                          int threads);
 

@@ -25,21 +25,41 @@ Image noisy(float least, float most, float sigma, float share) {
   return frame;
 }
 
+StarCatalogue empty_sky(Size frame) {
+  StarCatalogue catalogue;
+  catalogue.sky = {{0, 1}};
+  catalogue.frame = frame;
+  return catalogue;
+}
+
+float photon_share(const Image& frame, const StarCatalogue& catalogue) {
+  return measure_noise(frame.view(), catalogue, 3, 2).photon_shares.at(0);
+}
+
 TEST(NoiseModel, PhotonsAreToldByBrightAndFaintBlocks) {
-  const Image frame = noisy(-100, 100, 1, 0.2F), discs(1, frame.size());
-  EXPECT_NEAR(photon_share(frame.view(), discs.view(), {0, 1}), 0.2F, 0.02F);
+  const Image frame = noisy(-100, 100, 1, 0.2F);
+  EXPECT_NEAR(photon_share(frame, empty_sky(frame.view().size())), 0.2F, 0.02F);
 }
 
 TEST(NoiseModel, PhotonsAreToldWhereThereIsNoSky) {
-  const Image frame = noisy(30, 100, 1, 0.2F), discs(1, frame.size());
-  EXPECT_NEAR(photon_share(frame.view(), discs.view(), {0, 1}), 0.2F, 0.02F);
+  const Image frame = noisy(30, 100, 1, 0.2F);
+  EXPECT_NEAR(photon_share(frame, empty_sky(frame.view().size())), 0.2F, 0.02F);
 }
 
 TEST(NoiseModel, BlocksWithStarsAndEmptySkiesTellNothing) {
   const Image frame = noisy(0, 100, 1, 0.2F), dark = noisy(0, 1, 1, 0.2F);
-  const Image all(1, frame.size(), 1), none(1, frame.size());
-  EXPECT_EQ(photon_share(frame.view(), all.view(), {0, 1}), 0);
-  EXPECT_EQ(photon_share(dark.view(), none.view(), {0, 1}), 0);
+  StarCatalogue full = empty_sky(frame.view().size());
+  for (int y = 0; y < frame.height(); y += 32) {  // whose discs of 48 px leave no gaps
+    for (int x = 0; x < frame.width(); x += 32) {
+      Star star;
+      star.x = static_cast<float>(x);
+      star.y = static_cast<float>(y);
+      star.peak = 1e9F;
+      full.stars.push_back(star);
+    }
+  }
+  EXPECT_EQ(photon_share(frame, full), 0);
+  EXPECT_EQ(photon_share(dark, empty_sky(dark.view().size())), 0);
 }
 
 }  // namespace

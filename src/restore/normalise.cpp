@@ -8,6 +8,7 @@
 
 #include "core/lanes.h"
 #include "core/parallel.h"
+#include "restore/geometry.h"
 
 namespace limpid {
 
@@ -32,44 +33,9 @@ float dark_quantile(ConstView channel) {
   return *nth;
 }
 
-/// Means of the known ones of 2 x 2 pixels. Returns whether there are squares without any: these
-/// are 0, and missing.
-bool halve(ConstView frame, ConstView missing, MutableView coarse, MutableView coarse_missing) {
-  const auto width = static_cast<std::size_t>(frame.width()), pairs = width / 2;
-  const std::vector<float> no_row(width, 1.0F);
-  const auto light = [](float value, float flag) { return flag == 0 ? value : 0.0F; };
-  std::vector<float> known(pairs + width % 2);
-  bool gaps = false;
-  for (int y = 0; y < coarse.height(); ++y) {
-    const bool both = 2 * y + 1 < frame.height();
-    const float* above = missing.row(0, 2 * y).data();
-    const float* below = both ? missing.row(0, 2 * y + 1).data() : no_row.data();
-    // columns one by one, since a last one may stand alone
-    const auto count = [&](std::size_t x) {
-      return (above[x] == 0 ? 1.0F : 0.0F) + (below[x] == 0 ? 1.0F : 0.0F);
-    };
-    for (std::size_t x = 0; x < pairs; ++x) known[x] = count(2 * x) + count(2 * x + 1);
-    if (width % 2 == 1) known[pairs] = count(width - 1);
-    const auto flags = coarse_missing.row(0, y);
-    for (std::size_t x = 0; x < flags.size(); ++x) flags[x] = known[x] == 0 ? 1.0F : 0.0F;
-    gaps = gaps || std::ranges::find(flags, 1.0F) != flags.end();
-    for (int c = 0; c < frame.channels(); ++c) {
-      const float* first = frame.row(c, 2 * y).data();
-      const float* second = both ? frame.row(c, 2 * y + 1).data() : first;
-      const auto mean = coarse.row(c, y);
-      for (std::size_t x = 0; x < pairs; ++x) {
-        const std::size_t i = 2 * x;
-        mean[x] = light(first[i], above[i]) + light(first[i + 1], above[i + 1]) +
-                  light(second[i], below[i]) + light(second[i + 1], below[i + 1]);
-      }
-      if (width % 2 == 1) {
-        const std::size_t i = width - 1;
-        mean[pairs] = light(first[i], above[i]) + light(second[i], below[i]);
-      }
-      for (std::size_t x = 0; x < mean.size(); ++x) mean[x] /= std::max(known[x], 1.0F);
-    }
-  }
-  return gaps;
+std::size_t index_of(Size size, int x, int y) {
+  return static_cast<std::size_t>(y) * static_cast<std::size_t>(size.width) +
+         static_cast<std::size_t>(x);
 }
 
 struct RowFacts {
@@ -94,6 +60,21 @@ RowFacts highest_of(std::span<const float> row) {
   }
   return facts;
 }
+
+/// The four coarse pixels between whose centres a pixel lies, and how far from the first.
+struct Between {
+  int x0, y0, x1, y1;
+  float fx, fy;
+  Between(int x, int y, Size coarse) {
+    const auto first = [](int at, int length) {
+      return std::clamp((static_cast<float>(at) - 0.5F) / 2, 0.0F, static_cast<float>(length - 1));
+    };
+    const float u = first(x, coarse.width), v = first(y, coarse.height);
+    x0 = static_cast<int>(u), y0 = static_cast<int>(v);
+    x1 = std::min(x0 + 1, coarse.width - 1), y1 = std::min(y0 + 1, coarse.height - 1);
+    fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
+  }
+};
 
 }  // namespace
 
@@ -232,31 +213,92 @@ Image find_missing(ConstView frame, int threads) {
   return missing;
 }
 
-void fill_missing(MutableView frame, ConstView missing) {
-  const Size size = frame.size();
-  if (size.width <= 1 && size.height <= 1) return;
-  const Size half{(size.width + 1) / 2, (size.height + 1) / 2};
-  Image coarse = Image::unset(frame.channels(), half), coarse_missing = Image::unset(1, half);
-  const bool gaps = halve(frame, missing, coarse.view(), coarse_missing.view());
-  if (gaps) fill_missing(coarse.view(), coarse_missing.view());
-  for (int y = 0; y < size.height; ++y) {
-    for (int x = 0; x < size.width; ++x) {
-      if (missing(0, y, x) == 0) continue;
-      // bilinear between the centres of the coarse pixels
-      const float u =
-          std::clamp((static_cast<float>(x) - 0.5F) / 2, 0.0F, static_cast<float>(half.width - 1));
-      const float v =
-          std::clamp((static_cast<float>(y) - 0.5F) / 2, 0.0F, static_cast<float>(half.height - 1));
-      const int x0 = static_cast<int>(u), y0 = static_cast<int>(v);
-      const int x1 = std::min(x0 + 1, half.width - 1), y1 = std::min(y0 + 1, half.height - 1);
-      const float fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
-      for (int c = 0; c < frame.channels(); ++c) {
-        const auto from = coarse.view();
-        frame(c, y, x) = (1 - fy) * ((1 - fx) * from(c, y0, x0) + fx * from(c, y0, x1)) +
-                         fy * ((1 - fx) * from(c, y1, x0) + fx * from(c, y1, x1));
+GapFilling::GapFilling(ConstView missing) {
+  Level& finest = levels_.emplace_back();
+  finest.size = missing.size();
+  finest.missing.resize(finest.size.pixels());
+  for (int y = 0; y < missing.height(); ++y) {
+    const auto row = missing.row(0, y);
+    for (int x = 0; x < missing.width(); ++x) {
+      if (row[static_cast<std::size_t>(x)] == 0) continue;
+      finest.missing[index_of(finest.size, x, y)] = 1;
+      finest.gaps.push_back({x, y});
+    }
+  }
+  while (!levels_.back().gaps.empty() && levels_.back().size.pixels() > 1) add_coarser();
+  for (std::size_t i = levels_.size(); i-- > 2;) {
+    Level& finer = levels_[i - 1];
+    for (const auto [x, y] : levels_[i].means) {
+      for_pixels(intersect({2 * x, 2 * y, 2, 2}, {0, 0, finer.size.width, finer.size.height}),
+                 [&](int u, int v) {
+                   char& needed = finer.needed[index_of(finer.size, u, v)];
+                   if (needed == 0) finer.means.push_back({u, v});
+                   needed = 1;
+                 });
+    }
+  }
+}
+
+/// A square of which nothing is known is a gap of the coarser level, too.
+void GapFilling::add_coarser() {
+  const Level& fine = levels_.back();
+  Level coarse;
+  coarse.size = {(fine.size.width + 1) / 2, (fine.size.height + 1) / 2};
+  coarse.missing.resize(coarse.size.pixels());
+  coarse.needed.resize(coarse.size.pixels());
+  for (const auto [x, y] : fine.gaps) {
+    const Between place(x, y, coarse.size);
+    for (const auto [u, v] : {Place{place.x0, place.y0},
+                              {place.x1, place.y0},
+                              {place.x0, place.y1},
+                              {place.x1, place.y1}}) {
+      char& needed = coarse.needed[index_of(coarse.size, u, v)];
+      if (needed != 0) continue;
+      needed = 1;
+      coarse.means.push_back({u, v});
+    }
+    if (x % 2 != 0 || y % 2 != 0) continue;
+    bool known = false;
+    for_pixels(intersect({x, y, 2, 2}, {0, 0, fine.size.width, fine.size.height}),
+               [&](int u, int v) { known |= fine.missing[index_of(fine.size, u, v)] == 0; });
+    if (known) continue;
+    coarse.missing[index_of(coarse.size, x / 2, y / 2)] = 1;
+    coarse.gaps.push_back({x / 2, y / 2});
+  }
+  levels_.push_back(std::move(coarse));
+}
+
+void GapFilling::fill(MutableView frame) const {
+  std::vector<Image> coarse;
+  for (std::size_t i = 1; i < levels_.size(); ++i)
+    coarse.push_back(Image::unset(1, levels_[i].size));
+  for (int c = 0; c < frame.channels(); ++c) {
+    std::vector<MutableView> planes{frame.channel(c)};
+    for (Image& image : coarse) planes.push_back(image.view());
+    for (std::size_t i = 1; i < levels_.size(); ++i) {
+      const Level& fine = levels_[i - 1];
+      for (const auto [x, y] : levels_[i].means) {
+        float sum = 0, known = 0;
+        for_pixels(intersect({2 * x, 2 * y, 2, 2}, {0, 0, fine.size.width, fine.size.height}),
+                   [&](int u, int v) {
+                     if (fine.missing[index_of(fine.size, u, v)] != 0) return;
+                     sum += planes[i - 1](0, v, u);
+                     ++known;
+                   });
+        planes[i](0, y, x) = sum / std::max(known, 1.0F);
+      }
+    }
+    for (std::size_t i = levels_.size() - 1; i-- > 0;) {
+      const ConstView from = planes[i + 1];
+      for (const auto [x, y] : levels_[i].gaps) {
+        const auto [x0, y0, x1, y1, fx, fy] = Between(x, y, from.size());
+        planes[i](0, y, x) = (1 - fy) * ((1 - fx) * from(0, y0, x0) + fx * from(0, y0, x1)) +
+                             fy * ((1 - fx) * from(0, y1, x0) + fx * from(0, y1, x1));
       }
     }
   }
 }
+
+void fill_missing(MutableView frame, ConstView missing) { GapFilling(missing).fill(frame); }
 
 }  // namespace limpid

@@ -30,8 +30,31 @@ class Normalisation {
 Image find_missing(ConstView frame, int threads = 0);
 inline constexpr std::size_t smallest_border_px = 64;
 
-/// Replaces pixels where `missing` is not 0 by a smooth continuation of the others (pull-push,
-/// Gortler et al. 1996, SIGGRAPH 43).
+/// A smooth continuation into the gaps of frames (pull-push, Gortler et al. 1996, SIGGRAPH 43).
+/// Coarser frames are made only where a gap needs them.
+class GapFilling {
+ public:
+  /// Of (1, h, w): not 0 in gaps.
+  explicit GapFilling(ConstView missing);
+  /// Replaces what is in the gaps.
+  void fill(MutableView frame) const;
+
+ private:
+  struct Place {
+    int x, y;
+  };
+  /// Each has half the pixels of the one before, along both axes.
+  struct Level {
+    Size size;
+    std::vector<char> missing, needed;
+    std::vector<Place> gaps;   ///< the missing ones
+    std::vector<Place> means;  ///< the needed ones, which are made of the level before
+  };
+  void add_coarser();
+  std::vector<Level> levels_;
+};
+
+/// The same for one frame.
 void fill_missing(MutableView frame, ConstView missing);
 
 }  // namespace limpid

@@ -64,27 +64,37 @@ void draw_point(const Stamp& stamp, int channel, ConstView drawn, ConstView reco
   const auto window = [&](int x, int y) {
     return static_cast<double>(stamp.weight(corner + x, corner + y));
   };
+  // sums along a row first: what a plane needs of y is the same for all of it
   Eigen::Matrix3d matrix = Eigen::Matrix3d::Zero();
   Eigen::Vector3d right = Eigen::Vector3d::Zero();
   for (int y = 0; y < size; ++y) {
+    double all = 0, by_x = 0, by_square = 0, seen = 0, seen_by_x = 0;
     for (int x = 0; x < size; ++x) {
-      if (window(x, y) == 0) continue;
-      const double weight = window(x, y) / (noise + error(x, y) * error(x, y));
-      const Eigen::Vector3d row(1, x - half, y - half);
-      matrix += weight * row * row.transpose();
-      right += weight * (made(x, y) - light(x, y)) * row;
+      const double weight = window(x, y) / (noise + error(x, y) * error(x, y)), u = x - half;
+      const double rest = weight * (made(x, y) - light(x, y));
+      all += weight;
+      by_x += weight * u;
+      by_square += weight * u * u;
+      seen += rest;
+      seen_by_x += rest * u;
     }
+    const double v = y - half;
+    Eigen::Matrix3d row;
+    row << all, by_x, all * v, by_x, by_square, by_x * v, all * v, by_x * v, all * v * v;
+    matrix += row;
+    right += Eigen::Vector3d(seen, seen_by_x, seen * v);
   }
   const Eigen::Vector3d plane = matrix.ldlt().solve(right);
   for (int y = 0; y < size; ++y) {
     for (int x = 0; x < size; ++x) {
-      const double right_one = plane.dot(Eigen::Vector3d(1, x - half, y - half)) + light(x, y),
+      const double right_one =
+                       plane[0] + plane[1] * (x - half) + plane[2] * (y - half) + light(x, y),
                    missing = right_one - made(x, y);
       double wrong = error(x, y) * error(x, y);
       const bool lit = point.light * static_cast<double>(recorded_psf(0, corner + y, corner + x)) >
                        lit_sigma * point.scatter;
-      if (lit && missing > dark_sigma * point.scatter)
-        wrong += std::pow(missing - dark_sigma * point.scatter, 2);
+      const double darkness = missing - dark_sigma * point.scatter;
+      if (lit && darkness > 0) wrong += darkness * darkness;
       const double share = point.likely * window(x, y) * wrong / (wrong + noise);
       change(0, y, x) += static_cast<float>(share * missing);
     }

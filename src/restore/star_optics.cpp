@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <functional>
-#include <map>
 #include <numbers>
 #include <utility>
 
@@ -159,22 +158,34 @@ void Optics::draw_wanted(ConstView kernel, int reach) {
     for (int x = std::max(0, corner); x < std::min(psf_kernel_px, corner + size); ++x)
       inside += static_cast<double>(kernel(0, y, x));
   }
-  std::map<std::pair<int, int>, Image> drawn;
+  // Steps are half a pixel long: a square that is a pixel larger on each side, drawn in four places
+  // of a pixel, holds all that are needed. Each sums to 1.
+  std::array<Image, 4> larger;
+  for (int phase = 0; phase < 4; ++phase) {
+    larger[static_cast<std::size_t>(phase)] =
+        moved(psf_, dx_ - static_cast<float>(phase % 2) * step_px,
+              dy_ - static_cast<float>(phase / 2) * step_px)
+            .kernel(size + 2);
+  }
+  const auto drawn = [&](int i, int j) {
+    const int whole_x = i >= 0 ? i / 2 : (i - 1) / 2, whole_y = j >= 0 ? j / 2 : (j - 1) / 2;
+    const auto phase = static_cast<std::size_t>(i - 2 * whole_x + 2 * (j - 2 * whole_y));
+    return std::as_const(larger[phase]).view().crop({1 + whole_x, 1 + whole_y, size, size});
+  };
   wanted_terms_ = Image(term_count, {size, size}, 0.0F);
   for (int k = 0; k < term_count; ++k) {
     const auto to = wanted_terms_.view().channel(k);
     for (const Weight& weight : terms()[static_cast<std::size_t>(k)]) {
-      Image& image = drawn[{weight.i, weight.j}];
-      if (image.empty()) {
-        image = moved(psf_, dx_ - static_cast<float>(weight.i) * step_px,
-                      dy_ - static_cast<float>(weight.j) * step_px)
-                    .kernel(size);
+      const ConstView image = drawn(weight.i, weight.j);
+      double sum = 0;
+      for (int y = 0; y < size; ++y) {
+        for (const float value : image.row(0, y)) sum += static_cast<double>(value);
       }
+      const auto factor = static_cast<float>(inside / sum) * weight.value;
       for (int y = 0; y < size; ++y) {
         const auto row = to.row(0, y);
-        const auto from = std::as_const(image).view().row(0, y);
-        for (std::size_t x = 0; x < row.size(); ++x)
-          row[x] += static_cast<float>(inside) * weight.value * from[x];
+        const auto from = image.row(0, y);
+        for (std::size_t x = 0; x < row.size(); ++x) row[x] += factor * from[x];
       }
     }
   }

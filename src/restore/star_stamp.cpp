@@ -8,6 +8,7 @@
 #include <limpid/tiles.h>
 
 #include "core/fft.h"
+#include "core/lanes.h"
 #include "core/statistics.h"
 #include "restore/geometry.h"
 #include "restore/reblur.h"
@@ -35,28 +36,61 @@ std::array<double, 7> interpolation(double by) {
 /// The image moved by (dx, dy), its middle square of 2 half + 1 px.
 Image moved(ConstView image, double dx, double dy, int half) {
   const int size = 2 * half + 1, corner = image.width() / 2 - half, side = image.width();
-  Image rows(1, {size, size + 6}), result(1, {size, size});
+  Image result(1, {size, size});
   const auto along_x = interpolation(-dx), along_y = interpolation(-dy);
-  const auto at = [&](int x, int y) {
-    return static_cast<double>(image(0, (y + side) % side, (x + side) % side));
-  };
+  const auto around = [side](int at) { return at < 0 ? at + side : at < side ? at : at - side; };
+  const auto width = static_cast<std::size_t>(size);
+  std::vector<double> line(width + 6), rows(width * (width + 6));
   for (int y = 0; y < size + 6; ++y) {
-    for (int x = 0; x < size; ++x) {
+    const auto from = image.row(0, around(corner + y - 3));
+    for (int x = 0; x < size + 6; ++x)
+      line[static_cast<std::size_t>(x)] =
+          static_cast<double>(from[static_cast<std::size_t>(around(corner + x - 3))]);
+    double* row = &rows[static_cast<std::size_t>(y) * width];
+    for (std::size_t x = 0; x < width; ++x) {
       double sum = 0;
-      for (int i = 0; i < 7; ++i)
-        sum += along_x[static_cast<std::size_t>(i)] * at(corner + x + i - 3, corner + y - 3);
-      rows.view()(0, y, x) = static_cast<float>(sum);
+      for (std::size_t i = 0; i < 7; ++i) sum += along_x[i] * line[x + i];
+      row[x] = sum;
     }
   }
   for (int y = 0; y < size; ++y) {
-    for (int x = 0; x < size; ++x) {
+    const double* row = &rows[static_cast<std::size_t>(y) * width];
+    const auto out = result.view().row(0, y);
+    for (std::size_t x = 0; x < width; ++x) {
       double sum = 0;
-      for (int i = 0; i < 7; ++i)
-        sum += along_y[static_cast<std::size_t>(i)] * static_cast<double>(rows.view()(0, y + i, x));
-      result.view()(0, y, x) = static_cast<float>(sum);
+      for (std::size_t i = 0; i < 7; ++i) sum += along_y[i] * row[i * width + x];
+      out[x] = static_cast<float>(sum);
     }
   }
   return result;
+}
+
+/// What one pixel says: of the unknowns, then of both right sides; the rest is zero.
+constexpr std::size_t unknowns = term_count + 1, row_blocks = 3;
+using Row = std::array<Lanes, row_blocks>;
+static_assert(unknowns + 2 <= row_blocks * lane_count);
+
+/// Adds the products of a row's block `block` with all that lie in it or behind it.
+template <std::size_t block>
+void add_products(std::span<const Row> rows, std::span<const double> weights,
+                  Eigen::Matrix<double, unknowns, row_blocks * lane_count>& sums) {
+  constexpr std::size_t first = block * lane_count, behind = row_blocks - block,
+                        count = std::min(lane_count, unknowns - first);
+  std::array<std::array<Lanes, behind>, count> own{};
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::size_t k = 0; k < count; ++k) {
+      const double factor = weights[i] * rows[i][block][k];
+      for (std::size_t b = 0; b < behind; ++b) own[k][b] += factor * rows[i][block + b];
+    }
+  }
+  for (std::size_t k = 0; k < count; ++k) {
+    for (std::size_t b = 0; b < behind; ++b) {
+      for (std::size_t lane = 0; lane < lane_count; ++lane) {
+        sums(static_cast<Eigen::Index>(first + k),
+             static_cast<Eigen::Index>((block + b) * lane_count + lane)) = own[k][b][lane];
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -117,63 +151,67 @@ std::optional<Stamp::Surroundings> Stamp::surroundings(ConstView difference, int
 std::optional<Explanation> explain(const Stamp& stamp, ConstView difference, const Optics& optics,
                                    int channel, const Stamp::Surroundings& around, double dx,
                                    double dy, int half) {
-  constexpr int unknowns = term_count + 1;
-  using Vector = Eigen::Matrix<double, unknowns, 1>;
-  Eigen::Matrix<double, unknowns, unknowns> matrix;
-  Vector right, right_own, row;
-  matrix.setZero();
-  right.setZero();
-  right_own.setZero();
   const ConstView basis = optics.measured_terms(channel);
   const int first = stamp.side() / 2 - half, size = 2 * half + 1;
   const Image star = dx == 0 && dy == 0 ? copy(basis.channel(0).crop({first, first, size, size}))
                                         : moved(basis.channel(0), dx, dy, half);
   Explanation e;
-  Eigen::Matrix2d light_and_level = Eigen::Matrix2d::Zero();
-  Eigen::Vector2d seen = Eigen::Vector2d::Zero();
   const auto over = [&](int x, int y) {
     return static_cast<double>(stamp.recorded(channel, x, y) - around.level);
   };
+  double all = 0, of_shape = 0, squares = 0, seen = 0, seen_of_shape = 0;
   for (int y = 0; y < size; ++y) {
     for (int x = 0; x < size; ++x) {
       const auto w = static_cast<double>(stamp.weight(first + x, first + y)),
                  shape = static_cast<double>(star.view()(0, y, x));
-      const Eigen::Vector2d both(shape, 1);
-      light_and_level += w * both * both.transpose();
-      seen += w * over(first + x, first + y) * both;
-      if (w > 0) e.peak = std::max(e.peak, over(first + x, first + y));
+      const double light = over(first + x, first + y);
+      all += w;
+      of_shape += w * shape;
+      squares += w * shape * shape;
+      seen += w * light;
+      seen_of_shape += w * light * shape;
+      if (w > 0) e.peak = std::max(e.peak, light);
     }
   }
   // under the star it may be as much brighter or darker as places around it are: the crest of a
   // galaxy is no star's light
   const auto noise = static_cast<double>(around.noise);
-  light_and_level(1, 1) +=
-      std::pow(noise / std::max(noise, static_cast<double>(around.scatter)), 2);
-  e.light = light_and_level.ldlt().solve(seen)[0];
+  all += std::pow(noise / std::max(noise, static_cast<double>(around.scatter)), 2);
+  Eigen::Matrix2d light_and_level;
+  light_and_level << squares, of_shape, of_shape, all;
+  e.light = light_and_level.ldlt().solve(Eigen::Vector2d(seen_of_shape, seen))[0];
   if (!(e.light > 0)) return std::nullopt;
+  std::vector<Row> rows;
+  std::vector<double> weights;
   for (int y = first; y < first + size; ++y) {
     for (int x = first; x < first + size; ++x) {
       const auto w = static_cast<double>(stamp.weight(x, y));
       if (w == 0) continue;
-      const double unsure = psf_error * std::max(0.0, over(x, y));
-      const double weight = w / (noise * noise + unsure * unsure);
-      for (int k = 0; k < term_count; ++k) row[k] = static_cast<double>(basis(k, y, x));
-      row[term_count] = 1;
-      // column by column: products of whole vectors are unrolled, updates of half a matrix are not
-      for (int k = 0; k < unknowns; ++k) matrix.col(k) += weight * row[k] * row;
-      right += weight * static_cast<double>(difference(0, y, x)) * row;
-      right_own +=
-          weight *
-          (over(x, y) - e.light * static_cast<double>(star.view()(0, y - first, x - first))) * row;
+      const double light = over(x, y), unsure = psf_error * std::max(0.0, light);
+      weights.push_back(w / (noise * noise + unsure * unsure));
+      const auto term = [&](int k) { return static_cast<double>(basis(k, y, x)); };
+      const double own =
+          light - e.light * static_cast<double>(star.view()(0, y - first, x - first));
+      rows.push_back({Lanes{term(0), term(1), term(2), term(3)},
+                      Lanes{term(4), term(5), term(6), term(7)},
+                      Lanes{1, static_cast<double>(difference(0, y, x)), own, 0}});
     }
   }
+  Eigen::Matrix<double, unknowns, row_blocks * lane_count> sums;
+  sums.setZero();
+  add_products<0>(rows, weights, sums);
+  add_products<1>(rows, weights, sums);
+  add_products<2>(rows, weights, sums);
+  using Vector = Eigen::Matrix<double, unknowns, 1>;
+  Eigen::Matrix<double, unknowns, unknowns> matrix = sums.leftCols<unknowns>();
+  const Vector right = sums.col(unknowns), right_own = sums.col(unknowns + 1);
   const double error = expected_error * e.light, s = optics.sigma_px();
   const Terms prior{1, s, s, s * s, s * s, s * s, s * s * s / 3, s * s * s / 3};
   for (int k = 0; k < term_count; ++k) {
     const double scale = error * prior[static_cast<std::size_t>(k)];
     matrix(k, k) += 1 / (scale * scale);
   }
-  const auto solver = matrix.selfadjointView<Eigen::Lower>().ldlt();
+  const auto solver = matrix.selfadjointView<Eigen::Upper>().ldlt();
   const Vector found = solver.solve(right), own = solver.solve(right_own);
   const Eigen::Matrix<double, unknowns, unknowns> covariance =
       solver.solve(Eigen::Matrix<double, unknowns, unknowns>::Identity());

@@ -42,7 +42,7 @@ double aperture_flux(ConstView cutout, ConstView mask, double x, double y, doubl
   std::vector<double> outside;
   for (int j = 0; j < cutout.height(); ++j) {
     for (int i = 0; i < cutout.width(); ++i) {
-      const double away = std::hypot(i - x, j - y);
+      const double dx = i - x, dy = j - y, away = std::sqrt(dx * dx + dy * dy);
       const float value = cutout(0, j, i);
       const bool hidden = mask(0, j, i) != 0 || !std::isfinite(value);
       if (away > reach) {
@@ -86,9 +86,9 @@ Image mask_others(Rect box, const Star& star, const std::vector<const Star*>& ot
                                                    (1 + 0.3 * std::max(0.0, std::log2(share))));
     for (int y = 0; y < box.height; ++y) {
       for (int x = 0; x < box.width; ++x) {
-        if (std::hypot(box.x + x - static_cast<double>(other->x),
-                       box.y + y - static_cast<double>(other->y)) < radius)
-          mask.view()(0, y, x) = 1;
+        const double dx = box.x + x - static_cast<double>(other->x),
+                     dy = box.y + y - static_cast<double>(other->y);
+        if (dx * dx + dy * dy < radius * radius) mask.view()(0, y, x) = 1;
       }
     }
   }
