@@ -99,6 +99,7 @@ Image run_tiles(ConstView frame, Rect wanted, const Knowledge& known, const Deco
   const bool remembers = !whole && !o.request_stars;
   if (remembers) {
     std::vector<Rect> tiles;
+    tiles.reserve(static_cast<std::size_t>(grid.count()));
     for (int i = 0; i < grid.count(); ++i) tiles.push_back(place(i));
     memory.expect(std::move(tiles));
   }
