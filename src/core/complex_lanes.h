@@ -33,6 +33,18 @@ inline void store_some(std::complex<float>* to, FloatLanes values, std::size_t c
   std::memcpy(static_cast<void*>(to), &values, count * sizeof(std::complex<float>));
 }
 
+/// Of numbers, each for the real and for the imaginary part; of fewer as above.
+inline FloatLanes doubled(const float* from, std::size_t count) {
+  using Four = float __attribute__((vector_size(16)));
+  Four values{};
+  if (count == complex_lane_count) {
+    std::memcpy(&values, from, sizeof values);
+  } else {
+    std::memcpy(&values, from, count * sizeof(float));
+  }
+  return __builtin_shufflevector(values, values, 0, 0, 1, 1, 2, 2, 3, 3);
+}
+
 inline constexpr FloatLanes plus_minus{1, -1, 1, -1, 1, -1, 1, -1};
 inline FloatLanes conjugate(FloatLanes values) { return values * plus_minus; }
 /// Real for imaginary parts.

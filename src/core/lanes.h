@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <numbers>
+#include <span>
 
 namespace limpid {
 
@@ -28,6 +29,18 @@ inline FloatLanes load_some(const float* from, std::size_t count) {
 inline void store_some(float* to, FloatLanes values, std::size_t count) {
   if (count == float_lane_count) return store_floats(to, values);
   std::memcpy(to, &values, count * sizeof(float));
+}
+
+/// Calls look(values) for all of them, eight at a time, the last ones filled up with `filler`.
+template <typename Look>
+void for_eights(std::span<const float> values, float filler, const Look& look) {
+  std::size_t i = 0;
+  for (; i + float_lane_count <= values.size(); i += float_lane_count)
+    look(load_floats(&values[i]));
+  if (i == values.size()) return;
+  FloatLanes rest = FloatLanes{} + filler;
+  std::memcpy(&rest, &values[i], (values.size() - i) * sizeof(float));
+  look(rest);
 }
 
 inline constexpr std::size_t lane_count = 4;

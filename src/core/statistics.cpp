@@ -5,7 +5,6 @@
 #include <cassert>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <iterator>
 #include <limits>
 
@@ -26,7 +25,7 @@ Split split_at(std::span<const float> samples, float value) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   Counts lower{}, higher{};  // counted down
   FloatLanes below = FloatLanes{} - infinity, above = FloatLanes{} + infinity;
-  const auto look = [&](FloatLanes some) {
+  for_eights(samples, value, [&](FloatLanes some) {
     const auto is_lower = some < value;
     const auto is_higher = some > value;
     lower += is_lower;
@@ -34,15 +33,7 @@ Split split_at(std::span<const float> samples, float value) {
     const FloatLanes low = is_lower ? some : below, high = is_higher ? some : above;
     below = low > below ? low : below;
     above = high < above ? high : above;
-  };
-  std::size_t i = 0;
-  for (; i + float_lane_count <= samples.size(); i += float_lane_count)
-    look(load_floats(&samples[i]));
-  if (i < samples.size()) {
-    FloatLanes rest = FloatLanes{} + value;
-    std::memcpy(&rest, &samples[i], (samples.size() - i) * sizeof(float));
-    look(rest);
-  }
+  });
   Split split{0, samples.size(), -infinity, infinity};
   for (int lane = 0; lane < float_lane_count; ++lane) {
     split.lower -= static_cast<std::size_t>(lower[lane]);
@@ -125,7 +116,7 @@ struct Moments {
 /// `about`: near the mean.
 Moments moments_about(std::span<const float> samples, float about) {
   Lanes sums{}, squares{};
-  const auto add = [&](FloatLanes some) {
+  for_eights(samples, about, [&](FloatLanes some) {
     const FloatLanes away = some - about;
     const Lanes first =
         __builtin_convertvector(__builtin_shufflevector(away, away, 0, 1, 2, 3), Lanes);
@@ -133,15 +124,7 @@ Moments moments_about(std::span<const float> samples, float about) {
         __builtin_convertvector(__builtin_shufflevector(away, away, 4, 5, 6, 7), Lanes);
     sums += first + second;
     squares += first * first + second * second;
-  };
-  std::size_t i = 0;
-  for (; i + float_lane_count <= samples.size(); i += float_lane_count)
-    add(load_floats(&samples[i]));
-  if (i < samples.size()) {
-    FloatLanes rest = FloatLanes{} + about;
-    std::memcpy(&rest, &samples[i], (samples.size() - i) * sizeof(float));
-    add(rest);
-  }
+  });
   const auto count = static_cast<double>(samples.size());
   const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]), away = sum / count;
   const double square = (squares[0] + squares[1]) + (squares[2] + squares[3]);

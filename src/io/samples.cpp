@@ -205,14 +205,10 @@ void encode(std::span<const float> pixels, const Encoding& how, std::span<std::b
 
 float largest_finite(std::span<const float> values) {
   FloatLanes largest{};
-  const auto take = [&](FloatLanes some) {  // comparisons are false for NaN
+  for_eights(values, 0, [&](FloatLanes some) {  // comparisons are false for NaN
     const FloatLanes finite = some <= std::numeric_limits<float>::max() ? some : FloatLanes{};
     largest = finite > largest ? finite : largest;
-  };
-  std::size_t i = 0;
-  for (; i + float_lane_count <= values.size(); i += float_lane_count)
-    take(load_floats(&values[i]));
-  for (; i < values.size(); ++i) take(FloatLanes{} + values[i]);
+  });
   float result = 0;
   for (int lane = 0; lane < float_lane_count; ++lane) result = std::max(result, largest[lane]);
   return result;

@@ -16,18 +16,15 @@ SkyModel model_sky(ConstView frame, int cell_px, int threads) {
   const auto channels = static_cast<std::size_t>(frame.channels());
   SkyModel sky;
   for (int c = 0; c < frame.channels(); ++c) sky.coverage.emplace_back(frame.channel(c));
-
   for (int c = 0; c < frame.channels(); ++c) {
     sky.mesh.emplace_back(frame.channel(c), sky.coverage[static_cast<std::size_t>(c)], cell_px,
                           sky_level, threads);
   }
-
   sky.level.resize(channels);
   for (int c = 0; c < frame.channels(); ++c) {
     const auto i = static_cast<std::size_t>(c);
     sky.level[i] = measure_sky_channel(frame.channel(c), sky.coverage[i], threads);
   }
-
   return sky;
 }
 

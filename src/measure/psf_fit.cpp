@@ -349,9 +349,7 @@ std::optional<PsfField> fit_psf_field(ConstView frame, const StarCatalogue& cata
                                       int threads) {
   auto field = fit_psf_field(catalogue);
   if (!field) return field;
-
   const auto effective = measure_effective_psf(frame, catalogue, *field, threads);
-
   field->set_effective(effective);
   field->set_wings(measure_psf_wings(frame, catalogue, effective.get(), threads));
   return field;

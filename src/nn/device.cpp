@@ -4,6 +4,8 @@
 
 #include <limpid/error.h>
 
+#include "nn/convolution.h"
+
 namespace limpid {
 
 Device Device::parse(const std::string& text) {
@@ -46,12 +48,7 @@ torch::Device torch_device(const Device& device) {
 }
 
 bool bfloat16_is_fast(const torch::Device& device) {
-  if (device.is_cuda()) return true;
-#if defined(__x86_64__) && defined(__GNUC__)
-  return __builtin_cpu_supports("avx512bf16") != 0;
-#else
-  return false;
-#endif
+  return device.is_cuda() || has_convolutions(Arithmetic::bfloats);
 }
 
 }  // namespace limpid

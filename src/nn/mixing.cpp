@@ -26,11 +26,6 @@ constexpr float view_knee = 3.0F;
 /// Brightness at which the residual's scale changes from noise units to a share of the light.
 constexpr float residual_knee = 30.0F;
 
-/// How the network sees a value, and what its residual counts in: see mixing.h.
-inline float seen_as(float light) {
-  const float quarter = std::sqrt(std::sqrt(light * light + view_knee * view_knee));
-  return 0.5F * light / (quarter * std::sqrt(quarter));
-}
 /// s^(-1/2) to twelve bits or better.
 inline FloatLanes rough_inverse_root(FloatLanes s) {
 #ifdef __AVX__
@@ -40,7 +35,8 @@ inline FloatLanes rough_inverse_root(FloatLanes s) {
   return s;
 #endif
 }
-/// seen_as() to 1e-6 of it: a rough s^(-3/8) and a step of Newton's towards f^8 s^3 = 1.
+/// How the network sees light, see mixing.h, to 1e-6 of it: a rough s^(-3/8) and a step of Newton's
+/// towards f^8 s^3 = 1.
 inline FloatLanes seen_as(FloatLanes light) {
   const FloatLanes s = light * light + view_knee * view_knee;
   const FloatLanes half = rough_inverse_root(s), quarter = half * rough_inverse_root(half);
@@ -48,6 +44,7 @@ inline FloatLanes seen_as(FloatLanes light) {
   const FloatLanes square = rough * rough, near_half = square * square * s;
   return light * (rough * (0.5F + (1 - near_half * near_half * s) * (0.5F / 8)));
 }
+/// What the network's residual counts in: see mixing.h.
 inline float residual_scale(float tile, float bright) {
   return std::sqrt(residual_knee * residual_knee + tile * tile + bright * bright);
 }
@@ -145,7 +142,11 @@ torch::Tensor compressed(const torch::Tensor& planes) {
   const float* in = light.data_ptr<float>();
   float* out = seen.data_ptr<float>();
   at::parallel_for(0, light.numel(), 16384, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) out[i] = seen_as(in[i]);
+    for (std::int64_t i = begin; i < end; i += float_lane_count) {
+      const auto count =
+          static_cast<std::size_t>(std::min<std::int64_t>(float_lane_count, end - i));
+      store_some(out + i, seen_as(load_some(in + i, count)), count);
+    }
   });
   return seen.permute({0, 3, 1, 2});
 }

@@ -21,12 +21,24 @@ struct Places {
   Range y, x;
 };
 
-/// What a convolution of side 3 sees that is applied `times` times, of so many places.
-Range seen_by(Range range, std::int64_t times, std::int64_t length) {
-  return {std::max<std::int64_t>(range.begin - times, 0), std::min(range.end + times, length)};
+/// What a convolution of side 3 sees that is applied `times` times, of what `grid` has.
+template <typename Value>
+Places seen_by(Places places, std::int64_t times, const Activations<Value>& grid) {
+  const auto along = [times](Range range, std::int64_t length) {
+    return Range{std::max<std::int64_t>(range.begin - times, 0),
+                 std::min(range.end + times, length)};
+  };
+  return {along(places.y, grid.height()), along(places.x, grid.width())};
 }
-Range halved(Range range) { return {range.begin / 2, (range.end + 1) / 2}; }
-Range doubled(Range range) { return {2 * range.begin, 2 * range.end}; }
+/// The same places on the coarser and on the finer level.
+Places halved(Places places) {
+  const auto half = [](Range range) { return Range{range.begin / 2, (range.end + 1) / 2}; };
+  return {half(places.y), half(places.x)};
+}
+Places doubled(Places places) {
+  const auto twice = [](Range range) { return Range{2 * range.begin, 2 * range.end}; };
+  return {twice(places.y), twice(places.x)};
+}
 
 /// Calls body(y, scratch) for every row, with room for so many values.
 template <typename Value, typename Body>
@@ -60,8 +72,7 @@ class Unet : public UnetOnCpu {
   };
   static Places seen_by_blocks(const std::vector<ResidualBlock>& blocks, Places wanted,
                                const Grid& x) {
-    const auto times = 2 * static_cast<std::int64_t>(blocks.size());
-    return {seen_by(wanted.y, times, x.height()), seen_by(wanted.x, times, x.width())};
+    return seen_by(wanted, 2 * static_cast<std::int64_t>(blocks.size()), x);
   }
   static void convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
                        Places wanted, const Finish<Value>& finish);
@@ -117,11 +128,8 @@ void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wa
   Grid between(x.height(), x.width(), x.channels());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto later = 2 * static_cast<std::int64_t>(blocks.size() - 1 - i);
-    const auto seen = [&](std::int64_t times) {
-      return Places{seen_by(wanted.y, times, x.height()), seen_by(wanted.x, times, x.width())};
-    };
-    convolve(blocks[i].first, x, 1, between, seen(later + 1), {.rectified = true});
-    const Places second = seen(later);
+    convolve(blocks[i].first, x, 1, between, seen_by(wanted, later + 1, x), {.rectified = true});
+    const Places second = seen_by(wanted, later, x);
     for_each_row<Value>(second.y, 0, [&](std::int64_t y, Value*) {
       Value* const to = x.at(y, second.x.begin);
       blocks[i].second.row(between.at(y, second.x.begin), between.row_step(), second.x.length(), to,
@@ -143,10 +151,9 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
   const Places mixed{{wanted.y / block_px, (wanted.y + wanted.height) / block_px},
                      {wanted.x / block_px, (wanted.x + wanted.width) / block_px}};
   const Places decoded = seen_by_blocks(decoder_, mixed, local);
-  const Places raised{halved(decoded.y), halved(decoded.x)};
+  const Places raised = halved(decoded);
   const Places lowered = seen_by_blocks(middle_, raised, wide);
-  const Places encoded{seen_by(doubled(lowered.y), 1, local.height()),
-                       seen_by(doubled(lowered.x), 1, local.width())};
+  const Places encoded = seen_by(doubled(lowered), 1, local);
   const Places stemmed = seen_by_blocks(encoder_, encoded, local);
 
   const auto per_place = static_cast<std::int64_t>(planes.size()) * block_area;
@@ -161,7 +168,7 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
   convolve(down_, local, 2, wide, lowered,
            {.shift = down_extra.template data_ptr<float>(), .rectified = true});
   run_blocks(middle_, raised, wide);
-  for_each_row<Value>(doubled(raised.y), 0, [&](std::int64_t y, Value*) {
+  for_each_row<Value>(doubled(raised).y, 0, [&](std::int64_t y, Value*) {
     for (std::int64_t x = 0; x < 2; ++x) {
       Value* const to = local.at(y, 2 * raised.x.begin + x);
       up_[static_cast<std::size_t>(2 * (y % 2) + x)].row(wide.at(y / 2, raised.x.begin), 0,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/complex_lanes.h"
+
 namespace limpid {
 namespace {
 

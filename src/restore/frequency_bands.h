@@ -3,11 +3,9 @@
 
 #include <array>
 #include <cstddef>
-#include <cstring>
 #include <span>
 #include <vector>
 
-#include "core/complex_lanes.h"
 #include "core/fft_lines.h"
 
 namespace limpid {
@@ -46,18 +44,6 @@ Places share_of_band(int band, Places places) {
   const Places from_middle = places - static_cast<float>(band);
   const Places share = 1 - (from_middle < 0 ? -from_middle : from_middle);
   return share < 0 ? Places{} : share;
-}
-
-/// Two numbers for each of four, as real and imaginary parts.
-inline FloatLanes doubled(const float* from, std::size_t count) {
-  using Four = float __attribute__((vector_size(16)));
-  Four values{};
-  if (count == complex_lane_count) {
-    std::memcpy(&values, from, sizeof values);
-  } else {
-    std::memcpy(&values, from, count * sizeof(float));
-  }
-  return __builtin_shufflevector(values, values, 0, 0, 1, 1, 2, 2, 3, 3);
 }
 
 }  // namespace limpid

@@ -8,6 +8,8 @@
 #include <limpid/image.h>
 #include <limpid/stars.h>
 
+#include "core/length.h"
+
 namespace limpid {
 
 inline Rect grown(Rect r, int by) {
@@ -28,11 +30,12 @@ inline Rect square_around(const Star& star, int reach) {
           static_cast<int>(std::lround(star.y)) - reach, 2 * reach + 1, 2 * reach + 1};
 }
 
-/// From the star's centre to the pixel's, px.
-inline float distance(const Star& star, int x, int y) {
-  const double dx = static_cast<float>(x) - star.x, dy = static_cast<float>(y) - star.y;
-  return static_cast<float>(std::sqrt(dx * dx + dy * dy));  // std::hypot() is no vector function
+/// From (x, y) to a pixel's centre, px.
+inline float distance(float x, float y, int px, int py) {
+  return static_cast<float>(length_of(static_cast<float>(px) - x, static_cast<float>(py) - y));
 }
+/// From the star's centre to the pixel's, px.
+inline float distance(const Star& star, int x, int y) { return distance(star.x, star.y, x, y); }
 
 /// 1 up to `from`, 0 from `to` on, half a cosine between.
 inline float falling(float at, float from, float to) {

@@ -54,17 +54,15 @@ struct Range {
     highest = std::max(highest, other.highest);
   }
 };
+/// Of at least one pixel.
 Range range_of(std::span<const float> row) {
   FloatLanes low = FloatLanes{} + INFINITY, high = -low;
-  std::size_t x = 0;
-  for (; x + float_lane_count <= row.size(); x += float_lane_count) {
-    const FloatLanes some = load_floats(&row[x]);
+  for_eights(row, row[0], [&](FloatLanes some) {
     low = some < low ? some : low;
     high = some > high ? some : high;
-  }
+  });
   Range range;
   for (int lane = 0; lane < float_lane_count; ++lane) range.add({low[lane], high[lane]});
-  for (; x < row.size(); ++x) range.add({row[x], row[x]});
   return range;
 }
 

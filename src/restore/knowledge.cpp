@@ -71,7 +71,7 @@ Knowledge measure(ConstView frame, const DeconvolveOptions& o, const Progress& p
     if (known.field)
       known.errors = measure_psf_errors(frame, known.catalogue, *known.field, o.threads);
   }
-  known.normalisation.emplace(known.catalogue.sky, frame);
+  known.normalisation.emplace(known.catalogue.sky, frame, o.threads);
   return known;
 }
 

@@ -81,12 +81,6 @@ Stamp star_shape(float x, float y, const Psf& psf, int reach) {
   return s;
 }
 
-/// From a star's centre to a pixel's.
-float distance(float x, float y, int px, int py) {
-  const float dx = static_cast<float>(px) - x, dy = static_cast<float>(py) - y;
-  return std::sqrt(dx * dx + dy * dy);
-}
-
 /// How much of it an aperture around (x, y) holds.
 double light_inside(const Stamp& shape, float x, float y, float fwhm_px) {
   double inside = 0;

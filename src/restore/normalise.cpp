@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "core/binned.h"
 #include "core/lanes.h"
 #include "core/parallel.h"
 #include "restore/geometry.h"
@@ -42,17 +43,15 @@ struct RowFacts {
   float highest = -INFINITY;  ///< of finite pixels
   bool gap = false;           ///< whether one is not
 };
+/// Of at least one pixel.
 RowFacts highest_of(std::span<const float> row) {
   FloatLanes highest = FloatLanes{} - INFINITY, sums{};
-  const auto look = [&](FloatLanes pixels) {
+  for_eights(row, row[0], [&](FloatLanes pixels) {
     const FloatLanes zero_or_nan = pixels - pixels;
     sums += zero_or_nan;
     const FloatLanes finite = zero_or_nan == 0 ? pixels : highest;
     highest = finite > highest ? finite : highest;
-  };
-  std::size_t x = 0;
-  for (; x + float_lane_count <= row.size(); x += float_lane_count) look(load_floats(&row[x]));
-  for (; x < row.size(); ++x) look(FloatLanes{} + row[x]);
+  });
   RowFacts facts;
   for (int lane = 0; lane < float_lane_count; ++lane) {
     facts.highest = std::max(facts.highest, highest[lane]);
@@ -61,25 +60,11 @@ RowFacts highest_of(std::span<const float> row) {
   return facts;
 }
 
-/// The four coarse pixels between whose centres a pixel lies, and how far from the first.
-struct Between {
-  int x0, y0, x1, y1;
-  float fx, fy;
-  Between(int x, int y, Size coarse) {
-    const auto first = [](int at, int length) {
-      return std::clamp((static_cast<float>(at) - 0.5F) / 2, 0.0F, static_cast<float>(length - 1));
-    };
-    const float u = first(x, coarse.width), v = first(y, coarse.height);
-    x0 = static_cast<int>(u), y0 = static_cast<int>(v);
-    x1 = std::min(x0 + 1, coarse.width - 1), y1 = std::min(y0 + 1, coarse.height - 1);
-    fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
-  }
-};
-
 }  // namespace
 
-Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame) : sky_(std::move(sky)) {
-  parallel_for(frame.channels(), 0, [&](int c) {
+Normalisation::Normalisation(std::vector<SkyLevel> sky, ConstView frame, int threads)
+    : sky_(std::move(sky)) {
+  parallel_for(frame.channels(), threads, [&](int c) {
     SkyLevel& level = sky_[static_cast<std::size_t>(c)];
     if (level.sigma > 0 && std::isfinite(level.sigma)) {
       // Where nebulae fill the frame the measured level is theirs, and dark clouds lie below it.
@@ -247,7 +232,7 @@ void GapFilling::add_coarser() {
   coarse.missing.resize(coarse.size.pixels());
   coarse.needed.resize(coarse.size.pixels());
   for (const auto [x, y] : fine.gaps) {
-    const Between place(x, y, coarse.size);
+    const BetweenBinned place(x, y, coarse.size, 2);
     for (const auto [u, v] : {Place{place.x0, place.y0},
                               {place.x1, place.y0},
                               {place.x0, place.y1},
@@ -291,9 +276,8 @@ void GapFilling::fill(MutableView frame) const {
     for (std::size_t i = levels_.size() - 1; i-- > 0;) {
       const ConstView from = planes[i + 1];
       for (const auto [x, y] : levels_[i].gaps) {
-        const auto [x0, y0, x1, y1, fx, fy] = Between(x, y, from.size());
-        planes[i](0, y, x) = (1 - fy) * ((1 - fx) * from(0, y0, x0) + fx * from(0, y0, x1)) +
-                             fy * ((1 - fx) * from(0, y1, x0) + fx * from(0, y1, x1));
+        planes[i](0, y, x) =
+            BetweenBinned(x, y, from.size(), 2).mixed([&](int v, int u) { return from(0, v, u); });
       }
     }
   }

@@ -13,7 +13,7 @@ namespace limpid {
 class Normalisation {
  public:
   /// Noise of zero (constant or noiseless frames) is replaced by a small share of the range.
-  Normalisation(std::vector<SkyLevel> sky, ConstView frame);
+  Normalisation(std::vector<SkyLevel> sky, ConstView frame, int threads = 0);
   /// (3, h, w) from (1 or 3, h, w).
   [[nodiscard]] Image apply(ConstView tile) const;
   /// (1 or 3, h, w) from (3, h, w); of three copies the mean.

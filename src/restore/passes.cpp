@@ -36,22 +36,11 @@ int agree_with_frame(const RestoredPart& restored, const Knowledge& known,
 /// frame + the enlarged difference of two binned frames (bilinear): what binning cannot show stays.
 Image add_enlarged(ConstView frame, ConstView after, ConstView before, int factor) {
   Image result = copy(frame);
-  const auto width = static_cast<float>(after.width() - 1),
-             height = static_cast<float>(after.height() - 1);
   for (int c = 0; c < frame.channels(); ++c) {
+    const auto change = [&](int y, int x) { return after(c, y, x) - before(c, y, x); };
     for (int y = 0; y < frame.height(); ++y) {
-      const float v = std::clamp((static_cast<float>(y) + 0.5F) / static_cast<float>(factor) - 0.5F,
-                                 0.0F, height);
-      const int y0 = static_cast<int>(v), y1 = std::min(y0 + 1, after.height() - 1);
-      for (int x = 0; x < frame.width(); ++x) {
-        const float u = std::clamp(
-            (static_cast<float>(x) + 0.5F) / static_cast<float>(factor) - 0.5F, 0.0F, width);
-        const int x0 = static_cast<int>(u), x1 = std::min(x0 + 1, after.width() - 1);
-        const float fx = u - static_cast<float>(x0), fy = v - static_cast<float>(y0);
-        const auto change = [&](int j, int i) { return after(c, j, i) - before(c, j, i); };
-        result.view()(c, y, x) += (1 - fy) * ((1 - fx) * change(y0, x0) + fx * change(y0, x1)) +
-                                  fy * ((1 - fx) * change(y1, x0) + fx * change(y1, x1));
-      }
+      for (int x = 0; x < frame.width(); ++x)
+        result.view()(c, y, x) += BetweenBinned(x, y, after.size(), factor).mixed(change);
     }
   }
   return result;
@@ -120,7 +109,7 @@ Image pass(ConstView frame, Rect region, const DeconvolveOptions& o, const Netwo
     const Image small = binned(frame, factor);
     Knowledge coarse = known;
     coarse.catalogue.sky = measure_sky(small.view());
-    coarse.normalisation.emplace(coarse.catalogue.sky, small.view());
+    coarse.normalisation.emplace(coarse.catalogue.sky, small.view(), o.threads);
     if (known.field) coarse.field = known.field->binned(factor);
     coarse.assumed.fwhm_px /= static_cast<float>(factor);
     DeconvolveOptions coarse_options = o;
