@@ -1,5 +1,5 @@
 // The network by LibTorch's convolutions and by our own, one thread: what src/nn/convolution.h is
-// worth. Rows of what the processor lacks are left out. What LibTorch takes without AVX-512:
+// worth. Rows of what the processor lacks say so. What LibTorch takes without AVX-512:
 // ONEDNN_MAX_CPU_ISA=AVX2 limpid_bench --benchmark_filter=network/libtorch_f32
 #include <benchmark/benchmark.h>
 
