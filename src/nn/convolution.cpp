@@ -7,39 +7,26 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define LIMPID_HAS_CONVOLUTIONS
-#endif
+#include "nn/registers.h"
 
 namespace limpid {
 
 template <typename Value>
 Activations<Value>::Activations(std::int64_t height, std::int64_t width, std::int64_t channels)
     : values_(
-          torch::empty({height + 2, width + 2, channels}, c10::CppTypeToScalarType<Value>::value)) {
-  for (const std::int64_t end : {std::int64_t{0}, height + 1}) values_.select(0, end).zero_();
-  for (const std::int64_t end : {std::int64_t{0}, width + 1}) values_.select(1, end).zero_();
+          torch::empty({height + 2 + height % 2, width + 2 + width % 2, channels}, c10::CppTypeToScalarType<Value>::value)), height_(height), width_(width) {
+  values_.narrow(0, 0, 1).zero_();
+  values_.narrow(0, height + 1, 1 + height % 2).zero_();
+  values_.narrow(1, 0, 1).zero_();
+  values_.narrow(1, width + 1, 1 + width % 2).zero_();
 }
 
 #ifdef LIMPID_HAS_CONVOLUTIONS
 
 namespace {
 
-/// What a register holds. Passed on by reference: by value they would be passed differently with
-/// and without AVX-512.
-template <int lanes>
-struct Lanes {  // (with `using` the compiler forgets a size that depends on a parameter)
-  typedef float Floats __attribute__((vector_size(lanes * sizeof(float))));
-  typedef std::uint32_t Bits __attribute__((vector_size(lanes * sizeof(float))));
-  typedef std::uint16_t Halves __attribute__((vector_size(lanes * sizeof(std::uint16_t))));
-};
-template <int lanes>
-using Floats = typename Lanes<lanes>::Floats;
-template <int lanes>
-using Bits = typename Lanes<lanes>::Bits;
-
 /// Neighbouring places of the result and some of their channels: all sums are in registers.
-template <typename Value>
+template <typename Value, typename Out>
 struct Piece {
   const Value* in;
   std::ptrdiff_t in_step;
@@ -47,50 +34,16 @@ struct Piece {
   std::int64_t tap_count, inputs;
   const Value* weights;  ///< as Convolution packs them, those of the channels
   const float* bias;
-  Value* out;
+  Out* out;
   std::ptrdiff_t out_step;
-  Finish<Value> finish;
+  Finish<Out> finish;
 };
-
-/// Inlined into functions for the processors that have such registers.
-#define LIMPID_INLINED __attribute__((always_inline)) inline
-
-/// Rounds to the nearest bfloat16, to even ones between two, where `narrow`.
-template <int lanes, bool narrow>
-LIMPID_INLINED void round_off(Floats<lanes>& values) {
-  if constexpr (narrow) {
-    const auto bits = reinterpret_cast<Bits<lanes>>(values);
-    values = reinterpret_cast<Floats<lanes>>((bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U);
-  }
-}
-
-template <int lanes>
-LIMPID_INLINED void load(const float* from, Floats<lanes>& values) {
-  std::memcpy(&values, from, sizeof values);
-}
-template <int lanes>
-LIMPID_INLINED void load(const c10::BFloat16* from, Floats<lanes>& values) {
-  typename Lanes<lanes>::Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  values = reinterpret_cast<Floats<lanes>>(__builtin_convertvector(halves, Bits<lanes>) << 16U);
-}
-template <int lanes>
-LIMPID_INLINED void store(const Floats<lanes>& values, float* to) {
-  std::memcpy(to, &values, sizeof values);
-}
-/// Of values that are bfloat16s.
-template <int lanes>
-LIMPID_INLINED void store(const Floats<lanes>& values, c10::BFloat16* to) {
-  const auto halves = __builtin_convertvector(reinterpret_cast<Bits<lanes>>(values) >> 16U,
-                                              typename Lanes<lanes>::Halves);
-  std::memcpy(to, &halves, sizeof halves);
-}
 
 template <int lanes, int vectors, int places>
 using Sums = std::array<std::array<Floats<lanes>, vectors>, places>;
 
 template <int lanes, int vectors, int places>
-LIMPID_INLINED void add_products(const Piece<float>& p, Sums<lanes, vectors, places>& sums) {
+LIMPID_INLINED void add_products(const Piece<float, float>& p, Sums<lanes, vectors, places>& sums) {
   const float* weights = p.weights;
   for (std::int64_t t = 0; t < p.tap_count; ++t) {
     for (std::int64_t k = 0; k < p.inputs; ++k) {
@@ -109,8 +62,8 @@ LIMPID_INLINED void add_products(const Piece<float>& p, Sums<lanes, vectors, pla
   }
 }
 
-template <int lanes, int vectors, int places>
-LIMPID_INLINED void add_products(const Piece<c10::BFloat16>& p,
+template <int lanes, int vectors, int places, typename Out>
+LIMPID_INLINED void add_products(const Piece<c10::BFloat16, Out>& p,
                                  Sums<lanes, vectors, places>& sums) {
   const c10::BFloat16* weights = p.weights;
   for (std::int64_t t = 0; t < p.tap_count; ++t) {
@@ -136,8 +89,8 @@ LIMPID_INLINED void add_products(const Piece<c10::BFloat16>& p,
   }
 }
 
-template <int lanes, int vectors, int places, bool narrow, typename Value>
-LIMPID_INLINED void convolve(const Piece<Value>& p) {
+template <int lanes, int vectors, int places, bool narrow, typename Value, typename Out>
+LIMPID_INLINED void convolve(const Piece<Value, Out>& p) {
   Sums<lanes, vectors, places> sums{};
   add_products<lanes, vectors, places>(p, sums);
 #pragma GCC unroll 12
@@ -160,13 +113,13 @@ LIMPID_INLINED void convolve(const Piece<Value>& p) {
   }
 }
 
-template <int lanes, int vectors, int places, bool narrow, typename Value>
+template <int lanes, int vectors, int places, bool narrow, typename Value, typename Out>
 struct Worker {
-  static void work(const Piece<Value>& p) { convolve<lanes, vectors, places, narrow>(p); }
+  static void work(const Piece<Value, Out>& p) { convolve<lanes, vectors, places, narrow>(p); }
 };
-template <int vectors, int places, bool narrow, typename Value>
-struct Worker<16, vectors, places, narrow, Value> {
-  __attribute__((target("avx512f"))) static void work(const Piece<Value>& p) {
+template <int vectors, int places, bool narrow, typename Value, typename Out>
+struct Worker<16, vectors, places, narrow, Value, Out> {
+  __attribute__((target("avx512f"))) static void work(const Piece<Value, Out>& p) {
     convolve<16, vectors, places, narrow>(p);
   }
 };
@@ -177,32 +130,32 @@ constexpr int most_places(int lanes, int vectors) {
   return lanes == 8 ? 6 : vectors <= 2 ? 12 : vectors == 3 ? 9 : 6;
 }
 
-template <typename Value>
-using Work = void (*)(const Piece<Value>&);
+template <typename Value, typename Out>
+using Work = void (*)(const Piece<Value, Out>&);
 
-template <int lanes, int vectors, bool narrow, typename Value, int... counts>
-constexpr std::array<Work<Value>, 12> works_of(std::integer_sequence<int, counts...>) {
-  return {Worker<lanes, vectors, counts + 1, narrow, Value>::work...};
+template <int lanes, int vectors, bool narrow, typename Value, typename Out, int... counts>
+constexpr std::array<Work<Value, Out>, 12> works_of(std::integer_sequence<int, counts...>) {
+  return {Worker<lanes, vectors, counts + 1, narrow, Value, Out>::work...};
 }
-template <int lanes, int vectors, bool narrow, typename Value>
-constexpr auto works = works_of<lanes, vectors, narrow, Value>(
+template <int lanes, int vectors, bool narrow, typename Value, typename Out>
+constexpr auto works = works_of<lanes, vectors, narrow, Value, Out>(
     std::make_integer_sequence<int, most_places(lanes, vectors)>());
 
-template <bool narrow, typename Value>
-Work<Value> work_for(int lanes, int vectors, std::int64_t places) {
+template <bool narrow, typename Value, typename Out>
+Work<Value, Out> work_for(int lanes, int vectors, std::int64_t places) {
   const auto at = static_cast<std::size_t>(places - 1);
   if constexpr (std::is_same_v<Value, float>) {
-    if (lanes == 8) return works<8, 2, narrow, Value>[at];
+    if (lanes == 8) return works<8, 2, narrow, Value, Out>[at];
   }
   switch (vectors) {
     case 1:
-      return works<16, 1, narrow, Value>[at];
+      return works<16, 1, narrow, Value, Out>[at];
     case 2:
-      return works<16, 2, narrow, Value>[at];
+      return works<16, 2, narrow, Value, Out>[at];
     case 3:
-      return works<16, 3, narrow, Value>[at];
+      return works<16, 3, narrow, Value, Out>[at];
     default:
-      return works<16, 4, narrow, Value>[at];
+      return works<16, 4, narrow, Value, Out>[at];
   }
 }
 
@@ -217,9 +170,9 @@ int vectors_of(int lanes, std::int64_t outputs) {
 
 }  // namespace
 
-template <typename Value>
-Convolution<Value>::Convolution(const torch::Tensor& weight, const torch::Tensor& bias,
-                                std::int64_t stride, bool narrow, Arithmetic by)
+template <typename Value, typename Out>
+Convolution<Value, Out>::Convolution(const torch::Tensor& weight, const torch::Tensor& bias,
+                                     std::int64_t stride, bool narrow, Arithmetic by)
     : inputs_(weight.size(1)),
       outputs_(weight.size(0)),
       side_(weight.size(2)),
@@ -229,7 +182,7 @@ Convolution<Value>::Convolution(const torch::Tensor& weight, const torch::Tensor
       bias_(static_cast<std::size_t>(outputs_)) {
   constexpr bool pairs = std::is_same_v<Value, c10::BFloat16>;
   assert(inputs_ % 16 == 0 && outputs_ % 16 == 0 && (side_ == 1 || side_ == 3));
-  assert(pairs == (by == Arithmetic::bfloats) && (narrow || !pairs));
+  assert(pairs == (by == Arithmetic::bfloats) && (narrow || std::is_same_v<Out, float>));
   const std::int64_t together = vectors_of(lanes_, outputs_) * lanes_;
   const auto grouped = weight.to(c10::CppTypeToScalarType<Value>::value)
                            .reshape({outputs_ / together, together, inputs_ / 2, 2, side_, side_});
@@ -242,9 +195,10 @@ Convolution<Value>::Convolution(const torch::Tensor& weight, const torch::Tensor
   std::copy_n(plain.data_ptr<float>(), outputs_, bias_.begin());
 }
 
-template <typename Value>
-void Convolution<Value>::row(const Value* in, std::ptrdiff_t in_row, std::int64_t width, Value* out,
-                             std::ptrdiff_t out_step, const Finish<Value>& finish) const {
+template <typename Value, typename Out>
+void Convolution<Value, Out>::row(const Value* in, std::ptrdiff_t in_row, std::int64_t width,
+                                  Out* out, std::ptrdiff_t out_step,
+                                  const Finish<Out>& finish) const {
   std::array<std::ptrdiff_t, 9> taps{};
   for (std::int64_t t = 0; t < side_ * side_; ++t) {
     taps[static_cast<std::size_t>(t)] =
@@ -256,7 +210,7 @@ void Convolution<Value>::row(const Value* in, std::ptrdiff_t in_row, std::int64_
   for (std::int64_t first = 0; first < outputs_; first += together) {
     for (std::int64_t i = 0; i < pieces; ++i) {
       const std::int64_t begin = width * i / pieces, end = width * (i + 1) / pieces;
-      Piece<Value> piece{.in = in + begin * stride_ * inputs_,
+      Piece<Value, Out> piece{.in = in + begin * stride_ * inputs_,
                          .in_step = stride_ * inputs_,
                          .taps = taps.data(),
                          .tap_count = side_ * side_,
@@ -268,12 +222,15 @@ void Convolution<Value>::row(const Value* in, std::ptrdiff_t in_row, std::int64_
                          .finish = finish};
       if (finish.shift != nullptr) piece.finish.shift += first;
       if (finish.residual != nullptr) piece.finish.residual += begin * out_step + first;
-      if constexpr (std::is_same_v<Value, float>) {
-        (narrow_ ? work_for<true, float> : work_for<false, float>)(lanes_, vectors,
-                                                                   end - begin)(piece);
-      } else {
-        work_for<true, Value>(lanes_, vectors, end - begin)(piece);
+      const std::int64_t places = end - begin;
+      if constexpr (std::is_same_v<Out, float>) {
+        if (!narrow_) {
+          work_for<false, Value, Out>(lanes_, vectors, places)(piece);
+          continue;
+        }
       }
+      if constexpr (std::is_same_v<Value, Out>)
+        work_for<true, Value, Out>(lanes_, vectors, places)(piece);
     }
   }
 }
@@ -305,14 +262,14 @@ Arithmetic fastest_arithmetic(bool narrow) {
 
 #else
 
-template <typename Value>
-Convolution<Value>::Convolution(const torch::Tensor&, const torch::Tensor&, std::int64_t, bool,
-                                Arithmetic) {
+template <typename Value, typename Out>
+Convolution<Value, Out>::Convolution(const torch::Tensor&, const torch::Tensor&, std::int64_t, bool,
+                                     Arithmetic) {
   assert(false);
 }
-template <typename Value>
-void Convolution<Value>::row(const Value*, std::ptrdiff_t, std::int64_t, Value*, std::ptrdiff_t,
-                             const Finish<Value>&) const {
+template <typename Value, typename Out>
+void Convolution<Value, Out>::row(const Value*, std::ptrdiff_t, std::int64_t, Out*, std::ptrdiff_t,
+                                  const Finish<Out>&) const {
   assert(false);
 }
 bool has_convolutions(Arithmetic by) { return by == Arithmetic::libtorch; }
@@ -324,5 +281,6 @@ template class Activations<float>;
 template class Activations<c10::BFloat16>;
 template class Convolution<float>;
 template class Convolution<c10::BFloat16>;
+template class Convolution<c10::BFloat16, float>;
 
 }  // namespace limpid

@@ -16,7 +16,8 @@ Arithmetic fastest_arithmetic(bool narrow);
 /// Whether the processor has what Convolution needs for such values.
 bool has_convolutions(Arithmetic by);
 
-/// Values of a grid of places, `channels` together, with a border of zeros one place wide.
+/// Values of a grid of places, `channels` together, with a border of zeros one place wide, and two
+/// where that makes their number even.
 /// `Value`: float or c10::BFloat16, here and below.
 template <typename Value>
 class Activations {
@@ -26,13 +27,14 @@ class Activations {
   [[nodiscard]] Value* at(std::int64_t y, std::int64_t x) const {
     return values_.data_ptr<Value>() + (y + 1) * row_step() + (x + 1) * channels();
   }
-  [[nodiscard]] std::int64_t height() const { return values_.size(0) - 2; }
-  [[nodiscard]] std::int64_t width() const { return values_.size(1) - 2; }
+  [[nodiscard]] std::int64_t height() const { return height_; }
+  [[nodiscard]] std::int64_t width() const { return width_; }
   [[nodiscard]] std::int64_t channels() const { return values_.size(2); }
   [[nodiscard]] std::int64_t row_step() const { return values_.size(1) * values_.size(2); }
 
  private:
   torch::Tensor values_;
+  std::int64_t height_, width_;
 };
 
 /// What becomes of the sums, in this order; null pointers leave their step out.
@@ -45,20 +47,20 @@ struct Finish {
 
 /// A convolution with its bias. `narrow`: values and weights are those of bfloat16, and every step
 /// of the result is rounded to them, as LibTorch has it. The sums have the same bits for floats and
-/// for bfloat16s: VDPBF16PS adds the second of two products first.
-template <typename Value>
+/// for bfloat16s: VDPBF16PS adds the second of two products first. `Out`: of the result.
+template <typename Value, typename Out = Value>
 class Convolution {
  public:
   /// `weight`: (outputs, inputs, side, side) of side 1 or 3, channels in multiples of 16. bfloat16s
-  /// are narrow. `by`: for such values, and what the processor has.
+  /// are narrow unless the result is floats. `by`: for such values, and what the processor has.
   Convolution(const torch::Tensor& weight, const torch::Tensor& bias, std::int64_t stride,
               bool narrow, Arithmetic by);
   [[nodiscard]] std::int64_t outputs() const { return outputs_; }
   /// `width` places of one row. `in`: the place under the middle of the first one's kernel, in rows
   /// of `in_row` values, with a border where the kernel has one; `out_step`: from one place of the
   /// result to the next.
-  void row(const Value* in, std::ptrdiff_t in_row, std::int64_t width, Value* out,
-           std::ptrdiff_t out_step, const Finish<Value>& finish = {}) const;
+  void row(const Value* in, std::ptrdiff_t in_row, std::int64_t width, Out* out,
+           std::ptrdiff_t out_step, const Finish<Out>& finish = {}) const;
 
  private:
   std::int64_t inputs_, outputs_, side_, stride_;

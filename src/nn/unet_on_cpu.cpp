@@ -6,6 +6,7 @@
 #include <cassert>
 
 #include "nn/architecture.h"
+#include "nn/winograd.h"
 
 namespace limpid {
 namespace {
@@ -68,7 +69,7 @@ class Unet : public UnetOnCpu {
   using Layer = Convolution<Value>;
   using Grid = Activations<Value>;
   struct ResidualBlock {
-    Layer first, second;
+    Winograd<Value> first, second;
   };
   static Places seen_by_blocks(const std::vector<ResidualBlock>& blocks, Places wanted,
                                const Grid& x) {
@@ -76,6 +77,8 @@ class Unet : public UnetOnCpu {
   }
   static void convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
                        Places wanted, const Finish<Value>& finish);
+  static void apply(const Winograd<Value>& by, const Grid& from, Grid& to, Places wanted,
+                    typename Winograd<Value>::Then then);
   static void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x);
 
   bool narrow_;
@@ -101,7 +104,7 @@ Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, 
   }
   const auto read = [&](const std::string& name, int count, std::vector<ResidualBlock>& into) {
     const auto layer = [&](const std::string& of) {
-      return Layer(parameters.at(of + ".weight"), parameters.at(of + ".bias"), 1, narrow, by);
+      return Winograd<Value>(parameters.at(of + ".weight"), parameters.at(of + ".bias"), narrow, by);
     };
     for (int i = 0; i < count; ++i) {
       const std::string block = name + '.' + std::to_string(i);
@@ -123,18 +126,28 @@ void Unet<Value>::convolve(const Layer& by, const Grid& from, std::int64_t strid
 }
 
 template <typename Value>
+void Unet<Value>::apply(const Winograd<Value>& by, const Grid& from, Grid& to, Places wanted,
+                        typename Winograd<Value>::Then then) {
+  at::parallel_for(wanted.y.begin / 2, (wanted.y.end + 1) / 2, 1,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     const auto scratch = torch::empty(
+                         static_cast<std::int64_t>(by.scratch_bytes()), torch::kUInt8);
+                     for (std::int64_t y = begin; y < end; ++y) {
+                       by.two_rows(from, 2 * y, wanted.y.begin, wanted.y.end, wanted.x.begin,
+                                   wanted.x.end, to, then,
+                                   reinterpret_cast<std::byte*>(scratch.data_ptr<std::uint8_t>()));
+                     }
+                   });
+}
+
+template <typename Value>
 void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x) {
   if (blocks.empty()) return;
   Grid between(x.height(), x.width(), x.channels());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto later = 2 * static_cast<std::int64_t>(blocks.size() - 1 - i);
-    convolve(blocks[i].first, x, 1, between, seen_by(wanted, later + 1, x), {.rectified = true});
-    const Places second = seen_by(wanted, later, x);
-    for_each_row<Value>(second.y, 0, [&](std::int64_t y, Value*) {
-      Value* const to = x.at(y, second.x.begin);
-      blocks[i].second.row(between.at(y, second.x.begin), between.row_step(), second.x.length(), to,
-                           x.channels(), {.residual = to});
-    });
+    apply(blocks[i].first, x, between, seen_by(wanted, later + 1, x), {.rectified = true});
+    apply(blocks[i].second, between, x, seen_by(wanted, later, x), {.added = true});
   }
 }
 
