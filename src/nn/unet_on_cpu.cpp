@@ -13,15 +13,6 @@ namespace {
 
 using Parameters = std::map<std::string, torch::Tensor>;
 
-/// The places from `begin` on and before `end` along one axis, and along both.
-struct Range {
-  std::int64_t begin, end;
-  [[nodiscard]] std::int64_t length() const { return end - begin; }
-};
-struct Places {
-  Range y, x;
-};
-
 /// What a convolution of side 3 sees that is applied `times` times, of what `grid` has.
 template <typename Value>
 Places seen_by(Places places, std::int64_t times, const Activations<Value>& grid) {
@@ -77,14 +68,15 @@ class Unet : public UnetOnCpu {
   }
   static void convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
                        Places wanted, const Finish<Value>& finish);
-  static void apply(const Winograd<Value>& by, const Grid& from, Grid& to, Places wanted,
-                    typename Winograd<Value>::Then then);
-  static void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x);
+  template <typename In, typename Out>
+  static void convolve(const Winograd<Value>& by, const Activations<In>& from, Places wanted,
+                       Activations<Out>& to, Then then);
+  void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x) const;
 
   bool narrow_;
   Layer stem_, down_;
   std::vector<Layer> up_;  ///< to the four places of the finer level, row by row
-  Layer head_;
+  Convolution<Value, float> head_;
   std::vector<ResidualBlock> encoder_, middle_, decoder_;
 };
 
@@ -94,7 +86,7 @@ Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, 
     : narrow_(narrow),
       stem_(parameters.at("stem.weight"), parameters.at("stem.bias"), 1, narrow, by),
       down_(parameters.at("down.weight"), parameters.at("down.bias"), 2, narrow, by),
-      head_(parameters.at("head.weight"), parameters.at("head.bias"), 1, narrow, by) {
+      head_(parameters.at("head.weight"), parameters.at("head.bias"), 1, false, by) {
   for (std::int64_t place = 0; place < 4; ++place) {
     // a pixel shuffle takes the four places of one channel from neighbouring ones
     const auto of_place = [&](const char* name) {
@@ -126,28 +118,30 @@ void Unet<Value>::convolve(const Layer& by, const Grid& from, std::int64_t strid
 }
 
 template <typename Value>
-void Unet<Value>::apply(const Winograd<Value>& by, const Grid& from, Grid& to, Places wanted,
-                        typename Winograd<Value>::Then then) {
+template <typename In, typename Out>
+void Unet<Value>::convolve(const Winograd<Value>& by, const Activations<In>& from, Places wanted,
+                           Activations<Out>& to, Then then) {
   at::parallel_for(wanted.y.begin / 2, (wanted.y.end + 1) / 2, 1,
                    [&](std::int64_t begin, std::int64_t end) {
                      const auto scratch = torch::empty(
                          static_cast<std::int64_t>(by.scratch_bytes()), torch::kUInt8);
                      for (std::int64_t y = begin; y < end; ++y) {
-                       by.two_rows(from, 2 * y, wanted.y.begin, wanted.y.end, wanted.x.begin,
-                                   wanted.x.end, to, then,
+                       by.two_rows(from, 2 * y, wanted, to, then,
                                    reinterpret_cast<std::byte*>(scratch.data_ptr<std::uint8_t>()));
                      }
                    });
 }
 
 template <typename Value>
-void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x) {
+void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted,
+                             Grid& x) const {
   if (blocks.empty()) return;
-  Grid between(x.height(), x.width(), x.channels());
+  Activations<float> between(x.height(), x.width(), x.channels());  // rounded when it is spread
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto later = 2 * static_cast<std::int64_t>(blocks.size() - 1 - i);
-    apply(blocks[i].first, x, between, seen_by(wanted, later + 1, x), {.rectified = true});
-    apply(blocks[i].second, between, x, seen_by(wanted, later, x), {.added = true});
+    convolve(blocks[i].first, x, seen_by(wanted, later + 1, x), between, {.rectified = true});
+    convolve(blocks[i].second, between, seen_by(wanted, later, x), x,
+             {.rounded = narrow_, .added = true});
   }
 }
 
@@ -194,14 +188,14 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
   auto result = torch::empty({3, wanted.height, wanted.width});
   const std::int64_t bent_values = mixed.x.length() * local.channels();
   const auto mix = [&](std::int64_t y, Value* bent) {
-    Value* const told = bent + bent_values;
+    auto* const told = reinterpret_cast<float*>(bent + bent_values);
     std::transform(local.at(y, mixed.x.begin), local.at(y, mixed.x.end), bent,
                    [](Value value) { return value < Value(0) ? Value(0) : value; });
     head_.row(bent, 0, mixed.x.length(), told, head_.outputs());
     mix_block_row(mixed_planes, wanted.height, wanted.width, y - mixed.y.begin, told, guide_count,
                   result.template data_ptr<float>());
   };
-  for_each_row<Value>(mixed.y, bent_values + mixed.x.length() * head_.outputs(), mix);
+  for_each_row<Value>(mixed.y, bent_values + mixed.x.length() * head_.outputs() * (sizeof(float)/sizeof(Value)), mix);
   return result;
 }
 

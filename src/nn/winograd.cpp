@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <type_traits>
 
 #include "nn/registers.h"
 
@@ -12,37 +13,38 @@ namespace limpid {
 
 namespace {
 
-constexpr std::int64_t numbers = 16;      // of a transformed piece of 4x4 places
-constexpr std::int64_t most_tiles = 18;  // at a time: they and their sums stay in the second cache
+constexpr std::int64_t numbers = 16;     // of a transformed tile of 4x4 values
+constexpr std::int64_t most_tiles = 12;  // at a time: what is made of them stays in a core's cache
 
-/// Tiles of 2x2 places in a row, of which the first begins at `in` and `out`.
-template <typename Value>
+/// Tiles in a row, whose values overlap by two places.
+template <typename In, typename Value>
 struct Strip {
   std::int64_t tiles, channels;
-  const Value* in;  ///< of the first tile, a row and a place before it
+  const In* in;  ///< the first value of the first tile
   std::ptrdiff_t in_row;
-  Value* transformed;  ///< (numbers, tiles, channels)
+  Value* spread;  ///< (numbers, tiles, channels)
 };
 
-/// B^T of four values: differences of two of them, and one sum.
+/// B^T of four values.
 template <int lanes>
-LIMPID_INLINED void spread(const std::array<Floats<lanes>, 4>& d, std::array<Floats<lanes>, 4>& to) {
+LIMPID_INLINED void spread(const std::array<Floats<lanes>, 4>& d,
+                           std::array<Floats<lanes>, 4>& to) {
   to[0] = d[0] - d[2];
   to[1] = d[1] + d[2];
   to[2] = d[2] - d[1];
   to[3] = d[1] - d[3];
 }
 
-template <int lanes, bool narrow, typename Value>
-LIMPID_INLINED void transform(const Strip<Value>& strip) {
+template <int lanes, bool narrow, typename In, typename Value>
+LIMPID_INLINED void spread_values(const Strip<In, Value>& strip) {
   using Four = std::array<Floats<lanes>, 4>;
   const std::int64_t step = strip.channels;
-  for (std::int64_t c = 0; c < step; c += lanes) {
-    const Value* in = strip.in + c;
+  for (std::int64_t channel = 0; channel < step; channel += lanes) {
     const auto column = [&](std::int64_t x, Four& to) __attribute__((always_inline)) {
       Four d;
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) load<lanes>(in + i * strip.in_row + x * step, d[i]);
+      for (int i = 0; i < 4; ++i)
+        load<lanes>(strip.in + i * strip.in_row + x * step + channel, d[i]);
       spread<lanes>(d, to);
     };
     std::array<Four, 4> columns;
@@ -51,7 +53,6 @@ LIMPID_INLINED void transform(const Strip<Value>& strip) {
     for (std::int64_t tile = 0; tile < strip.tiles; ++tile) {
       column(2 * tile + 2, columns[2]);
       column(2 * tile + 3, columns[3]);
-      Value* const to = strip.transformed + tile * step + c;
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         Four made;
@@ -59,7 +60,8 @@ LIMPID_INLINED void transform(const Strip<Value>& strip) {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
           round_off<lanes, narrow>(made[j]);
-          store<lanes>(made[j], to + (4 * i + j) * strip.tiles * step);
+          store<lanes>(made[j],
+                       strip.spread + ((4 * i + j) * strip.tiles + tile) * step + channel);
         }
       }
       columns[0] = columns[2];
@@ -68,98 +70,100 @@ LIMPID_INLINED void transform(const Strip<Value>& strip) {
   }
 }
 
-/// What is made of the sums of a strip.
-template <typename Value>
+/// What the sums of a strip are made into.
+template <typename Out>
 struct Result {
   std::int64_t tiles, channels;
   const float* sums;  ///< (numbers, tiles, channels)
   const float* bias;
-  Value* out;  ///< of the first tile
+  Out* out;  ///< of the first tile
   std::ptrdiff_t out_row;
-  std::array<bool, 2> rows;   ///< which are wanted
-  bool skip_first, skip_last;  ///< the first or the last column of places is not wanted
-  typename Winograd<Value>::Then then;
+  std::array<bool, 2> rows_wanted;
+  bool first_wanted, last_wanted;  ///< of the strip's columns of places
+  Then then;
 };
 
-template <int lanes, bool narrow, typename Value>
-LIMPID_INLINED void finish(const Result<Value>& result, Floats<lanes>& sum,
-                           const Floats<lanes>& bias, Value* out) {
-  sum += bias;
-  round_off<lanes, narrow>(sum);
-  if (result.then.added) {
-    Floats<lanes> more;
-    load<lanes>(out, more);
+template <int lanes, bool rounded, typename Out>
+LIMPID_INLINED void finish(const Then& then, const Floats<lanes>& bias, Floats<lanes>& sum,
+                           Out* out) {
+  const auto add = [&](const Floats<lanes>& more) __attribute__((always_inline)) {
     sum += more;
-    round_off<lanes, narrow>(sum);
+    round_off<lanes, rounded>(sum);
+  };
+  add(bias);
+  if (then.added) {
+    Floats<lanes> there;
+    load<lanes>(out, there);
+    add(there);
   }
-  if (result.then.rectified) sum = sum < 0.0F ? Floats<lanes>{} : sum;
+  if (then.rectified) sum = sum < 0.0F ? Floats<lanes>{} : sum;
   store<lanes>(sum, out);
 }
 
-template <int lanes, bool narrow, typename Value>
-LIMPID_INLINED void gather(const Result<Value>& result) {
+template <int lanes, bool rounded, typename Out>
+LIMPID_INLINED void gather_sums(const Result<Out>& result) {
   const std::int64_t step = result.channels;
   for (std::int64_t tile = 0; tile < result.tiles; ++tile) {
-    const bool left = tile > 0 || !result.skip_first,
-               right = tile + 1 < result.tiles || !result.skip_last;
-    for (std::int64_t c = 0; c < step; c += lanes) {
-      const float* const from = result.sums + tile * step + c;
-      std::array<std::array<Floats<lanes>, 4>, 2> down;  // A^T of the columns
+    const bool left = tile > 0 || result.first_wanted,
+               right = tile + 1 < result.tiles || result.last_wanted;
+    for (std::int64_t channel = 0; channel < step; channel += lanes) {
+      std::array<std::array<Floats<lanes>, 4>, 2> rows;  // A^T of the columns
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j) {
         std::array<Floats<lanes>, 4> m;
 #pragma GCC unroll 4
         for (int i = 0; i < 4; ++i)
-          load<lanes>(from + (4 * i + j) * result.tiles * step, m[i]);
-        const Floats<lanes> sum = m[1] + m[2], difference = m[1] - m[2];
-        down[0][j] = m[0] + sum;
-        down[1][j] = difference - m[3];
+          load<lanes>(result.sums + ((4 * i + j) * result.tiles + tile) * step + channel, m[i]);
+        rows[0][j] = m[0] + (m[1] + m[2]);
+        rows[1][j] = (m[1] - m[2]) - m[3];
       }
       Floats<lanes> bias;
-      load<lanes>(result.bias + c, bias);
+      load<lanes>(result.bias + channel, bias);
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i) {
-        if (!result.rows[static_cast<std::size_t>(i)]) continue;
-        Value* const out = result.out + i * result.out_row + 2 * tile * step + c;
-        const auto& d = down[i];
-        if (left) {
-          Floats<lanes> value = d[0] + (d[1] + d[2]);
-          finish<lanes, narrow, Value>(result, value, bias, out);
-        }
-        if (right) {
-          Floats<lanes> value = (d[1] - d[2]) - d[3];
-          finish<lanes, narrow, Value>(result, value, bias, out + step);
-        }
+        if (!result.rows_wanted[static_cast<std::size_t>(i)]) continue;
+        Out* const out = result.out + i * result.out_row + 2 * tile * step + channel;
+        const auto& m = rows[i];
+        Floats<lanes> first = m[0] + (m[1] + m[2]), second = (m[1] - m[2]) - m[3];
+        if (left) finish<lanes, rounded>(result.then, bias, first, out);
+        if (right) finish<lanes, rounded>(result.then, bias, second, out + step);
       }
     }
   }
 }
 
-/// For processors with AVX2, and with AVX-512.
-template <int lanes, bool narrow, typename Value>
+/// Compiled for AVX2, and for AVX-512.
+template <int lanes, bool narrow>
 struct Ends {
-  static void begin(const Strip<Value>& strip) { transform<lanes, narrow>(strip); }
-  static void end(const Result<Value>& result) { gather<lanes, narrow>(result); }
-};
-template <bool narrow, typename Value>
-struct Ends<16, narrow, Value> {
-  __attribute__((target("avx512f"))) static void begin(const Strip<Value>& strip) {
-    transform<16, narrow>(strip);
+  template <typename In, typename Value>
+  static void spread(const Strip<In, Value>& strip) {
+    spread_values<lanes, narrow>(strip);
   }
-  __attribute__((target("avx512f"))) static void end(const Result<Value>& result) {
-    gather<16, narrow>(result);
+  template <typename Out>
+  static void gather(const Result<Out>& result) {
+    gather_sums<lanes, narrow>(result);
+  }
+};
+template <bool narrow>
+struct Ends<16, narrow> {
+  template <typename In, typename Value>
+  __attribute__((target("avx512f"))) static void spread(const Strip<In, Value>& strip) {
+    spread_values<16, narrow>(strip);
+  }
+  template <typename Out>
+  __attribute__((target("avx512f"))) static void gather(const Result<Out>& result) {
+    gather_sums<16, narrow>(result);
   }
 };
 
-/// Calls use(Ends) with those for such values.
-template <typename Value, typename Use>
+/// Calls use(Ends) with those for values of `Type`.
+template <typename Type, typename Use>
 void with_ends(int lanes, bool narrow, const Use& use) {
-  if constexpr (std::is_same_v<Value, float>) {
-    if (lanes == 8 && narrow) return use(Ends<8, true, Value>());
-    if (lanes == 8) return use(Ends<8, false, Value>());
-    if (!narrow) return use(Ends<16, false, Value>());
+  if constexpr (std::is_same_v<Type, float>) {
+    if (lanes == 8) return narrow ? use(Ends<8, true>()) : use(Ends<8, false>());
+    if (!narrow) return use(Ends<16, false>());
   }
-  use(Ends<16, true, Value>());
+  use(Ends<16, true>());
 }
 
 }  // namespace
@@ -172,14 +176,16 @@ Winograd<Value>::Winograd(const torch::Tensor& weight, const torch::Tensor& bias
       narrow_(narrow),
       lanes_(by == Arithmetic::floats_by_8 ? 8 : 16),
       bias_(static_cast<std::size_t>(outputs_)) {
-  const auto spread_by = torch::tensor(
-      {{1.0, 0.0, 0.0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0.0, 0.0, 1.0}}, torch::kDouble);
-  auto spread_weights =
-      torch::matmul(torch::matmul(spread_by, weight.to(torch::kDouble)), spread_by.t())
-          .to(torch::kFloat);
-  if (narrow) spread_weights = spread_weights.to(torch::kBFloat16).to(torch::kFloat);
+  assert(weight.size(2) == 3 && weight.size(3) == 3);
+  const auto g = torch::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0},
+                               torch::kDouble)
+                     .view({4, 3});
+  auto spread = torch::matmul(torch::matmul(g, weight.to(torch::kDouble)), g.t())
+                    .to(torch::kFloat);  // (outputs, inputs, 4, 4)
+  if (narrow) spread = spread.to(torch::kBFloat16).to(torch::kFloat);
+  const auto of_numbers = spread.flatten(2);
   for (std::int64_t k = 0; k < numbers; ++k) {
-    products_.emplace_back(spread_weights.select(3, k % 4).select(2, k / 4).unsqueeze(2).unsqueeze(3),
+    products_.emplace_back(of_numbers.select(2, k).unsqueeze(2).unsqueeze(3),
                            torch::zeros({outputs_}), 1, false, by);
   }
   const auto plain = bias.to(torch::kFloat).contiguous();
@@ -194,39 +200,41 @@ std::size_t Winograd<Value>::scratch_bytes() const {
 }
 
 template <typename Value>
-void Winograd<Value>::two_rows(const Activations<Value>& in, std::int64_t y, std::int64_t y_begin,
-                               std::int64_t y_end, std::int64_t x_begin, std::int64_t x_end,
-                               Activations<Value>& out, Then then, std::byte* scratch) const {
-  const std::int64_t first = x_begin / 2, tiles = (x_end + 1) / 2 - first,
+template <typename In, typename Out>
+void Winograd<Value>::two_rows(const Activations<In>& in, std::int64_t y, Places wanted,
+                               Activations<Out>& out, Then then, std::byte* scratch) const {
+  const std::int64_t first = wanted.x.begin / 2, tiles = (wanted.x.end + 1) / 2 - first,
                      strips = (tiles + most_tiles - 1) / most_tiles;
-  auto* const transformed = reinterpret_cast<Value*>(scratch);
-  auto* const sums = reinterpret_cast<float*>(
-      scratch + static_cast<std::size_t>(numbers * most_tiles * inputs_) * sizeof(Value));
+  auto* const spread = reinterpret_cast<Value*>(scratch);  // NOLINT(*-reinterpret-cast)
+  auto* const sums = reinterpret_cast<float*>(             // NOLINT(*-reinterpret-cast)
+      spread + numbers * most_tiles * inputs_);
+  const auto is_wanted = [&](std::int64_t row) {
+    return row >= wanted.y.begin && row < wanted.y.end;
+  };
   for (std::int64_t i = 0; i < strips; ++i) {
     const std::int64_t begin = first + tiles * i / strips, end = first + tiles * (i + 1) / strips,
                        count = end - begin;
-    const Strip<Value> strip{.tiles = count,
-                             .channels = inputs_,
-                             .in = in.at(y - 1, 2 * begin - 1),
-                             .in_row = in.row_step(),
-                             .transformed = transformed};
-    const Result<Value> result{
-        .tiles = count,
-        .channels = outputs_,
-        .sums = sums,
-        .bias = bias_.data(),
-        .out = out.at(y, 2 * begin),
-        .out_row = out.row_step(),
-        .rows = {y >= y_begin && y < y_end, y + 1 >= y_begin && y + 1 < y_end},
-        .skip_first = i == 0 && x_begin % 2 != 0,
-        .skip_last = i + 1 == strips && x_end % 2 != 0,
-        .then = then};
-    with_ends<Value>(lanes_, narrow_, [&](const auto& ends) { ends.begin(strip); });
+    const Strip<In, Value> strip{.tiles = count,
+                                 .channels = inputs_,
+                                 .in = in.at(y - 1, 2 * begin - 1),
+                                 .in_row = in.row_step(),
+                                 .spread = spread};
+    with_ends<Value>(lanes_, narrow_, [&](auto ends) { ends.spread(strip); });
     for (std::int64_t k = 0; k < numbers; ++k) {
-      products_[static_cast<std::size_t>(k)].row(transformed + k * count * inputs_, 0, count,
+      products_[static_cast<std::size_t>(k)].row(spread + k * count * inputs_, 0, count,
                                                  sums + k * count * outputs_, outputs_);
     }
-    with_ends<Value>(lanes_, narrow_, [&](const auto& ends) { ends.end(result); });
+    const Result<Out> result{.tiles = count,
+                             .channels = outputs_,
+                             .sums = sums,
+                             .bias = bias_.data(),
+                             .out = out.at(y, 2 * begin),
+                             .out_row = out.row_step(),
+                             .rows_wanted = {is_wanted(y), is_wanted(y + 1)},
+                             .first_wanted = 2 * begin >= wanted.x.begin,
+                             .last_wanted = 2 * end <= wanted.x.end,
+                             .then = then};
+    with_ends<Out>(lanes_, then.rounded, [&](auto ends) { ends.gather(result); });
   }
 }
 
@@ -241,9 +249,9 @@ std::size_t Winograd<Value>::scratch_bytes() const {
   return 0;
 }
 template <typename Value>
-void Winograd<Value>::two_rows(const Activations<Value>&, std::int64_t, std::int64_t, std::int64_t,
-                               std::int64_t, std::int64_t, Activations<Value>&, Then,
-                               std::byte*) const {
+template <typename In, typename Out>
+void Winograd<Value>::two_rows(const Activations<In>&, std::int64_t, Places, Activations<Out>&,
+                               Then, std::byte*) const {
   assert(false);
 }
 
@@ -251,5 +259,14 @@ void Winograd<Value>::two_rows(const Activations<Value>&, std::int64_t, std::int
 
 template class Winograd<float>;
 template class Winograd<c10::BFloat16>;
+
+#define LIMPID_TWO_ROWS(Value, In, Out)                                                         \
+  template void Winograd<Value>::two_rows(const Activations<In>&, std::int64_t, Places,         \
+                                          Activations<Out>&, Then, std::byte*) const
+LIMPID_TWO_ROWS(float, float, float);
+LIMPID_TWO_ROWS(c10::BFloat16, c10::BFloat16, c10::BFloat16);
+LIMPID_TWO_ROWS(c10::BFloat16, c10::BFloat16, float);
+LIMPID_TWO_ROWS(c10::BFloat16, float, c10::BFloat16);
+#undef LIMPID_TWO_ROWS
 
 }  // namespace limpid

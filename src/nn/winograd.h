@@ -1,4 +1,4 @@
-// Convolutions of side 3 with four products in nine, by processors with AVX2 or more.
+// Convolutions of side 3 with four products for nine, by processors with AVX2 or more.
 #pragma once
 
 #include <torch/torch.h>
@@ -10,27 +10,38 @@
 
 namespace limpid {
 
-/// F(2x2, 3x3) of Lavin and Gray (2016, arXiv:1509.09308): two by two places of the result are
-/// A^T ((G g G^T) (B^T d B)) A, where the products of transformed weights and values are one matrix
-/// product over the channels for each of 16 numbers. Values of bfloat16 are rounded once more, when
-/// they are transformed; sums are not until the end.
+/// The places from `begin` on and before `end` along one axis, and along both.
+struct Range {
+  std::int64_t begin, end;
+  [[nodiscard]] std::int64_t length() const { return end - begin; }
+};
+struct Places {
+  Range y, x;
+};
+
+/// What becomes of a convolution's sums, in this order.
+struct Then {
+  bool rounded = false;    ///< to bfloat16 after each step; needed where the result is of that type
+  bool added = false;      ///< to what the result's places hold
+  bool rectified = false;  ///< negative values become zero
+};
+
+/// F(2x2, 3x3) of Lavin and Gray (2016, https://arxiv.org/abs/1509.09308): two by two places of the
+/// result are A^T ((G g G^T) (B^T d B)) A of weights g and four by four values d, where the inner
+/// product is, for each of 16 numbers, one of matrices over the channels: 16 products for 36. The
+/// result of a place is the same whatever places are asked for with it. Arithmetic of bfloat16
+/// rounds B^T d B and G g G^T to it, which makes an error of its own as large as that of rounding d.
 template <typename Value>
 class Winograd {
  public:
   /// As Convolution of side 3 and stride 1.
   Winograd(const torch::Tensor& weight, const torch::Tensor& bias, bool narrow, Arithmetic by);
 
-  /// What becomes of the sums, in this order, each step rounded where `narrow`.
-  struct Then {
-    bool added = false;      ///< to what the result's place holds
-    bool rectified = false;  ///< negative values become zero
-  };
-  /// Rows y and y + 1 of the result, y even, as far as `rows` has them, from column x_begin on and
-  /// before x_end. The same whatever part is asked for: places belong together by twos. `scratch`:
-  /// scratch_bytes() of memory, at a multiple of 64 bytes.
-  void two_rows(const Activations<Value>& in, std::int64_t y, std::int64_t y_begin,
-                std::int64_t y_end, std::int64_t x_begin, std::int64_t x_end,
-                Activations<Value>& out, Then then, std::byte* scratch) const;
+  /// Rows y and y + 1 of the result, y even, of these places. `scratch`: scratch_bytes() of memory
+  /// at a multiple of 64 bytes. `In`, `Out`: float or `Value`.
+  template <typename In, typename Out>
+  void two_rows(const Activations<In>& in, std::int64_t y, Places wanted, Activations<Out>& out,
+                Then then, std::byte* scratch) const;
   [[nodiscard]] std::size_t scratch_bytes() const;
 
  private:
@@ -38,7 +49,7 @@ class Winograd {
   bool narrow_;
   int lanes_;
   std::vector<float> bias_;
-  std::vector<Convolution<Value, float>> products_;  ///< one for each transformed weight, 1x1
+  std::vector<Convolution<Value, float>> products_;  ///< for each of the 16 numbers
 };
 
 }  // namespace limpid
