@@ -15,10 +15,17 @@ namespace limpid {
 
 template <typename Value>
 Activations<Value>::Activations(std::int64_t height, std::int64_t width, std::int64_t channels)
-    : values_(
-          torch::empty({height + 2, width + 2, channels}, c10::CppTypeToScalarType<Value>::value)) {
-  for (const std::int64_t end : {std::int64_t{0}, height + 1}) values_.select(0, end).zero_();
-  for (const std::int64_t end : {std::int64_t{0}, width + 1}) values_.select(1, end).zero_();
+    : height_(height),
+      width_(width),
+      channels_(channels),
+      values_(allocate_aligned<Value>(
+          static_cast<std::size_t>((height + 2) * (width + 2) * channels))) {
+  std::fill(at(-1, -1), at(0, -1), Value(0));
+  for (std::int64_t y = 0; y < height; ++y) {
+    std::fill(at(y, -1), at(y, 0), Value(0));
+    std::fill(at(y, width), at(y + 1, -1), Value(0));
+  }
+  std::fill(at(height, -1), at(height + 1, -1), Value(0));
 }
 
 #ifdef LIMPID_HAS_CONVOLUTIONS
@@ -69,7 +76,7 @@ LIMPID_INLINED void load(const float* from, Floats<lanes>& values) {
   std::memcpy(&values, from, sizeof values);
 }
 template <int lanes>
-LIMPID_INLINED void load(const c10::BFloat16* from, Floats<lanes>& values) {
+LIMPID_INLINED void load(const BFloat16* from, Floats<lanes>& values) {
   typename Lanes<lanes>::Halves halves;
   std::memcpy(&halves, from, sizeof halves);
   values = reinterpret_cast<Floats<lanes>>(__builtin_convertvector(halves, Bits<lanes>) << 16U);
@@ -80,7 +87,7 @@ LIMPID_INLINED void store(const Floats<lanes>& values, float* to) {
 }
 /// Of values that are bfloat16s.
 template <int lanes>
-LIMPID_INLINED void store(const Floats<lanes>& values, c10::BFloat16* to) {
+LIMPID_INLINED void store(const Floats<lanes>& values, BFloat16* to) {
   const auto halves = __builtin_convertvector(reinterpret_cast<Bits<lanes>>(values) >> 16U,
                                               typename Lanes<lanes>::Halves);
   std::memcpy(to, &halves, sizeof halves);
@@ -110,12 +117,11 @@ LIMPID_INLINED void add_products(const Piece<float>& p, Sums<lanes, vectors, pla
 }
 
 template <int lanes, int vectors, int places>
-LIMPID_INLINED void add_products(const Piece<c10::BFloat16>& p,
-                                 Sums<lanes, vectors, places>& sums) {
-  const c10::BFloat16* weights = p.weights;
+LIMPID_INLINED void add_products(const Piece<BFloat16>& p, Sums<lanes, vectors, places>& sums) {
+  const BFloat16* weights = p.weights;
   for (std::int64_t t = 0; t < p.tap_count; ++t) {
     for (std::int64_t k = 0; k < p.inputs; k += 2) {
-      const c10::BFloat16* in = p.in + p.taps[t] + k;
+      const BFloat16* in = p.in + p.taps[t] + k;
       std::array<Bits<lanes>, vectors> some;
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v)
@@ -218,28 +224,34 @@ int vectors_of(int lanes, std::int64_t outputs) {
 }  // namespace
 
 template <typename Value>
-Convolution<Value>::Convolution(const torch::Tensor& weight, const torch::Tensor& bias,
-                                std::int64_t stride, bool narrow, Arithmetic by)
-    : inputs_(weight.size(1)),
-      outputs_(weight.size(0)),
-      side_(weight.size(2)),
+Convolution<Value>::Convolution(const Parameter& weight, const Parameter& bias, std::int64_t stride,
+                                bool narrow, Arithmetic by)
+    : inputs_(weight.shape.at(1)),
+      outputs_(weight.shape.at(0)),
+      side_(weight.shape.at(2)),
       stride_(stride),
       narrow_(narrow),
       lanes_(by == Arithmetic::floats_by_8 ? 8 : 16),
-      bias_(static_cast<std::size_t>(outputs_)) {
-  constexpr bool pairs = std::is_same_v<Value, c10::BFloat16>;
+      bias_(bias.values),
+      packed_(allocate_aligned<Value>(weight.values.size())) {
+  constexpr bool pairs = std::is_same_v<Value, BFloat16>;
   assert(inputs_ % 16 == 0 && outputs_ % 16 == 0 && (side_ == 1 || side_ == 3));
   assert(pairs == (by == Arithmetic::bfloats) && (narrow || !pairs));
-  const std::int64_t together = vectors_of(lanes_, outputs_) * lanes_;
-  const auto grouped = weight.to(c10::CppTypeToScalarType<Value>::value)
-                           .reshape({outputs_ / together, together, inputs_ / 2, 2, side_, side_});
+  const std::int64_t together = vectors_of(lanes_, outputs_) * lanes_, area = side_ * side_;
   // floats: (groups, side, side, inputs / 2, 2, together), the second of two inputs first;
   // bfloat16s: (groups, side, side, inputs / 2, together, 2)
-  packed_ =
-      (pairs ? grouped.permute({0, 4, 5, 2, 1, 3}) : grouped.permute({0, 4, 5, 2, 3, 1}).flip(4))
-          .contiguous();
-  const auto plain = bias.to(torch::kFloat).contiguous();
-  std::copy_n(plain.data_ptr<float>(), outputs_, bias_.begin());
+  const auto place = [&](std::int64_t output, std::int64_t input, std::int64_t tap) {
+    const std::int64_t group = output / together, lane = output % together,
+                       before = ((group * area + tap) * inputs_ + input / 2 * 2) * together;
+    return before + (pairs ? 2 * lane + input % 2 : (1 - input % 2) * together + lane);
+  };
+  const float* next = weight.values.data();
+  for (std::int64_t output = 0; output < outputs_; ++output) {
+    for (std::int64_t input = 0; input < inputs_; ++input) {
+      for (std::int64_t tap = 0; tap < area; ++tap)
+        packed_[static_cast<std::size_t>(place(output, input, tap))] = Value(*next++);
+    }
+  }
 }
 
 template <typename Value>
@@ -261,7 +273,7 @@ void Convolution<Value>::row(const Value* in, std::ptrdiff_t in_row, std::int64_
                          .taps = taps.data(),
                          .tap_count = side_ * side_,
                          .inputs = inputs_,
-                         .weights = packed_.data_ptr<Value>() + first * inputs_ * side_ * side_,
+                         .weights = packed_.get() + first * inputs_ * side_ * side_,
                          .bias = bias_.data() + first,
                          .out = out + begin * out_step + first,
                          .out_step = out_step,
@@ -306,7 +318,7 @@ Arithmetic fastest_arithmetic(bool narrow) {
 #else
 
 template <typename Value>
-Convolution<Value>::Convolution(const torch::Tensor&, const torch::Tensor&, std::int64_t, bool,
+Convolution<Value>::Convolution(const Parameter&, const Parameter&, std::int64_t, bool,
                                 Arithmetic) {
   assert(false);
 }
@@ -321,8 +333,8 @@ Arithmetic fastest_arithmetic(bool) { return Arithmetic::libtorch; }
 #endif
 
 template class Activations<float>;
-template class Activations<c10::BFloat16>;
+template class Activations<BFloat16>;
 template class Convolution<float>;
-template class Convolution<c10::BFloat16>;
+template class Convolution<BFloat16>;
 
 }  // namespace limpid

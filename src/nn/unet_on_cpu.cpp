@@ -1,16 +1,14 @@
 #include "nn/unet_on_cpu.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cassert>
+#include <cmath>
+#include <string>
 
-#include "nn/architecture.h"
+#include "core/parallel.h"
 
 namespace limpid {
 namespace {
-
-using Parameters = std::map<std::string, torch::Tensor>;
 
 /// The places from `begin` on and before `end` along one axis, and along both.
 struct Range {
@@ -42,11 +40,12 @@ Places doubled(Places places) {
 
 /// Calls body(y, scratch) for every row, with room for so many values.
 template <typename Value, typename Body>
-void for_each_row(Range rows, std::int64_t scratch_values, const Body& body) {
-  at::parallel_for(rows.begin, rows.end, 1, [&](std::int64_t begin, std::int64_t end) {
-    const auto scratch =
-        std::make_unique_for_overwrite<Value[]>(static_cast<std::size_t>(scratch_values));
-    for (std::int64_t y = begin; y < end; ++y) body(y, scratch.get());
+void for_each_row(Range rows, std::int64_t scratch_values, int threads, const Body& body) {
+  const auto parts = static_cast<int>(std::min<std::int64_t>(thread_count(threads), rows.length()));
+  parallel_for(parts, threads, [&](int part) {
+    const auto scratch = allocate_aligned<Value>(static_cast<std::size_t>(scratch_values));
+    const auto begin = [&](int of) { return rows.begin + rows.length() * of / parts; };
+    for (std::int64_t y = begin(part); y < begin(part + 1); ++y) body(y, scratch.get());
   });
 }
 
@@ -56,13 +55,55 @@ std::vector<Plane> from_block(std::vector<Plane> planes, std::int64_t y, std::in
   return planes;
 }
 
+Parameters rounded(Parameters parameters) {
+  for (auto& [name, parameter] : parameters)
+    std::ranges::transform(parameter.values, parameter.values.begin(), rounded_to_bfloat16);
+  return parameters;
+}
+
+/// Of a pixel shuffle's layer: it takes the four places of one channel from neighbouring ones.
+Parameter of_place(const Parameter& all, std::int64_t place) {
+  Parameter some{all.shape, {}};
+  some.shape[0] /= 4;
+  const std::int64_t each = static_cast<std::int64_t>(all.values.size()) / all.shape[0];
+  for (std::int64_t output = place; output < all.shape[0]; output += 4) {
+    const auto first = all.values.begin() + output * each;
+    some.values.insert(some.values.end(), first, first + each);
+  }
+  return some;
+}
+
+/// What the controls add to the first layer of a level.
+class Shift {
+ public:
+  Shift(const Parameters& parameters, const std::string& name, bool narrow)
+      : weight_(parameters.at(name + ".weight")),
+        bias_(parameters.at(name + ".bias")),
+        narrow_(narrow) {}
+  /// One value a channel.
+  [[nodiscard]] std::vector<float> of(std::span<const float> controls) const {
+    const auto value = [this](float x) { return narrow_ ? rounded_to_bfloat16(x) : x; };
+    std::vector<float> shift(bias_.values.size());
+    const float* weight = weight_.values.data();
+    for (std::size_t i = 0; i < shift.size(); ++i) {
+      float sum = 0;
+      for (const float control : controls) sum = std::fma(value(control), *weight++, sum);
+      shift[i] = value(sum + bias_.values[i]);
+    }
+    return shift;
+  }
+
+ private:
+  Parameter weight_, bias_;
+  bool narrow_;
+};
+
 template <typename Value>
 class Unet : public UnetOnCpu {
  public:
   Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow, Arithmetic by);
-  [[nodiscard]] torch::Tensor run(const std::vector<Plane>& planes, Size size, Rect wanted,
-                                  const torch::Tensor& stem_shift,
-                                  const torch::Tensor& down_shift) const override;
+  [[nodiscard]] Image run(const std::vector<Plane>& planes, Size size, Rect wanted,
+                          std::span<const float> controls, int threads) const override;
 
  private:
   using Layer = Convolution<Value>;
@@ -75,10 +116,12 @@ class Unet : public UnetOnCpu {
     return seen_by(wanted, 2 * static_cast<std::int64_t>(blocks.size()), x);
   }
   static void convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
-                       Places wanted, const Finish<Value>& finish);
-  static void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x);
+                       Places wanted, int threads, const Finish<Value>& finish);
+  static void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, int threads,
+                         Grid& x);
 
   bool narrow_;
+  Shift stem_shift_, down_shift_;
   Layer stem_, down_;
   std::vector<Layer> up_;  ///< to the four places of the finer level, row by row
   Layer head_;
@@ -89,15 +132,14 @@ template <typename Value>
 Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow,
                   Arithmetic by)
     : narrow_(narrow),
+      stem_shift_(parameters, "stem_controls", narrow),
+      down_shift_(parameters, "down_controls", narrow),
       stem_(parameters.at("stem.weight"), parameters.at("stem.bias"), 1, narrow, by),
       down_(parameters.at("down.weight"), parameters.at("down.bias"), 2, narrow, by),
       head_(parameters.at("head.weight"), parameters.at("head.bias"), 1, narrow, by) {
   for (std::int64_t place = 0; place < 4; ++place) {
-    // a pixel shuffle takes the four places of one channel from neighbouring ones
-    const auto of_place = [&](const char* name) {
-      return parameters.at(name).unflatten(0, at::IntArrayRef({-1, 4})).select(1, place);
-    };
-    up_.emplace_back(of_place("up.weight"), of_place("up.bias"), 1, narrow, by);
+    up_.emplace_back(of_place(parameters.at("up.weight"), place),
+                     of_place(parameters.at("up.bias"), place), 1, narrow, by);
   }
   const auto read = [&](const std::string& name, int count, std::vector<ResidualBlock>& into) {
     const auto layer = [&](const std::string& of) {
@@ -115,22 +157,24 @@ Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, 
 
 template <typename Value>
 void Unet<Value>::convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
-                           Places wanted, const Finish<Value>& finish) {
-  for_each_row<Value>(wanted.y, 0, [&](std::int64_t y, Value*) {
+                           Places wanted, int threads, const Finish<Value>& finish) {
+  for_each_row<Value>(wanted.y, 0, threads, [&](std::int64_t y, Value*) {
     by.row(from.at(y * stride, wanted.x.begin * stride), from.row_step(), wanted.x.length(),
            to.at(y, wanted.x.begin), to.channels(), finish);
   });
 }
 
 template <typename Value>
-void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x) {
+void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, int threads,
+                             Grid& x) {
   if (blocks.empty()) return;
   Grid between(x.height(), x.width(), x.channels());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto later = 2 * static_cast<std::int64_t>(blocks.size() - 1 - i);
-    convolve(blocks[i].first, x, 1, between, seen_by(wanted, later + 1, x), {.rectified = true});
+    convolve(blocks[i].first, x, 1, between, seen_by(wanted, later + 1, x), threads,
+             {.rectified = true});
     const Places second = seen_by(wanted, later, x);
-    for_each_row<Value>(second.y, 0, [&](std::int64_t y, Value*) {
+    for_each_row<Value>(second.y, 0, threads, [&](std::int64_t y, Value*) {
       Value* const to = x.at(y, second.x.begin);
       blocks[i].second.row(between.at(y, second.x.begin), between.row_step(), second.x.length(), to,
                            x.channels(), {.residual = to});
@@ -139,11 +183,10 @@ void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wa
 }
 
 template <typename Value>
-torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect wanted,
-                               const torch::Tensor& stem_shift,
-                               const torch::Tensor& down_shift) const {
-  const auto stem_extra = stem_shift.to(torch::kFloat).contiguous(),
-             down_extra = down_shift.to(torch::kFloat).contiguous();
+Image Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect wanted,
+                       std::span<const float> controls, int threads) const {
+  const std::vector<float> stem_shift = stem_shift_.of(controls),
+                           down_shift = down_shift_.of(controls);
   Grid local(size.height / block_px, size.width / block_px, stem_.outputs());
   Grid wide(local.height() / 2, local.width() / 2, down_.outputs());
 
@@ -161,14 +204,14 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
   const auto look = [&](std::int64_t y, Value* seen) {
     compress_block_row(seen_planes, stemmed.x.length() * block_px, y, narrow_, seen);
     stem_.row(seen, 0, stemmed.x.length(), local.at(y, stemmed.x.begin), local.channels(),
-              {.shift = stem_extra.template data_ptr<float>(), .rectified = true});
+              {.shift = stem_shift.data(), .rectified = true});
   };
-  for_each_row<Value>(stemmed.y, stemmed.x.length() * per_place, look);
-  run_blocks(encoder_, encoded, local);
-  convolve(down_, local, 2, wide, lowered,
-           {.shift = down_extra.template data_ptr<float>(), .rectified = true});
-  run_blocks(middle_, raised, wide);
-  for_each_row<Value>(doubled(raised).y, 0, [&](std::int64_t y, Value*) {
+  for_each_row<Value>(stemmed.y, stemmed.x.length() * per_place, threads, look);
+  run_blocks(encoder_, encoded, threads, local);
+  convolve(down_, local, 2, wide, lowered, threads,
+           {.shift = down_shift.data(), .rectified = true});
+  run_blocks(middle_, raised, threads, wide);
+  for_each_row<Value>(doubled(raised).y, 0, threads, [&](std::int64_t y, Value*) {
     for (std::int64_t x = 0; x < 2; ++x) {
       Value* const to = local.at(y, 2 * raised.x.begin + x);
       up_[static_cast<std::size_t>(2 * (y % 2) + x)].row(wide.at(y / 2, raised.x.begin), 0,
@@ -176,9 +219,9 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
                                                          2 * local.channels(), {.residual = to});
     }
   });
-  run_blocks(decoder_, mixed, local);
+  run_blocks(decoder_, mixed, threads, local);
   const auto mixed_planes = from_block(planes, mixed.y.begin, mixed.x.begin);
-  auto result = torch::empty({3, wanted.height, wanted.width});
+  Image result = Image::unset(3, wanted.size());
   const std::int64_t bent_values = mixed.x.length() * local.channels();
   const auto mix = [&](std::int64_t y, Value* bent) {
     Value* const told = bent + bent_values;
@@ -186,9 +229,9 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
                    [](Value value) { return value < Value(0) ? Value(0) : value; });
     head_.row(bent, 0, mixed.x.length(), told, head_.outputs());
     mix_block_row(mixed_planes, wanted.height, wanted.width, y - mixed.y.begin, told, guide_count,
-                  result.template data_ptr<float>());
+                  result.pixels().data());
   };
-  for_each_row<Value>(mixed.y, bent_values + mixed.x.length() * head_.outputs(), mix);
+  for_each_row<Value>(mixed.y, bent_values + mixed.x.length() * head_.outputs(), threads, mix);
   return result;
 }
 
@@ -198,9 +241,12 @@ std::unique_ptr<UnetOnCpu> make_unet_on_cpu(const Parameters& parameters,
                                             const std::vector<int>& blocks, bool narrow,
                                             Arithmetic by) {
   assert(by != Arithmetic::libtorch);
-  if (by == Arithmetic::bfloats)
-    return std::make_unique<Unet<c10::BFloat16>>(parameters, blocks, narrow, by);
-  return std::make_unique<Unet<float>>(parameters, blocks, narrow, by);
+  const auto make = [&](const Parameters& kept) -> std::unique_ptr<UnetOnCpu> {
+    if (by == Arithmetic::bfloats)
+      return std::make_unique<Unet<BFloat16>>(kept, blocks, narrow, by);
+    return std::make_unique<Unet<float>>(kept, blocks, narrow, by);
+  };
+  return narrow ? make(rounded(parameters)) : make(parameters);
 }
 
 }  // namespace limpid
