@@ -3,11 +3,11 @@
 // ONEDNN_MAX_CPU_ISA=AVX2 limpid_bench --benchmark_filter=network/libtorch_f32
 #include <benchmark/benchmark.h>
 
-#include <map>
-#include <string>
+#include <vector>
 
 #include "nn/architecture.h"
 #include "nn/model_file.h"
+#include "nn/tensors.h"
 #include "nn/unet_on_cpu.h"
 
 namespace limpid {
@@ -34,20 +34,13 @@ void network(benchmark::State& state, bool narrow, Arithmetic by) {
     for (auto _ : state)
       benchmark::DoNotOptimize(model.network->infer(planes, whole.size(), whole, controls));
   } else {
-    std::map<std::string, torch::Tensor> parameters;
+    Parameters parameters;
     for (const auto& item : model.network->named_parameters())
-      parameters[item.key()] = item.value();
-    const auto blocks = [&](const std::string& of) {
-      int count = 0;
-      while (parameters.contains(of + '.' + std::to_string(count) + ".first.weight")) ++count;
-      return count;
-    };
-    const auto shift = [&](const char* name) { return parameters.at(name).unsqueeze(0); };
-    const auto own = make_unet_on_cpu(
-        parameters, {blocks("encoder"), blocks("middle"), blocks("decoder")}, narrow, by);
+      parameters[item.key()] = to_parameter(item.value());
+    const auto own = make_unet_on_cpu(parameters, shape_of(model.info).blocks, narrow, by);
+    const std::vector<float> controls(control_count);
     for (auto _ : state)
-      benchmark::DoNotOptimize(own->run(planes, whole.size(), whole, shift("stem_controls.bias"),
-                                        shift("down_controls.bias")));
+      benchmark::DoNotOptimize(own->run(planes, whole.size(), whole, controls, 1));
   }
   state.SetItemsProcessed(state.iterations() * side * side);
 }

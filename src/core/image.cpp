@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
 #include <string>
 
 #include <limpid/error.h>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "core/large_pages.h"
 
 namespace limpid {
 namespace {
@@ -23,14 +20,7 @@ float* allocate(int channels, Size size, bool zero) {
   if (planes == 0 || size.pixels() <= limit / planes) {
     const std::size_t count = std::max<std::size_t>(1, size.pixels() * planes);
     block = zero ? std::calloc(count, sizeof(float)) : std::malloc(count * sizeof(float));
-#ifdef MADV_HUGEPAGE
-    // a frame is touched from end to end: one fault for two megabytes instead of for four kilobytes
-    constexpr std::size_t page = 4096, large = std::size_t{8} << 20;
-    void* first = block;
-    std::size_t bytes = count * sizeof(float);
-    if (block != nullptr && bytes >= large && std::align(page, page, first, bytes) != nullptr)
-      madvise(first, bytes / page * page, MADV_HUGEPAGE);
-#endif
+    if (block != nullptr) ask_for_large_pages(block, count * sizeof(float));
   }
   if (block != nullptr) return static_cast<float*>(block);
   throw Error(ErrorKind::exhausted, "no memory for an image of " + std::to_string(size.width) +

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "multiframe/accelerator.h"
-#include "nn/device.h"
+#include "nn/torch_device.h"
 
 namespace limpid::multiframe {
 namespace {

@@ -10,22 +10,10 @@
 
 #include <limpid/image.h>
 
-#include "nn/guides.h"
 #include "nn/mixing.h"
+#include "nn/shape.h"
 
 namespace limpid {
-
-/// Planes that a network sees per pixel: the tile, its guide planes, the clipped-core mask.
-inline constexpr int plane_count = 3 + 3 * guide_count + 1;
-
-/// Networks work on blocks of `block_px` x `block_px` pixels laid into channels ("space to depth").
-inline constexpr int block_px = 4, block_area = block_px * block_px;
-
-/// Widths per level and residual blocks (encoder, middle, decoder); kept in the weights' metadata.
-struct ArchitectureOptions {
-  std::vector<int> widths{48, 96};
-  std::vector<int> blocks{0, 1, 1};
-};
 
 class Architecture : public torch::nn::Module {
  public:
@@ -40,8 +28,6 @@ class Architecture : public torch::nn::Module {
                               const torch::Tensor& controls);
   /// Lays the weights of convolutions as blocks lie, channels last.
   void lay_channels_last();
-  /// Says that the weights stay as they are: infer() may keep them as it likes to have them.
-  virtual void settle() {}
   /// Multiply-adds per pixel of one forward pass.
   [[nodiscard]] virtual double multiply_adds_per_pixel() const = 0;
 };

@@ -13,12 +13,18 @@ namespace limpid {
 
 template <typename Value>
 Activations<Value>::Activations(std::int64_t height, std::int64_t width, std::int64_t channels)
-    : values_(
-          torch::empty({height + 2 + height % 2, width + 2 + width % 2, channels}, c10::CppTypeToScalarType<Value>::value)), height_(height), width_(width) {
-  values_.narrow(0, 0, 1).zero_();
-  values_.narrow(0, height + 1, 1 + height % 2).zero_();
-  values_.narrow(1, 0, 1).zero_();
-  values_.narrow(1, width + 1, 1 + width % 2).zero_();
+    : height_(height),
+      width_(width),
+      channels_(channels),
+      row_step_((width + 2 + width % 2) * channels),
+      values_(allocate_aligned<Value>(
+          static_cast<std::size_t>((height + 2 + height % 2) * row_step_))) {
+  std::fill(at(-1, -1), at(0, -1), Value(0));
+  for (std::int64_t y = 0; y < height; ++y) {
+    std::fill(at(y, -1), at(y, 0), Value(0));
+    std::fill(at(y, width), at(y + 1, -1), Value(0));
+  }
+  std::fill(at(height, -1), at(height + 1 + height % 2, -1), Value(0));
 }
 
 #ifdef LIMPID_HAS_CONVOLUTIONS
@@ -63,12 +69,12 @@ LIMPID_INLINED void add_products(const Piece<float, float>& p, Sums<lanes, vecto
 }
 
 template <int lanes, int vectors, int places, typename Out>
-LIMPID_INLINED void add_products(const Piece<c10::BFloat16, Out>& p,
+LIMPID_INLINED void add_products(const Piece<BFloat16, Out>& p,
                                  Sums<lanes, vectors, places>& sums) {
-  const c10::BFloat16* weights = p.weights;
+  const BFloat16* weights = p.weights;
   for (std::int64_t t = 0; t < p.tap_count; ++t) {
     for (std::int64_t k = 0; k < p.inputs; k += 2) {
-      const c10::BFloat16* in = p.in + p.taps[t] + k;
+      const BFloat16* in = p.in + p.taps[t] + k;
       std::array<Bits<lanes>, vectors> some;
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v)
@@ -171,28 +177,34 @@ int vectors_of(int lanes, std::int64_t outputs) {
 }  // namespace
 
 template <typename Value, typename Out>
-Convolution<Value, Out>::Convolution(const torch::Tensor& weight, const torch::Tensor& bias,
+Convolution<Value, Out>::Convolution(const Parameter& weight, const Parameter& bias,
                                      std::int64_t stride, bool narrow, Arithmetic by)
-    : inputs_(weight.size(1)),
-      outputs_(weight.size(0)),
-      side_(weight.size(2)),
+    : inputs_(weight.shape.at(1)),
+      outputs_(weight.shape.at(0)),
+      side_(weight.shape.at(2)),
       stride_(stride),
       narrow_(narrow),
       lanes_(by == Arithmetic::floats_by_8 ? 8 : 16),
-      bias_(static_cast<std::size_t>(outputs_)) {
-  constexpr bool pairs = std::is_same_v<Value, c10::BFloat16>;
+      bias_(bias.values),
+      packed_(allocate_aligned<Value>(weight.values.size())) {
+  constexpr bool pairs = std::is_same_v<Value, BFloat16>;
   assert(inputs_ % 16 == 0 && outputs_ % 16 == 0 && (side_ == 1 || side_ == 3));
   assert(pairs == (by == Arithmetic::bfloats) && (narrow || std::is_same_v<Out, float>));
-  const std::int64_t together = vectors_of(lanes_, outputs_) * lanes_;
-  const auto grouped = weight.to(c10::CppTypeToScalarType<Value>::value)
-                           .reshape({outputs_ / together, together, inputs_ / 2, 2, side_, side_});
+  const std::int64_t together = vectors_of(lanes_, outputs_) * lanes_, area = side_ * side_;
   // floats: (groups, side, side, inputs / 2, 2, together), the second of two inputs first;
   // bfloat16s: (groups, side, side, inputs / 2, together, 2)
-  packed_ =
-      (pairs ? grouped.permute({0, 4, 5, 2, 1, 3}) : grouped.permute({0, 4, 5, 2, 3, 1}).flip(4))
-          .contiguous();
-  const auto plain = bias.to(torch::kFloat).contiguous();
-  std::copy_n(plain.data_ptr<float>(), outputs_, bias_.begin());
+  const auto place = [&](std::int64_t output, std::int64_t input, std::int64_t tap) {
+    const std::int64_t group = output / together, lane = output % together,
+                       before = ((group * area + tap) * inputs_ + input / 2 * 2) * together;
+    return before + (pairs ? 2 * lane + input % 2 : (1 - input % 2) * together + lane);
+  };
+  const float* next = weight.values.data();
+  for (std::int64_t output = 0; output < outputs_; ++output) {
+    for (std::int64_t input = 0; input < inputs_; ++input) {
+      for (std::int64_t tap = 0; tap < area; ++tap)
+        packed_[static_cast<std::size_t>(place(output, input, tap))] = Value(*next++);
+    }
+  }
 }
 
 template <typename Value, typename Out>
@@ -211,15 +223,15 @@ void Convolution<Value, Out>::row(const Value* in, std::ptrdiff_t in_row, std::i
     for (std::int64_t i = 0; i < pieces; ++i) {
       const std::int64_t begin = width * i / pieces, end = width * (i + 1) / pieces;
       Piece<Value, Out> piece{.in = in + begin * stride_ * inputs_,
-                         .in_step = stride_ * inputs_,
-                         .taps = taps.data(),
-                         .tap_count = side_ * side_,
-                         .inputs = inputs_,
-                         .weights = packed_.data_ptr<Value>() + first * inputs_ * side_ * side_,
-                         .bias = bias_.data() + first,
-                         .out = out + begin * out_step + first,
-                         .out_step = out_step,
-                         .finish = finish};
+                              .in_step = stride_ * inputs_,
+                              .taps = taps.data(),
+                              .tap_count = side_ * side_,
+                              .inputs = inputs_,
+                              .weights = packed_.get() + first * inputs_ * side_ * side_,
+                              .bias = bias_.data() + first,
+                              .out = out + begin * out_step + first,
+                              .out_step = out_step,
+                              .finish = finish};
       if (finish.shift != nullptr) piece.finish.shift += first;
       if (finish.residual != nullptr) piece.finish.residual += begin * out_step + first;
       const std::int64_t places = end - begin;
@@ -263,7 +275,7 @@ Arithmetic fastest_arithmetic(bool narrow) {
 #else
 
 template <typename Value, typename Out>
-Convolution<Value, Out>::Convolution(const torch::Tensor&, const torch::Tensor&, std::int64_t, bool,
+Convolution<Value, Out>::Convolution(const Parameter&, const Parameter&, std::int64_t, bool,
                                      Arithmetic) {
   assert(false);
 }
@@ -278,9 +290,9 @@ Arithmetic fastest_arithmetic(bool) { return Arithmetic::libtorch; }
 #endif
 
 template class Activations<float>;
-template class Activations<c10::BFloat16>;
+template class Activations<BFloat16>;
 template class Convolution<float>;
-template class Convolution<c10::BFloat16>;
-template class Convolution<c10::BFloat16, float>;
+template class Convolution<BFloat16>;
+template class Convolution<BFloat16, float>;
 
 }  // namespace limpid

@@ -1,10 +1,13 @@
 // Convolutions by processors with AVX2 or more, and what follows while the sums are in registers.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstddef>
+#include <cstdint>
 #include <vector>
+
+#include "core/aligned.h"
+#include "nn/bfloat16.h"
+#include "nn/parameters.h"
 
 namespace limpid {
 
@@ -16,25 +19,25 @@ Arithmetic fastest_arithmetic(bool narrow);
 /// Whether the processor has what Convolution needs for such values.
 bool has_convolutions(Arithmetic by);
 
-/// Values of a grid of places, `channels` together, with a border of zeros one place wide, and two
-/// where that makes their number even.
-/// `Value`: float or c10::BFloat16, here and below.
+/// Values of a grid of places, `channels` together, with a border of zeros one place wide, and
+/// two at those ends where that makes their number even.
+/// `Value`: float or BFloat16, here and below.
 template <typename Value>
 class Activations {
  public:
   Activations(std::int64_t height, std::int64_t width, std::int64_t channels);
   /// Of the first channel; y and x from -1, to the height and the width.
   [[nodiscard]] Value* at(std::int64_t y, std::int64_t x) const {
-    return values_.data_ptr<Value>() + (y + 1) * row_step() + (x + 1) * channels();
+    return values_.get() + (y + 1) * row_step() + (x + 1) * channels_;
   }
   [[nodiscard]] std::int64_t height() const { return height_; }
   [[nodiscard]] std::int64_t width() const { return width_; }
-  [[nodiscard]] std::int64_t channels() const { return values_.size(2); }
-  [[nodiscard]] std::int64_t row_step() const { return values_.size(1) * values_.size(2); }
+  [[nodiscard]] std::int64_t channels() const { return channels_; }
+  [[nodiscard]] std::int64_t row_step() const { return row_step_; }
 
  private:
-  torch::Tensor values_;
-  std::int64_t height_, width_;
+  std::int64_t height_, width_, channels_, row_step_;
+  AlignedValues<Value> values_;
 };
 
 /// What becomes of the sums, in this order; null pointers leave their step out.
@@ -53,8 +56,8 @@ class Convolution {
  public:
   /// `weight`: (outputs, inputs, side, side) of side 1 or 3, channels in multiples of 16. bfloat16s
   /// are narrow unless the result is floats. `by`: for such values, and what the processor has.
-  Convolution(const torch::Tensor& weight, const torch::Tensor& bias, std::int64_t stride,
-              bool narrow, Arithmetic by);
+  Convolution(const Parameter& weight, const Parameter& bias, std::int64_t stride, bool narrow,
+              Arithmetic by);
   [[nodiscard]] std::int64_t outputs() const { return outputs_; }
   /// `width` places of one row. `in`: the place under the middle of the first one's kernel, in rows
   /// of `in_row` values, with a border where the kernel has one; `out_step`: from one place of the
@@ -67,7 +70,7 @@ class Convolution {
   bool narrow_;
   int lanes_;
   std::vector<float> bias_;
-  torch::Tensor packed_;
+  AlignedValues<Value> packed_;
 };
 
 }  // namespace limpid

@@ -28,27 +28,9 @@ Precision parse_precision(const std::string& text) {
   throw Error(ErrorKind::usage, "--precision " + text + ": give auto, f32 or bf16");
 }
 
-torch::ScalarType scalar_type(Precision precision, const torch::Device& device) {
-  const bool narrow = precision == Precision::bf16 ||
-                      (precision == Precision::automatic && bfloat16_is_fast(device));
-  return narrow ? torch::kBFloat16 : torch::kFloat;
-}
-
-torch::Device torch_device(const Device& device) {
-  const bool available = torch::cuda::is_available();
-  if (device.kind == Device::Kind::cuda) {
-    if (!available || device.index >= static_cast<int>(torch::cuda::device_count())) {
-      throw Error(ErrorKind::exhausted, "no CUDA device " + std::to_string(device.index) +
-                                            " is usable by this LibTorch; use --device cpu");
-    }
-    return {torch::kCUDA, static_cast<c10::DeviceIndex>(device.index)};
-  }
-  if (device.kind == Device::Kind::automatic && available) return {torch::kCUDA, 0};
-  return {torch::kCPU};
-}
-
-bool bfloat16_is_fast(const torch::Device& device) {
-  return device.is_cuda() || has_convolutions(Arithmetic::bfloats);
+bool in_bfloat16(Precision precision, bool on_card) {
+  if (precision != Precision::automatic) return precision == Precision::bf16;
+  return on_card || has_convolutions(Arithmetic::bfloats);
 }
 
 }  // namespace limpid

@@ -1,17 +1,13 @@
-// Where tensors live.
+// Where a network is computed, and in what.
 #pragma once
-
-#include <torch/torch.h>
 
 #include <limpid/network.h>
 
 namespace limpid {
 
 /// Throws Error(exhausted) when a CUDA device is asked for and there is none.
-torch::Device torch_device(const Device& device);
+bool on_graphics_card(const Device& device);
 /// bfloat16 pays where the processor multiplies it natively; elsewhere float32 is faster.
-bool bfloat16_is_fast(const torch::Device& device);
-/// What the convolutions of a device compute in.
-torch::ScalarType scalar_type(Precision precision, const torch::Device& device);
+bool in_bfloat16(Precision precision, bool on_card);
 
 }  // namespace limpid

@@ -1,7 +1,7 @@
 // Linear estimates of what is asked, handed to the network beside the tile itself.
 #pragma once
 
-#include <torch/torch.h>
+#include <array>
 
 #include <limpid/network.h>
 
@@ -14,11 +14,6 @@ inline constexpr std::array<double, guide_count> guide_lambda{0.7, 8.0, 0.1, 0.0
 /// Weights made before there was a plane of 0.1 f^3 know five.
 inline constexpr int newest_guide = 2;
 inline constexpr double lambda_floor = 3e-4;
-
-/// W = (G_out conj(G) + lambda) / (|G|^2 + lambda): undoes the local PSF G as far as lambda lets
-/// it, puts the wanted G_out in its place, and leaves alone what G has destroyed.
-/// `tile`: float (3, h, w), treated as periodic. Returns (guide_count, 3, h, w).
-torch::Tensor guide_planes(const torch::Tensor& tile, const TileControls& controls);
 
 /// The controls as the network sees them, about zero mean and unit size.
 inline constexpr int control_count = 16;

@@ -40,7 +40,7 @@ std::vector<float> squared_frequencies(int length) {
   return squares;
 }
 
-/// lambda f^3 + a floor: nebulae have little light in fine structure, see guides.cpp.
+/// lambda f^3 + a floor: nebulae have little light in fine structure, see torch_guides.cpp.
 class SteepLambda {
  public:
   explicit SteepLambda(Size size)
@@ -131,6 +131,24 @@ Guides guides_in(ConstView tile, Rect part, const TileControls& controls, int th
     memory->spectra = column_fft(controls.mono ? tile.channel(0) : tile, threads);
   return {remembered(*memory, part, recipe_of(controls, false), threads),
           remembered(*memory, part, recipe_of(controls, true), threads)};
+}
+
+TilePlanes::TilePlanes(ConstView light, int margin, ConstView saturated,
+                       const TileControls& controls, int threads, GuideMemory* memory)
+    : guides_(guides_in(light,
+                        {margin, margin, light.width() - 2 * margin, light.height() - 2 * margin},
+                        controls, threads, memory)) {
+  const auto add = [this](ConstView view, int channel, int from) {
+    planes_.push_back({view.row(channel, from).data() + from, view.row_stride()});
+  };
+  for (int c = 0; c < 3; ++c) add(light, c, margin);
+  for (const auto& some : {guides_.nonstellar, guides_.stellar}) {
+    const int count = some->channels() / (controls.mono ? 1 : 3);
+    for (int k = 0; k < count; ++k) {
+      for (int c = 0; c < 3; ++c) add(some->view(), controls.mono ? k : 3 * k + c, 0);
+    }
+  }
+  add(saturated, 0, 0);
 }
 
 }  // namespace limpid

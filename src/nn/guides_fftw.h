@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/fft_columns.h"
+#include "nn/block_rows.h"
 #include "nn/guides.h"
 
 namespace limpid {
@@ -42,5 +43,20 @@ struct Guides {
 /// there is one, is of this tile and part.
 Guides guides_in(ConstView tile, Rect part, const TileControls& controls, int threads,
                  GuideMemory* memory = nullptr);
+
+/// The planes that a network sees of what lies within a tile's margins, one after the other as
+/// plane_count says.
+class TilePlanes {
+ public:
+  /// `light`: (3, height, width) with its margins; `saturated`: (1, ..) without. Both are only
+  /// looked at. `memory`: see guides_in().
+  TilePlanes(ConstView light, int margin, ConstView saturated, const TileControls& controls,
+             int threads, GuideMemory* memory);
+  [[nodiscard]] const std::vector<Plane>& planes() const { return planes_; }
+
+ private:
+  Guides guides_;
+  std::vector<Plane> planes_;
+};
 
 }  // namespace limpid

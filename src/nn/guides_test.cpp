@@ -1,4 +1,4 @@
-#include "nn/guides.h"
+#include "nn/torch_guides.h"
 
 #include <algorithm>
 #include <cstring>

@@ -3,57 +3,16 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <bit>
-#include <cassert>
-#include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <span>
 #include <vector>
-
-#ifdef __AVX__
-#include <immintrin.h>
-#endif
 
 #include "core/lanes.h"
 #include "nn/architecture.h"
+#include "nn/light_view.h"
+#include "nn/tensors.h"
 
 namespace limpid {
 namespace {
-
-/// Brightness, in units of the noise, at which the view changes from linear to compressed.
-constexpr float view_knee = 3.0F;
-/// Brightness at which the residual's scale changes from noise units to a share of the light.
-constexpr float residual_knee = 30.0F;
-
-/// s^(-1/2) to twelve bits or better.
-inline FloatLanes rough_inverse_root(FloatLanes s) {
-#ifdef __AVX__
-  return _mm256_rsqrt_ps(s);
-#else
-  for (int i = 0; i < float_lane_count; ++i) s[i] = 1 / std::sqrt(s[i]);
-  return s;
-#endif
-}
-/// How the network sees light, see mixing.h, to 1e-6 of it: a rough s^(-3/8) and a step of Newton's
-/// towards f^8 s^3 = 1.
-inline FloatLanes seen_as(FloatLanes light) {
-  const FloatLanes s = light * light + view_knee * view_knee;
-  const FloatLanes half = rough_inverse_root(s), quarter = half * rough_inverse_root(half);
-  const FloatLanes rough = quarter * quarter * rough_inverse_root(quarter);
-  const FloatLanes square = rough * rough, near_half = square * square * s;
-  return light * (rough * (0.5F + (1 - near_half * near_half * s) * (0.5F / 8)));
-}
-/// What the network's residual counts in: see mixing.h.
-inline float residual_scale(float tile, float bright) {
-  return std::sqrt(residual_knee * residual_knee + tile * tile + bright * bright);
-}
-
-FloatLanes residual_scales(FloatLanes tile, FloatLanes bright) {
-  FloatLanes scales = residual_knee * residual_knee + tile * tile + bright * bright;
-  for (int i = 0; i < float_lane_count; ++i) scales[i] = std::sqrt(scales[i]);
-  return scales;
-}
 
 torch::Tensor rows(const torch::Tensor& x) { return x.permute({0, 2, 3, 1}); }
 bool on_cpu(const torch::Tensor& x) {
@@ -167,107 +126,6 @@ torch::Tensor mix_guides(const torch::Tensor& planes, const torch::Tensor& answe
       .permute({0, 3, 1, 2});
 }
 
-namespace {
-
-/// c10::BFloat16 does the same one by one: rounded to the nearest, to even ones between two.
-void store_as(std::span<const float> values, std::span<c10::BFloat16> out) {
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
-    const std::uint32_t rounded = (bits + 0x7fffU + ((bits >> 16U) & 1U)) >> 16U;
-    constexpr std::uint32_t no_number = 0x7fc0, infinite = 0x7f800000;
-    const bool is_nan = (bits & 0x7fffffffU) > infinite;
-    out[i].x = static_cast<std::uint16_t>(is_nan ? no_number : rounded);
-  }
-}
-void store_as(std::span<const float> values, std::span<float> out) {
-  std::ranges::copy(values, out.begin());
-}
-
-/// Half a block: two rows of four pixels.
-static_assert(block_px == 4 && float_lane_count == 2 * block_px);
-using Row = float __attribute__((vector_size(block_px * sizeof(float))));
-
-FloatLanes half_block(const float* at, std::int64_t stride) {
-  Row first, second;
-  std::memcpy(&first, at, sizeof first);
-  std::memcpy(&second, at + stride, sizeof second);
-  return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7);
-}
-void store_half_block(float* at, std::int64_t stride, FloatLanes values) {
-  const Row first = __builtin_shufflevector(values, values, 0, 1, 2, 3),
-            second = __builtin_shufflevector(values, values, 4, 5, 6, 7);
-  std::memcpy(at, &first, sizeof first);
-  std::memcpy(at + stride, &second, sizeof second);
-}
-
-FloatLanes floats_at(const float* from) { return load_floats(from); }
-FloatLanes floats_at(const c10::BFloat16* from) {
-  using Halves = std::uint16_t __attribute__((vector_size(float_lane_count * 2)));
-  using Bits = std::uint32_t __attribute__((vector_size(float_lane_count * 4)));
-  Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  return reinterpret_cast<FloatLanes>(__builtin_convertvector(halves, Bits) << 16U);
-}
-
-/// `Stored`: what they are rounded to.
-template <typename Stored, typename Value>
-void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row,
-                   Value* out) {
-  const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
-  std::vector<float> line(static_cast<std::size_t>(blocks * block_area));
-  std::vector<Stored> stored(line.size());
-  for (std::int64_t p = 0; p < count; ++p) {
-    const Plane& plane = planes[static_cast<std::size_t>(p)];
-    for (std::int64_t i = 0; i < block_px; ++i) {
-      const float* in = plane.first + (block_row * block_px + i) * plane.stride;
-      float* to = line.data() + i * block_px;
-      for (std::int64_t b = 0; b < blocks; ++b)
-        std::copy_n(in + b * block_px, block_px, to + b * block_area);
-    }
-    for (std::size_t i = 0; i < line.size(); i += float_lane_count)
-      store_floats(&line[i], seen_as(load_floats(&line[i])));
-    store_as(line, stored);
-    for (std::int64_t b = 0; b < blocks; ++b) {
-      std::copy_n(&stored[static_cast<std::size_t>(b * block_area)], block_area,
-                  out + (b * count + p) * block_area);
-    }
-  }
-}
-
-template <typename Value>
-void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
-              std::int64_t block_row, const Value* told, int guides, float* out) {
-  constexpr std::int64_t channels = 3, half_rows = block_px / 2;
-  const std::int64_t colour = channels * block_area, step = (guides + 1) * colour,
-                     blocks = width / block_px;
-  std::vector<Plane> at(static_cast<std::size_t>(guides + 1));  // the tile, its guide planes
-  for (std::int64_t c = 0; c < channels; ++c) {
-    for (std::int64_t half = 0; half < 2; ++half) {
-      const std::int64_t y = block_row * block_px + half * half_rows;
-      for (std::size_t k = 0; k < at.size(); ++k) {
-        const Plane& plane = planes[k * channels + static_cast<std::size_t>(c)];
-        at[k] = {plane.first + y * plane.stride, plane.stride};
-      }
-      float* const result = out + (c * height + y) * width;
-      const Value* answer = told + c * block_area + half * float_lane_count;
-      for (std::int64_t x = 0; x < blocks * block_px; x += block_px, answer += step) {
-        const auto seen = [&](const Plane& plane) {
-          return half_block(plane.first + x, plane.stride);
-        };
-        const FloatLanes tile = seen(at.front());
-        FloatLanes mixed =
-            tile + floats_at(answer + guides * colour) * residual_scales(tile, seen(at.back()));
-        for (int k = 0; k < guides; ++k)
-          mixed +=
-              floats_at(answer + k * colour) * (seen(at[static_cast<std::size_t>(k + 1)]) - tile);
-        store_half_block(result + x, width, mixed);
-      }
-    }
-  }
-}
-
-}  // namespace
-
 torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t height,
                                 std::int64_t width, torch::ScalarType type) {
   const std::int64_t rows_of_blocks = height / block_px, blocks = width / block_px;
@@ -276,35 +134,15 @@ torch::Tensor compressed_blocks(const std::vector<Plane>& planes, std::int64_t h
       torch::empty({1, rows_of_blocks, blocks, channels}, torch::TensorOptions().dtype(type));
   at::parallel_for(0, rows_of_blocks, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
+      const auto begins = row * blocks * channels;
       if (type == torch::kBFloat16) {
-        compress_rows<c10::BFloat16>(planes, width, row,
-                                     seen.data_ptr<c10::BFloat16>() + row * blocks * channels);
+        compress_block_row(planes, width, row, true, bfloats_of(seen) + begins);
       } else {
-        compress_rows<float>(planes, width, row, seen.data_ptr<float>() + row * blocks * channels);
+        compress_block_row(planes, width, row, false, seen.data_ptr<float>() + begins);
       }
     }
   });
   return seen.permute({0, 3, 1, 2});
-}
-
-void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
-                        std::int64_t block_row, bool narrow, float* out) {
-  (narrow ? compress_rows<c10::BFloat16, float> : compress_rows<float, float>)(planes, width,
-                                                                               block_row, out);
-}
-void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
-                        std::int64_t block_row, [[maybe_unused]] bool narrow, c10::BFloat16* out) {
-  assert(narrow);
-  compress_rows<c10::BFloat16>(planes, width, block_row, out);
-}
-
-void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
-                   std::int64_t block_row, const float* told, int guides, float* out) {
-  mix_rows(planes, height, width, block_row, told, guides, out);
-}
-void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
-                   std::int64_t block_row, const c10::BFloat16* told, int guides, float* out) {
-  mix_rows(planes, height, width, block_row, told, guides, out);
 }
 
 torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
@@ -314,12 +152,11 @@ torch::Tensor mix_planes(const std::vector<Plane>& planes, std::int64_t height, 
   const std::int64_t step = width / block_px * told.size(3);
   at::parallel_for(0, height / block_px, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
+      float* const out = mixed.data_ptr<float>();
       if (told.scalar_type() == torch::kBFloat16) {
-        mix_rows(planes, height, width, row, told.data_ptr<c10::BFloat16>() + row * step, guides,
-                 mixed.data_ptr<float>());
+        mix_block_row(planes, height, width, row, bfloats_of(told) + row * step, guides, out);
       } else {
-        mix_rows(planes, height, width, row, told.data_ptr<float>() + row * step, guides,
-                 mixed.data_ptr<float>());
+        mix_block_row(planes, height, width, row, told.data_ptr<float>() + row * step, guides, out);
       }
     }
   });

@@ -3,82 +3,57 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdlib>
-
-#include <dlfcn.h>
+#include <new>
+#include <utility>
 
 #include <limpid/error.h>
 
 #include "core/parallel.h"
 #include "nn/device.h"
+#include "nn/engine.h"
 #ifdef LIMPID_HAS_FFTW
 #include "nn/guides_fftw.h"
 #endif
-#include "nn/model_file.h"
-#include "nn/tensors.h"
-#include "nn/weights.h"
+#include "nn/model_info.h"
+#include "nn/torch_engine.h"
 
 namespace limpid {
 namespace {
 
-/// Guide planes reach this far; the tile must bring as much context on each side.
-constexpr int context_px = 32;
 /// Width of the strip at the tile's rim in which opposite sides are led into each other, because
 /// the Fourier transform takes the tile for periodic.
 constexpr int seam_px = 16;
 
-void join_opposite_sides(torch::Tensor& tile, int dimension) {
-  const auto size = tile.size(dimension);
-  const auto first = tile.narrow(dimension, 0, seam_px).clone();
-  const auto last = tile.narrow(dimension, size - seam_px, seam_px).clone();
-  auto share = (torch::arange(seam_px, tile.options()) + 1) / (2.0 * seam_px);  // rises to one half
-  share = dimension == 1 ? share.view({1, -1, 1}) : share.view({1, 1, -1});
-  const auto falling = share.flip(dimension);
-  tile.narrow(dimension, size - seam_px, seam_px)
-      .copy_(last + share * (first.flip(dimension) - last));
-  tile.narrow(dimension, 0, seam_px).copy_(first + falling * (last.flip(dimension) - first));
+/// Leads two values, one near each side, by a share of their difference towards each other.
+void join(float share, float& first, float& last) {
+  // volatile: rounded before it is added, where processors could fuse the two
+  const volatile float step = share * (last - first);
+  first += step;
+  last -= step;
 }
 
-/// OpenBLAS, which LibTorch may have been linked to, has threads of its own: they spin while they
-/// wait, and how many there are changes the last bits of matrix products.
-void blas_on_one_thread() {
-  if (auto* const set = dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))
-    reinterpret_cast<void (*)(int)>(set)(1);  // NOLINT(*-reinterpret-cast)
+void join_opposite_sides(MutableView tile) {
+  const auto each = [](const auto& join_pair) {  // the share rises to one half at the rim
+    for (int k = 0; k < seam_px; ++k)
+      join_pair(static_cast<float>(k + 1) / (2.0F * seam_px), seam_px - 1 - k);
+  };
+  for (int c = 0; c < tile.channels(); ++c) {
+    each([&](float share, int y) {
+      const auto top = tile.row(c, y), bottom = tile.row(c, tile.height() - 1 - y);
+      for (std::size_t x = 0; x < top.size(); ++x) join(share, top[x], bottom[x]);
+    });
+    for (int y = 0; y < tile.height(); ++y) {
+      each([&](float share, int x) {
+        join(share, tile(c, y, x), tile(c, y, tile.width() - 1 - x));
+      });
+    }
+  }
 }
 
 }  // namespace
 
 struct Network::Body {
-  Model model;
-  torch::Device device{torch::kCPU};
-  torch::ScalarType type = torch::kFloat;
-
-#ifdef LIMPID_HAS_FFTW
-  /// `light`: (3, height, width) with its margins; `part`: of what lies within them, whole blocks.
-  [[nodiscard]] Image run_on_cpu(const torch::Tensor& light, ConstView saturated,
-                                 const TileControls& controls, const torch::Tensor& wishes,
-                                 Rect part, GuideMemory* memory) const {
-    const auto height = light.size(1), width = light.size(2);
-    const ConstView tile(light.data_ptr<float>(), 3,
-                         {static_cast<int>(width), static_cast<int>(height)}, width,
-                         height * width);
-    const Rect inner{context_px, context_px, tile.width() - 2 * context_px,
-                     tile.height() - 2 * context_px};
-    const Guides guides = guides_in(tile, inner, controls, at::get_num_threads(), memory);
-    std::vector<Plane> planes;
-    const auto add = [&](ConstView view, int channel, int margin) {
-      planes.push_back({view.row(channel, margin).data() + margin, view.row_stride()});
-    };
-    for (int c = 0; c < 3; ++c) add(tile, c, context_px);
-    for (const auto& some : {guides.nonstellar, guides.stellar}) {
-      const int count = some->channels() / (controls.mono ? 1 : 3);
-      for (int k = 0; k < count; ++k) {
-        for (int c = 0; c < 3; ++c) add(some->view(), controls.mono ? k : 3 * k + c, 0);
-      }
-    }
-    add(saturated, 0, 0);
-    return to_image(model.network->infer(planes, inner.size(), part, wishes));
-  }
-#endif
+  std::unique_ptr<Engine> engine;
 };
 
 struct TileMemory::Body {
@@ -103,36 +78,26 @@ Network::~Network() = default;
 
 Network Network::load(const std::filesystem::path& weights, Device device, Precision precision) {
   auto body = std::make_unique<Body>();
-  body->model = load_model(weights);
-  body->device = torch_device(device);
-  body->type = scalar_type(precision, body->device);
-  body->model.network->to(body->device, body->type);
-  body->model.network->lay_channels_last();
-  const torch::NoGradGuard no_grad;
-  body->model.network->settle();
-  blas_on_one_thread();
+#ifdef LIMPID_HAS_FFTW
+  if (!on_graphics_card(device)) body->engine = make_own_engine(weights, precision);
+#endif
+  if (!body->engine) body->engine = make_torch_engine(weights, device, precision);
   return Network(std::move(body));
 }
 
 NetworkInfo Network::read_info(const std::filesystem::path& weights) {
-  return model_info(weights, read_safetensors_metadata(weights));
+  return model_info(weights, read_safetensors_header(weights).metadata);
 }
 
-const NetworkInfo& Network::info() const { return body_->model.info; }
-
-std::string Network::device_text() const {
-  return body_->device.str() + (body_->type == torch::kFloat ? ", float32" : ", bfloat16");
-}
-
-bool Network::on_cpu() const { return body_->device.is_cpu(); }
+const NetworkInfo& Network::info() const { return body_->engine->info(); }
+std::string Network::device_text() const { return body_->engine->device_text(); }
+bool Network::on_cpu() const { return body_->engine->on_cpu(); }
 
 int Network::margin_px() { return context_px; }
 int Network::granularity_px() { return 2 * block_px; }
 
 Image Network::run(ConstView tile, ConstView saturated, const TileControls& controls, int threads,
-                   [[maybe_unused]] TileMemory* memory, std::optional<Rect> wanted) const {
-  const torch::NoGradGuard no_grad;
-  at::set_num_threads(thread_count(threads));
+                   TileMemory* memory, std::optional<Rect> wanted) const {
   const int height = tile.height() - 2 * context_px, width = tile.width() - 2 * context_px;
   if (tile.channels() != 3 || height <= 0 || width <= 0 || height % granularity_px() != 0 ||
       width % granularity_px() != 0) {
@@ -144,40 +109,17 @@ Image Network::run(ConstView tile, ConstView saturated, const TileControls& cont
   assert(part.x % granularity_px() == 0 && part.y % granularity_px() == 0 &&
          part.width % granularity_px() == 0 && part.height % granularity_px() == 0 &&
          intersect(part, {0, 0, width, height}) == part);
-  try {
-    auto light = to_tensor(tile);
-    join_opposite_sides(light, 1);
-    join_opposite_sides(light, 2);
-    const auto numbers = control_vector(controls);
-    const auto wishes =
-        torch::tensor(at::ArrayRef<float>(numbers.data(), numbers.size())).unsqueeze(0);
+  GuideMemory* guides = nullptr;
 #ifdef LIMPID_HAS_FFTW
-    if (body_->device.is_cpu()) {
-      return body_->run_on_cpu(light, saturated, controls, wishes, part,
-                               memory != nullptr ? &memory->body_->guides : nullptr);
-    }
+  if (memory != nullptr) guides = &memory->body_->guides;
+#else
+  static_cast<void>(memory);
 #endif
-    light = light.to(body_->device);
-    const auto guides = guide_planes(light, controls);
-    const auto inner = [&](const torch::Tensor& x) {
-      return x.narrow(-2, context_px, height).narrow(-1, context_px, width);
-    };
-    const auto clipped = to_tensor(saturated).to(body_->device);
-    const auto planes = torch::cat(
-        {inner(light), inner(guides).reshape({3 * guide_count, height, width}), clipped});
-    return to_image(cropped(
-        from_blocks(body_->model.network->forward(to_blocks(planes), wishes.to(body_->device))),
-        part));
-  } catch (const c10::Error& error) {
-    // LibTorch has one exception for all; its words tell memory and devices from mistakes of ours.
-    std::string text = error.what_without_backtrace();
-    text = text.substr(0, text.find('\n'));
-    const bool exhausted = text.find("allocate memory") != std::string::npos ||
-                           text.find("out of memory") != std::string::npos ||
-                           text.find("CUDA") != std::string::npos ||
-                           text.find("cuDNN") != std::string::npos;
-    throw Error(exhausted ? ErrorKind::exhausted : ErrorKind::failed,
-                body_->device.str() + ": " + text);
+  try {
+    Image light = copy(tile);
+    join_opposite_sides(light.view());
+    return body_->engine->run(light.view(), saturated, controls, part, thread_count(threads),
+                              guides);
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::exhausted, "out of memory for a tile of " + std::to_string(width) +
                                           " x " + std::to_string(height) + " px");

@@ -1,10 +1,10 @@
 // What our convolutions compute on: registers of as many floats as a processor's instructions take.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <cstring>
+
+#include "nn/bfloat16.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define LIMPID_HAS_CONVOLUTIONS
@@ -17,15 +17,15 @@ namespace limpid {
 /// What a register holds. Passed on by reference: by value they would be passed differently with
 /// and without AVX-512.
 template <int lanes>
-struct Lanes {  // (with `using` the compiler forgets a size that depends on a parameter)
+struct Register {  // (with `using` the compiler forgets a size that depends on a parameter)
   typedef float Floats __attribute__((vector_size(lanes * sizeof(float))));
   typedef std::uint32_t Bits __attribute__((vector_size(lanes * sizeof(float))));
   typedef std::uint16_t Halves __attribute__((vector_size(lanes * sizeof(std::uint16_t))));
 };
 template <int lanes>
-using Floats = typename Lanes<lanes>::Floats;
+using Floats = typename Register<lanes>::Floats;
 template <int lanes>
-using Bits = typename Lanes<lanes>::Bits;
+using Bits = typename Register<lanes>::Bits;
 
 /// Rounds to the nearest bfloat16, to even ones between two, where `narrow`.
 template <int lanes, bool narrow>
@@ -41,8 +41,8 @@ LIMPID_INLINED void load(const float* from, Floats<lanes>& values) {
   std::memcpy(&values, from, sizeof values);
 }
 template <int lanes>
-LIMPID_INLINED void load(const c10::BFloat16* from, Floats<lanes>& values) {
-  typename Lanes<lanes>::Halves halves;
+LIMPID_INLINED void load(const BFloat16* from, Floats<lanes>& values) {
+  typename Register<lanes>::Halves halves;
   std::memcpy(&halves, from, sizeof halves);
   values = reinterpret_cast<Floats<lanes>>(__builtin_convertvector(halves, Bits<lanes>) << 16U);
 }
@@ -52,9 +52,9 @@ LIMPID_INLINED void store(const Floats<lanes>& values, float* to) {
 }
 /// Of values that are bfloat16s.
 template <int lanes>
-LIMPID_INLINED void store(const Floats<lanes>& values, c10::BFloat16* to) {
+LIMPID_INLINED void store(const Floats<lanes>& values, BFloat16* to) {
   const auto halves = __builtin_convertvector(reinterpret_cast<Bits<lanes>>(values) >> 16U,
-                                              typename Lanes<lanes>::Halves);
+                                              typename Register<lanes>::Halves);
   std::memcpy(to, &halves, sizeof halves);
 }
 

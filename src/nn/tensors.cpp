@@ -24,4 +24,27 @@ Image to_image(const torch::Tensor& tensor) {
   return image;
 }
 
+torch::Tensor to_tensor(const Parameter& parameter) {
+  auto tensor = torch::empty(parameter.shape);
+  std::ranges::copy(parameter.values, tensor.data_ptr<float>());
+  return tensor;
+}
+
+Parameter to_parameter(const torch::Tensor& tensor) {
+  const auto plain = tensor.detach().to(torch::kFloat).cpu().contiguous();
+  const float* first = plain.data_ptr<float>();
+  return {plain.sizes().vec(), {first, first + plain.numel()}};
+}
+
+std::map<std::string, torch::Tensor> to_tensors(const Parameters& parameters) {
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto& [name, parameter] : parameters) tensors[name] = to_tensor(parameter);
+  return tensors;
+}
+
+BFloat16* bfloats_of(const torch::Tensor& tensor) {
+  static_assert(sizeof(BFloat16) == sizeof(c10::BFloat16));
+  return reinterpret_cast<BFloat16*>(tensor.data_ptr<c10::BFloat16>());
+}
+
 }  // namespace limpid

@@ -1,13 +1,9 @@
 // A small U-Net that mixes linear guide planes pixel by pixel and adds what they cannot give.
-#include <algorithm>
-#include <map>
 #include <memory>
-
-#include <limpid/error.h>
 
 #include "nn/architecture.h"
 #include "nn/mixing.h"
-#include "nn/unet_on_cpu.h"
+#include "nn/parameters.h"
 
 namespace limpid {
 namespace {
@@ -64,27 +60,11 @@ class GuidedUnet : public Architecture {
 
   torch::Tensor infer(const std::vector<Plane>& planes, Size size, Rect wanted,
                       const torch::Tensor& controls) override {
-    if (on_cpu_) {
-      const auto c = controls.to(stem_->weight.scalar_type());
-      return on_cpu_->run(planes, size, wanted, stem_controls_->forward(c),
-                          down_controls_->forward(c));
-    }
     const auto seen =
         compressed_blocks(planes, size.height, size.width, stem_->weight.scalar_type());
     return cropped(
         mix_planes(planes, size.height, size.width, answer_to(seen, controls), guide_count),
         wanted);
-  }
-
-  void settle() override {
-    const bool narrow = stem_->weight.scalar_type() == torch::kBFloat16;
-    const bool whole_lanes =
-        std::ranges::all_of(options_.widths, [](int n) { return n % 16 == 0; });
-    const Arithmetic by = fastest_arithmetic(narrow);
-    if (!stem_->weight.is_cpu() || !whole_lanes || by == Arithmetic::libtorch) return;
-    std::map<std::string, torch::Tensor> parameters;
-    for (const auto& item : named_parameters()) parameters[item.key()] = item.value();
-    on_cpu_ = make_unet_on_cpu(parameters, options_.blocks, narrow, by);
   }
 
   double multiply_adds_per_pixel() const override {
@@ -119,22 +99,12 @@ class GuidedUnet : public Architecture {
   torch::nn::Linear down_controls_;
   Conv2d up_, head_;
   torch::nn::Sequential encoder_, middle_, decoder_;
-  std::unique_ptr<UnetOnCpu> on_cpu_;
 };
 
 }  // namespace
 
 std::shared_ptr<Architecture> build_guided_unet(const ArchitectureOptions& options) {
-  const auto positive = [](const std::vector<int>& v) {
-    return std::all_of(v.begin(), v.end(), [](int n) { return n > 0 && n <= 4096; });
-  };
-  const auto counts = [](const std::vector<int>& v) {
-    return std::all_of(v.begin(), v.end(), [](int n) { return n >= 0 && n <= 64; });
-  };
-  if (options.widths.size() != 2 || options.blocks.size() != 3 || !positive(options.widths) ||
-      !counts(options.blocks)) {
-    throw Error(ErrorKind::bad_model, "guided_unet needs two widths and three block counts");
-  }
+  guided_unet_shapes(options);  // refuses nonsense
   return std::make_shared<GuidedUnet>(options);
 }
 

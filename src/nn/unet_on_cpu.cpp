@@ -1,17 +1,15 @@
 #include "nn/unet_on_cpu.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cassert>
+#include <cmath>
+#include <string>
 
-#include "nn/architecture.h"
+#include "core/parallel.h"
 #include "nn/winograd.h"
 
 namespace limpid {
 namespace {
-
-using Parameters = std::map<std::string, torch::Tensor>;
 
 /// What a convolution of side 3 sees that is applied `times` times, of what `grid` has.
 template <typename Value>
@@ -32,13 +30,14 @@ Places doubled(Places places) {
   return {twice(places.y), twice(places.x)};
 }
 
-/// Calls body(y, scratch) for every row, with room for so many values.
-template <typename Value, typename Body>
-void for_each_row(Range rows, std::int64_t scratch_values, const Body& body) {
-  at::parallel_for(rows.begin, rows.end, 1, [&](std::int64_t begin, std::int64_t end) {
-    const auto scratch =
-        std::make_unique_for_overwrite<Value[]>(static_cast<std::size_t>(scratch_values));
-    for (std::int64_t y = begin; y < end; ++y) body(y, scratch.get());
+/// Calls body(y, scratch) for every row, with memory that begins on a cache line.
+template <typename Body>
+void for_each_row(Range rows, std::size_t scratch_bytes, int threads, const Body& body) {
+  const auto parts = static_cast<int>(std::min<std::int64_t>(thread_count(threads), rows.length()));
+  parallel_for(parts, threads, [&](int part) {
+    const auto scratch = allocate_aligned<std::byte>(scratch_bytes);
+    const auto begin = [&](int of) { return rows.begin + rows.length() * of / parts; };
+    for (std::int64_t y = begin(part); y < begin(part + 1); ++y) body(y, scratch.get());
   });
 }
 
@@ -48,13 +47,55 @@ std::vector<Plane> from_block(std::vector<Plane> planes, std::int64_t y, std::in
   return planes;
 }
 
+Parameters rounded(Parameters parameters) {
+  for (auto& [name, parameter] : parameters)
+    std::ranges::transform(parameter.values, parameter.values.begin(), rounded_to_bfloat16);
+  return parameters;
+}
+
+/// Of a pixel shuffle's layer: it takes the four places of one channel from neighbouring ones.
+Parameter of_place(const Parameter& all, std::int64_t place) {
+  Parameter some{all.shape, {}};
+  some.shape[0] /= 4;
+  const std::int64_t each = static_cast<std::int64_t>(all.values.size()) / all.shape[0];
+  for (std::int64_t output = place; output < all.shape[0]; output += 4) {
+    const auto first = all.values.begin() + output * each;
+    some.values.insert(some.values.end(), first, first + each);
+  }
+  return some;
+}
+
+/// What the controls add to the first layer of a level.
+class Shift {
+ public:
+  Shift(const Parameters& parameters, const std::string& name, bool narrow)
+      : weight_(parameters.at(name + ".weight")),
+        bias_(parameters.at(name + ".bias")),
+        narrow_(narrow) {}
+  /// One value a channel.
+  [[nodiscard]] std::vector<float> of(std::span<const float> controls) const {
+    const auto value = [this](float x) { return narrow_ ? rounded_to_bfloat16(x) : x; };
+    std::vector<float> shift(bias_.values.size());
+    const float* weight = weight_.values.data();
+    for (std::size_t i = 0; i < shift.size(); ++i) {
+      float sum = 0;
+      for (const float control : controls) sum = std::fma(value(control), *weight++, sum);
+      shift[i] = value(sum + bias_.values[i]);
+    }
+    return shift;
+  }
+
+ private:
+  Parameter weight_, bias_;
+  bool narrow_;
+};
+
 template <typename Value>
 class Unet : public UnetOnCpu {
  public:
   Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow, Arithmetic by);
-  [[nodiscard]] torch::Tensor run(const std::vector<Plane>& planes, Size size, Rect wanted,
-                                  const torch::Tensor& stem_shift,
-                                  const torch::Tensor& down_shift) const override;
+  [[nodiscard]] Image run(const std::vector<Plane>& planes, Size size, Rect wanted,
+                          std::span<const float> controls, int threads) const override;
 
  private:
   using Layer = Convolution<Value>;
@@ -67,13 +108,15 @@ class Unet : public UnetOnCpu {
     return seen_by(wanted, 2 * static_cast<std::int64_t>(blocks.size()), x);
   }
   static void convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
-                       Places wanted, const Finish<Value>& finish);
+                       Places wanted, int threads, const Finish<Value>& finish);
   template <typename In, typename Out>
-  static void convolve(const Winograd<Value>& by, const Activations<In>& from, Places wanted,
-                       Activations<Out>& to, Then then);
-  void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, Grid& x) const;
+  static void convolve(const Winograd<Value>& by, const Activations<In>& from, Activations<Out>& to,
+                       Places wanted, int threads, Then then);
+  void run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, int threads,
+                  Grid& x) const;
 
   bool narrow_;
+  Shift stem_shift_, down_shift_;
   Layer stem_, down_;
   std::vector<Layer> up_;  ///< to the four places of the finer level, row by row
   Convolution<Value, float> head_;
@@ -84,19 +127,19 @@ template <typename Value>
 Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, bool narrow,
                   Arithmetic by)
     : narrow_(narrow),
+      stem_shift_(parameters, "stem_controls", narrow),
+      down_shift_(parameters, "down_controls", narrow),
       stem_(parameters.at("stem.weight"), parameters.at("stem.bias"), 1, narrow, by),
       down_(parameters.at("down.weight"), parameters.at("down.bias"), 2, narrow, by),
       head_(parameters.at("head.weight"), parameters.at("head.bias"), 1, false, by) {
   for (std::int64_t place = 0; place < 4; ++place) {
-    // a pixel shuffle takes the four places of one channel from neighbouring ones
-    const auto of_place = [&](const char* name) {
-      return parameters.at(name).unflatten(0, at::IntArrayRef({-1, 4})).select(1, place);
-    };
-    up_.emplace_back(of_place("up.weight"), of_place("up.bias"), 1, narrow, by);
+    up_.emplace_back(of_place(parameters.at("up.weight"), place),
+                     of_place(parameters.at("up.bias"), place), 1, narrow, by);
   }
   const auto read = [&](const std::string& name, int count, std::vector<ResidualBlock>& into) {
     const auto layer = [&](const std::string& of) {
-      return Winograd<Value>(parameters.at(of + ".weight"), parameters.at(of + ".bias"), narrow, by);
+      return Winograd<Value>(parameters.at(of + ".weight"), parameters.at(of + ".bias"), narrow,
+                             by);
     };
     for (int i = 0; i < count; ++i) {
       const std::string block = name + '.' + std::to_string(i);
@@ -110,8 +153,8 @@ Unet<Value>::Unet(const Parameters& parameters, const std::vector<int>& blocks, 
 
 template <typename Value>
 void Unet<Value>::convolve(const Layer& by, const Grid& from, std::int64_t stride, Grid& to,
-                           Places wanted, const Finish<Value>& finish) {
-  for_each_row<Value>(wanted.y, 0, [&](std::int64_t y, Value*) {
+                           Places wanted, int threads, const Finish<Value>& finish) {
+  for_each_row(wanted.y, 0, threads, [&](std::int64_t y, std::byte*) {
     by.row(from.at(y * stride, wanted.x.begin * stride), from.row_step(), wanted.x.length(),
            to.at(y, wanted.x.begin), to.channels(), finish);
   });
@@ -119,38 +162,33 @@ void Unet<Value>::convolve(const Layer& by, const Grid& from, std::int64_t strid
 
 template <typename Value>
 template <typename In, typename Out>
-void Unet<Value>::convolve(const Winograd<Value>& by, const Activations<In>& from, Places wanted,
-                           Activations<Out>& to, Then then) {
-  at::parallel_for(wanted.y.begin / 2, (wanted.y.end + 1) / 2, 1,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     const auto scratch = torch::empty(
-                         static_cast<std::int64_t>(by.scratch_bytes()), torch::kUInt8);
-                     for (std::int64_t y = begin; y < end; ++y) {
-                       by.two_rows(from, 2 * y, wanted, to, then,
-                                   reinterpret_cast<std::byte*>(scratch.data_ptr<std::uint8_t>()));
-                     }
-                   });
+void Unet<Value>::convolve(const Winograd<Value>& by, const Activations<In>& from,
+                           Activations<Out>& to, Places wanted, int threads, Then then) {
+  for_each_row(halved(wanted).y, by.scratch_bytes(), threads,
+               [&](std::int64_t y, std::byte* scratch) {
+                 by.two_rows(from, 2 * y, wanted, to, then, scratch);
+               });
 }
 
 template <typename Value>
-void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted,
+void Unet<Value>::run_blocks(const std::vector<ResidualBlock>& blocks, Places wanted, int threads,
                              Grid& x) const {
   if (blocks.empty()) return;
-  Activations<float> between(x.height(), x.width(), x.channels());  // rounded when it is spread
+  Activations<float> between(x.height(), x.width(), x.channels());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto later = 2 * static_cast<std::int64_t>(blocks.size() - 1 - i);
-    convolve(blocks[i].first, x, seen_by(wanted, later + 1, x), between, {.rectified = true});
-    convolve(blocks[i].second, between, seen_by(wanted, later, x), x,
+    convolve(blocks[i].first, x, between, seen_by(wanted, later + 1, x), threads,
+             {.rectified = true});
+    convolve(blocks[i].second, between, x, seen_by(wanted, later, x), threads,
              {.rounded = narrow_, .added = true});
   }
 }
 
 template <typename Value>
-torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect wanted,
-                               const torch::Tensor& stem_shift,
-                               const torch::Tensor& down_shift) const {
-  const auto stem_extra = stem_shift.to(torch::kFloat).contiguous(),
-             down_extra = down_shift.to(torch::kFloat).contiguous();
+Image Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect wanted,
+                       std::span<const float> controls, int threads) const {
+  const std::vector<float> stem_shift = stem_shift_.of(controls),
+                           down_shift = down_shift_.of(controls);
   Grid local(size.height / block_px, size.width / block_px, stem_.outputs());
   Grid wide(local.height() / 2, local.width() / 2, down_.outputs());
 
@@ -163,19 +201,21 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
   const Places encoded = seen_by(doubled(lowered), 1, local);
   const Places stemmed = seen_by_blocks(encoder_, encoded, local);
 
-  const auto per_place = static_cast<std::int64_t>(planes.size()) * block_area;
+  const std::size_t per_place = planes.size() * block_area;
   const auto seen_planes = from_block(planes, 0, stemmed.x.begin);
-  const auto look = [&](std::int64_t y, Value* seen) {
+  const auto look = [&](std::int64_t y, std::byte* scratch) {
+    auto* const seen = reinterpret_cast<Value*>(scratch);  // NOLINT(*-reinterpret-cast)
     compress_block_row(seen_planes, stemmed.x.length() * block_px, y, narrow_, seen);
     stem_.row(seen, 0, stemmed.x.length(), local.at(y, stemmed.x.begin), local.channels(),
-              {.shift = stem_extra.template data_ptr<float>(), .rectified = true});
+              {.shift = stem_shift.data(), .rectified = true});
   };
-  for_each_row<Value>(stemmed.y, stemmed.x.length() * per_place, look);
-  run_blocks(encoder_, encoded, local);
-  convolve(down_, local, 2, wide, lowered,
-           {.shift = down_extra.template data_ptr<float>(), .rectified = true});
-  run_blocks(middle_, raised, wide);
-  for_each_row<Value>(doubled(raised).y, 0, [&](std::int64_t y, Value*) {
+  for_each_row(stemmed.y, static_cast<std::size_t>(stemmed.x.length()) * per_place * sizeof(Value),
+               threads, look);
+  run_blocks(encoder_, encoded, threads, local);
+  convolve(down_, local, 2, wide, lowered, threads,
+           {.shift = down_shift.data(), .rectified = true});
+  run_blocks(middle_, raised, threads, wide);
+  for_each_row(doubled(raised).y, 0, threads, [&](std::int64_t y, std::byte*) {
     for (std::int64_t x = 0; x < 2; ++x) {
       Value* const to = local.at(y, 2 * raised.x.begin + x);
       up_[static_cast<std::size_t>(2 * (y % 2) + x)].row(wide.at(y / 2, raised.x.begin), 0,
@@ -183,19 +223,24 @@ torch::Tensor Unet<Value>::run(const std::vector<Plane>& planes, Size size, Rect
                                                          2 * local.channels(), {.residual = to});
     }
   });
-  run_blocks(decoder_, mixed, local);
+  run_blocks(decoder_, mixed, threads, local);
   const auto mixed_planes = from_block(planes, mixed.y.begin, mixed.x.begin);
-  auto result = torch::empty({3, wanted.height, wanted.width});
-  const std::int64_t bent_values = mixed.x.length() * local.channels();
-  const auto mix = [&](std::int64_t y, Value* bent) {
-    auto* const told = reinterpret_cast<float*>(bent + bent_values);
+  Image result = Image::unset(3, wanted.size());
+  const auto blocks = static_cast<std::size_t>(mixed.x.length());
+  const std::size_t told_bytes = blocks * static_cast<std::size_t>(head_.outputs()) * sizeof(float);
+  const auto mix = [&](std::int64_t y, std::byte* scratch) {
+    auto* const told = reinterpret_cast<float*>(scratch);  // NOLINT(*-reinterpret-cast)
+    auto* const bent =
+        reinterpret_cast<Value*>(scratch + told_bytes);  // NOLINT(*-reinterpret-cast)
     std::transform(local.at(y, mixed.x.begin), local.at(y, mixed.x.end), bent,
                    [](Value value) { return value < Value(0) ? Value(0) : value; });
     head_.row(bent, 0, mixed.x.length(), told, head_.outputs());
     mix_block_row(mixed_planes, wanted.height, wanted.width, y - mixed.y.begin, told, guide_count,
-                  result.template data_ptr<float>());
+                  result.pixels().data());
   };
-  for_each_row<Value>(mixed.y, bent_values + mixed.x.length() * head_.outputs() * (sizeof(float)/sizeof(Value)), mix);
+  for_each_row(mixed.y,
+               told_bytes + blocks * static_cast<std::size_t>(local.channels()) * sizeof(Value),
+               threads, mix);
   return result;
 }
 
@@ -205,9 +250,12 @@ std::unique_ptr<UnetOnCpu> make_unet_on_cpu(const Parameters& parameters,
                                             const std::vector<int>& blocks, bool narrow,
                                             Arithmetic by) {
   assert(by != Arithmetic::libtorch);
-  if (by == Arithmetic::bfloats)
-    return std::make_unique<Unet<c10::BFloat16>>(parameters, blocks, narrow, by);
-  return std::make_unique<Unet<float>>(parameters, blocks, narrow, by);
+  const auto make = [&](const Parameters& kept) -> std::unique_ptr<UnetOnCpu> {
+    if (by == Arithmetic::bfloats)
+      return std::make_unique<Unet<BFloat16>>(kept, blocks, narrow, by);
+    return std::make_unique<Unet<float>>(kept, blocks, narrow, by);
+  };
+  return narrow ? make(rounded(parameters)) : make(parameters);
 }
 
 }  // namespace limpid

@@ -7,6 +7,7 @@
 #include "nn/architecture.h"
 #include "nn/mixing.h"
 #include "nn/model_file.h"
+#include "nn/tensors.h"
 
 namespace limpid {
 namespace {
@@ -86,6 +87,16 @@ TEST(Mixing, ViewIsOddAndRisesEverywhere) {
   EXPECT_TRUE(torch::allclose(seen, -seen.flip(0), 1e-4, 1e-4));
 }
 
+TEST(Parameters, HaveTheNamesAndShapesOfTheLayers) {
+  for (const ArchitectureOptions& options :
+       {ArchitectureOptions{}, ArchitectureOptions{{8, 12}, {2, 0, 3}}}) {
+    ParameterShapes wanted;
+    for (const auto& item : build_architecture("guided_unet", options)->named_parameters())
+      wanted[item.key()] = item.value().sizes().vec();
+    EXPECT_EQ(guided_unet_shapes(options), wanted);
+  }
+}
+
 TEST(ModelFile, AddedBlocksChangeNothing) {
   torch::manual_seed(7);
   const auto small = build_architecture("guided_unet", {{8, 12}, {0, 1, 1}});
@@ -110,20 +121,22 @@ TEST(ModelFile, WeightsOfOneGuidePlaneLessTakeNothingOfTheNewest) {
   const torch::NoGradGuard no_grad;
   const auto network = build_architecture("guided_unet", {{8, 12}, {0, 1, 1}});
   constexpr std::int64_t plane = 3 * block_area;
-  std::map<std::string, torch::Tensor> tensors;
+  Parameters parameters;
   for (const auto& item : network->named_parameters())
-    tensors[item.key()] = item.value().normal_(0, 0.1).clone();
-  const auto without = [](const torch::Tensor& x, int dimension, std::int64_t at) {
+    parameters[item.key()] = to_parameter(item.value().normal_(0, 0.1));
+  const auto take_out = [&](const std::string& name, int dimension, std::int64_t at) {
+    const auto x = to_tensor(parameters.at(name));
     const auto after = at + plane;
-    return torch::cat(
+    parameters[name] = to_parameter(torch::cat(
         {x.narrow(dimension, 0, at), x.narrow(dimension, after, x.size(dimension) - after)},
-        dimension);
+        dimension));
   };
-  tensors["stem.weight"] = without(tensors["stem.weight"], 1, (1 + newest_guide) * plane);
-  tensors["head.weight"] = without(tensors["head.weight"], 0, newest_guide * plane);
-  tensors["head.bias"] = without(tensors["head.bias"], 0, newest_guide * plane);
-  add_missing_plane(tensors);
-  load_parameters(*network, tensors, "", "memory");
+  take_out("stem.weight", 1, (1 + newest_guide) * plane);
+  take_out("head.weight", 0, newest_guide * plane);
+  take_out("head.bias", 0, newest_guide * plane);
+  add_missing_plane(parameters);
+  check_parameters(parameters, guided_unet_shapes({{8, 12}, {0, 1, 1}}), "memory");
+  load_parameters(*network, to_tensors(parameters), "", "memory");
 
   const auto controls = torch::randn({2, control_count});
   const auto some = planes(2);

@@ -33,10 +33,6 @@ constexpr std::array<Kind, 8> kinds{{{"F32", torch::kFloat},
 
 }  // namespace
 
-std::map<std::string, std::string> read_safetensors_metadata(const std::filesystem::path& path) {
-  return read_safetensors_header(path).metadata;
-}
-
 TensorFile read_safetensors(const std::filesystem::path& path) {
   const SafetensorsHeader header = read_safetensors_header(path);
   std::ifstream stream(path, std::ios::binary);
@@ -48,7 +44,8 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
     stream.seekg(static_cast<std::streamoff>(place.position));
     if (!stream.read(static_cast<char*>(tensor.data_ptr()),
                      static_cast<std::streamsize>(place.bytes))) {
-      throw Error(ErrorKind::bad_model, path.string() + ": not a usable safetensors file: truncated");
+      throw Error(ErrorKind::bad_model,
+                  path.string() + ": not a usable safetensors file: truncated");
     }
     result.tensors.emplace(name, std::move(tensor));
   }

@@ -17,7 +17,6 @@ struct TensorFile {
 /// https://huggingface.co/docs/safetensors: 8 bytes of header length, a JSON header, the data.
 /// Throws Error(bad_model): truncated, overlapping, oversized or nonsense files.
 TensorFile read_safetensors(const std::filesystem::path& path);
-std::map<std::string, std::string> read_safetensors_metadata(const std::filesystem::path& path);
 /// Written beside the target and renamed. Throws Error(cannot_write).
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file);
 

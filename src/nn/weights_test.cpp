@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include <limpid/error.h>
+
+#include "nn/tensors.h"
 
 namespace limpid {
 namespace {
@@ -43,6 +47,43 @@ TEST(Safetensors, ReadsBackWhatWasWritten) {
   EXPECT_TRUE(torch::equal(again.tensors.at("b"), file.tensors["b"]));
   EXPECT_EQ(again.metadata, file.metadata);
   std::filesystem::remove(path);
+}
+
+TEST(Parameters, AreWhatLibTorchReads) {
+  const auto path = scratch("types.safetensors");
+  TensorFile file;
+  // every half there is, infinities and subnormal ones included, but for those that are no number
+  auto halves = torch::arange(65536, torch::kInt).to(torch::kShort).view(torch::kHalf);
+  halves = torch::where(halves.isnan(), torch::zeros_like(halves), halves);
+  file.tensors["F16"] = halves;
+  file.tensors["BF16"] = torch::randn({7, 3}).to(torch::kBFloat16);
+  file.tensors["F32"] = torch::randn({2, 3, 4});
+  file.tensors["F64"] = torch::randn({5}, torch::kDouble);
+  for (const auto type : {torch::kLong, torch::kInt, torch::kShort, torch::kByte})
+    file.tensors[torch::toString(type)] = torch::randint(200, {6}, type);
+  write_safetensors(path, file);
+  const Parameters parameters = read_parameters(path, read_safetensors_header(path));
+  ASSERT_EQ(parameters.size(), file.tensors.size());
+  for (const auto& [name, tensor] : file.tensors)
+    EXPECT_TRUE(torch::equal(to_tensor(parameters.at(name)), tensor.to(torch::kFloat))) << name;
+  std::filesystem::remove(path);
+}
+
+TEST(BFloat16, RoundsAsLibTorchDoes) {
+  torch::manual_seed(6);
+  const auto floats =
+      torch::randint(std::numeric_limits<std::int32_t>::min(),
+                     std::numeric_limits<std::int32_t>::max(), {100000}, torch::kInt)
+          .view(torch::kFloat);
+  const auto wanted = floats.to(torch::kBFloat16);
+  for (std::int64_t i = 0; i < floats.numel(); ++i) {
+    const BFloat16 made(floats.data_ptr<float>()[i]);
+    if (std::isnan(floats.data_ptr<float>()[i])) {
+      EXPECT_TRUE(std::isnan(static_cast<float>(made)));
+    } else {
+      EXPECT_EQ(made.bits, bfloats_of(wanted)[i].bits);
+    }
+  }
 }
 
 TEST(Safetensors, EveryTruncationIsRefused) {

@@ -40,7 +40,7 @@ LIMPID_INLINED void spread_values(const Strip<In, Value>& strip) {
   using Four = std::array<Floats<lanes>, 4>;
   const std::int64_t step = strip.channels;
   for (std::int64_t channel = 0; channel < step; channel += lanes) {
-    const auto column = [&](std::int64_t x, Four& to) __attribute__((always_inline)) {
+    const auto column = [&](std::int64_t x, Four & to) __attribute__((always_inline)) {
       Four d;
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i)
@@ -60,8 +60,7 @@ LIMPID_INLINED void spread_values(const Strip<In, Value>& strip) {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
           round_off<lanes, narrow>(made[j]);
-          store<lanes>(made[j],
-                       strip.spread + ((4 * i + j) * strip.tiles + tile) * step + channel);
+          store<lanes>(made[j], strip.spread + ((4 * i + j) * strip.tiles + tile) * step + channel);
         }
       }
       columns[0] = columns[2];
@@ -166,30 +165,41 @@ void with_ends(int lanes, bool narrow, const Use& use) {
   use(Ends<16, true>());
 }
 
+/// G g G^T of a weight of 3x3.
+std::array<double, numbers> spread_weight(const float* g) {
+  constexpr std::array<std::array<double, 3>, 4> by{
+      {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}};
+  std::array<double, numbers> spread{};
+  for (std::size_t k = 0; k < spread.size(); ++k) {
+    for (std::size_t tap = 0; tap < 9; ++tap)
+      spread[k] += by[k / 4][tap / 3] * static_cast<double>(g[tap]) * by[k % 4][tap % 3];
+  }
+  return spread;
+}
+
 }  // namespace
 
 template <typename Value>
-Winograd<Value>::Winograd(const torch::Tensor& weight, const torch::Tensor& bias, bool narrow,
+Winograd<Value>::Winograd(const Parameter& weight, const Parameter& bias, bool narrow,
                           Arithmetic by)
-    : inputs_(weight.size(1)),
-      outputs_(weight.size(0)),
+    : inputs_(weight.shape.at(1)),
+      outputs_(weight.shape.at(0)),
       narrow_(narrow),
       lanes_(by == Arithmetic::floats_by_8 ? 8 : 16),
-      bias_(static_cast<std::size_t>(outputs_)) {
-  assert(weight.size(2) == 3 && weight.size(3) == 3);
-  const auto g = torch::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0},
-                               torch::kDouble)
-                     .view({4, 3});
-  auto spread = torch::matmul(torch::matmul(g, weight.to(torch::kDouble)), g.t())
-                    .to(torch::kFloat);  // (outputs, inputs, 4, 4)
-  if (narrow) spread = spread.to(torch::kBFloat16).to(torch::kFloat);
-  const auto of_numbers = spread.flatten(2);
-  for (std::int64_t k = 0; k < numbers; ++k) {
-    products_.emplace_back(of_numbers.select(2, k).unsqueeze(2).unsqueeze(3),
-                           torch::zeros({outputs_}), 1, false, by);
+      bias_(bias.values) {
+  assert(weight.shape.at(2) == 3 && weight.shape.at(3) == 3);
+  const auto channels = static_cast<std::size_t>(outputs_ * inputs_);
+  std::vector<Parameter> spread(numbers, {{outputs_, inputs_, 1, 1}, std::vector<float>(channels)});
+  for (std::size_t i = 0; i < channels; ++i) {
+    const auto of_weight = spread_weight(&weight.values[9 * i]);
+    for (std::size_t k = 0; k < spread.size(); ++k) {
+      const auto value = static_cast<float>(of_weight[k]);
+      spread[k].values[i] = narrow ? rounded_to_bfloat16(value) : value;
+    }
   }
-  const auto plain = bias.to(torch::kFloat).contiguous();
-  std::copy_n(plain.data_ptr<float>(), outputs_, bias_.begin());
+  const Parameter nothing{{outputs_}, std::vector<float>(static_cast<std::size_t>(outputs_))};
+  for (const Parameter& of_number : spread)
+    products_.emplace_back(of_number, nothing, 1, false, by);
 }
 
 template <typename Value>
@@ -241,7 +251,7 @@ void Winograd<Value>::two_rows(const Activations<In>& in, std::int64_t y, Places
 #else
 
 template <typename Value>
-Winograd<Value>::Winograd(const torch::Tensor&, const torch::Tensor&, bool, Arithmetic) {
+Winograd<Value>::Winograd(const Parameter&, const Parameter&, bool, Arithmetic) {
   assert(false);
 }
 template <typename Value>
@@ -258,15 +268,15 @@ void Winograd<Value>::two_rows(const Activations<In>&, std::int64_t, Places, Act
 #endif
 
 template class Winograd<float>;
-template class Winograd<c10::BFloat16>;
+template class Winograd<BFloat16>;
 
-#define LIMPID_TWO_ROWS(Value, In, Out)                                                         \
-  template void Winograd<Value>::two_rows(const Activations<In>&, std::int64_t, Places,         \
+#define LIMPID_TWO_ROWS(Value, In, Out)                                                 \
+  template void Winograd<Value>::two_rows(const Activations<In>&, std::int64_t, Places, \
                                           Activations<Out>&, Then, std::byte*) const
 LIMPID_TWO_ROWS(float, float, float);
-LIMPID_TWO_ROWS(c10::BFloat16, c10::BFloat16, c10::BFloat16);
-LIMPID_TWO_ROWS(c10::BFloat16, c10::BFloat16, float);
-LIMPID_TWO_ROWS(c10::BFloat16, float, c10::BFloat16);
+LIMPID_TWO_ROWS(BFloat16, BFloat16, BFloat16);
+LIMPID_TWO_ROWS(BFloat16, BFloat16, float);
+LIMPID_TWO_ROWS(BFloat16, float, BFloat16);
 #undef LIMPID_TWO_ROWS
 
 }  // namespace limpid

@@ -1,12 +1,12 @@
 // Convolutions of side 3 with four products for nine, by processors with AVX2 or more.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "nn/convolution.h"
+#include "nn/parameters.h"
 
 namespace limpid {
 
@@ -30,12 +30,13 @@ struct Then {
 /// result are A^T ((G g G^T) (B^T d B)) A of weights g and four by four values d, where the inner
 /// product is, for each of 16 numbers, one of matrices over the channels: 16 products for 36. The
 /// result of a place is the same whatever places are asked for with it. Arithmetic of bfloat16
-/// rounds B^T d B and G g G^T to it, which makes an error of its own as large as that of rounding d.
+/// rounds B^T d B and G g G^T to it, which makes an error of its own as large as that of rounding
+/// d.
 template <typename Value>
 class Winograd {
  public:
   /// As Convolution of side 3 and stride 1.
-  Winograd(const torch::Tensor& weight, const torch::Tensor& bias, bool narrow, Arithmetic by);
+  Winograd(const Parameter& weight, const Parameter& bias, bool narrow, Arithmetic by);
 
   /// Rows y and y + 1 of the result, y even, of these places. `scratch`: scratch_bytes() of memory
   /// at a multiple of 64 bytes. `In`, `Out`: float or `Value`.

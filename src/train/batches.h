@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "nn/guides.h"
+#include "nn/torch_guides.h"
 #include "train/simulator.h"
 
 namespace limpid {

@@ -9,7 +9,8 @@
 #include <limpid/training.h>
 
 #include "core/statistics.h"
-#include "nn/model_file.h"
+#include "nn/model_info.h"
+#include "nn/safetensors.h"
 #include "nn/weights.h"
 #include "train/star_removal.h"
 
@@ -170,7 +171,7 @@ void CorpusBuilder::add_corpus(const std::filesystem::path& path) {
     }
   }
   body.options.patch_px = static_cast<int>(body.patches.back().pixels.size(1));
-  auto metadata = read_safetensors_metadata(path);
+  auto metadata = read_safetensors_header(path).metadata;
   const auto manifest = nlohmann::json::parse(metadata["manifest"], nullptr, false);
   if (manifest.is_array()) body.manifest = manifest;
 }
@@ -248,9 +249,8 @@ CorpusPatches CorpusPatches::load(const std::filesystem::path& path, bool valida
   result.hash_ = file.metadata["manifest_hash"];
   const auto linear = nlohmann::json::parse(file.metadata["linear"], nullptr, false);
   const auto& patches = result.patches_;
-  bool sound = linear.is_object() && linear.contains(key) &&
-               linear[key].is_array() && patches.dim() >= 3 &&
-               patches.size(0) > 0 && patches.size(-1) > 1 &&
+  bool sound = linear.is_object() && linear.contains(key) && linear[key].is_array() &&
+               patches.dim() >= 3 && patches.size(0) > 0 && patches.size(-1) > 1 &&
                patches.size(-1) == patches.size(-2) &&
                static_cast<std::int64_t>(linear[key].size()) == patches.size(0) &&
                std::ranges::all_of(linear[key], [](const auto& v) { return v.is_boolean(); });

@@ -1,7 +1,7 @@
 #include "train/judge.h"
 
-#include "nn/device.h"
-#include "nn/weights.h"
+#include "nn/torch_device.h"
+#include "nn/torch_guides.h"
 
 namespace limpid {
 namespace {

@@ -13,8 +13,9 @@
 #include <limpid/training.h>
 
 #include "core/parallel.h"
-#include "nn/device.h"
 #include "nn/model_file.h"
+#include "nn/tensors.h"
+#include "nn/torch_device.h"
 #include "nn/weights.h"
 #include "train/batches.h"
 #include "train/clock.h"
@@ -150,11 +151,13 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
       adam.state()[state_key(adam.state(), item.value())] = std::move(state);
     }
   } else if (!options.initial_weights.empty()) {
-    TensorFile file = read_safetensors(options.initial_weights);
-    add_missing_plane(file.tensors);
-    add_missing_blocks(*network, file.tensors);
-    load_parameters(*network, file.tensors, "", options.initial_weights);
-    if (const auto known = file.metadata.find("steps"); known != file.metadata.end())
+    const SafetensorsHeader header = read_safetensors_header(options.initial_weights);
+    Parameters parameters = read_parameters(options.initial_weights, header);
+    add_missing_plane(parameters);
+    auto tensors = to_tensors(parameters);
+    add_missing_blocks(*network, tensors);
+    load_parameters(*network, tensors, "", options.initial_weights);
+    if (const auto known = header.metadata.find("steps"); known != header.metadata.end())
       earlier_steps = std::stoll(known->second);
   }
   network->to(device);

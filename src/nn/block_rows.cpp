@@ -1,0 +1,119 @@
+#include "nn/block_rows.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "core/lanes.h"
+#include "nn/light_view.h"
+#include "nn/shape.h"
+
+namespace limpid {
+namespace {
+
+/// Half a block: two rows of four pixels.
+static_assert(block_px == 4 && float_lane_count == 2 * block_px);
+using Row = float __attribute__((vector_size(block_px * sizeof(float))));
+
+FloatLanes half_block(const float* at, std::int64_t stride) {
+  Row first, second;
+  std::memcpy(&first, at, sizeof first);
+  std::memcpy(&second, at + stride, sizeof second);
+  return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+void store_half_block(float* at, std::int64_t stride, FloatLanes values) {
+  const Row first = __builtin_shufflevector(values, values, 0, 1, 2, 3),
+            second = __builtin_shufflevector(values, values, 4, 5, 6, 7);
+  std::memcpy(at, &first, sizeof first);
+  std::memcpy(at + stride, &second, sizeof second);
+}
+
+FloatLanes floats_at(const float* from) { return load_floats(from); }
+FloatLanes floats_at(const BFloat16* from) {
+  using Halves = std::uint16_t __attribute__((vector_size(float_lane_count * 2)));
+  using Bits = std::uint32_t __attribute__((vector_size(float_lane_count * 4)));
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  return reinterpret_cast<FloatLanes>(__builtin_convertvector(halves, Bits) << 16U);
+}
+
+/// `Stored`: what they are rounded to.
+template <typename Stored, typename Value>
+void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row,
+                   Value* out) {
+  const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
+  std::vector<float> line(static_cast<std::size_t>(blocks * block_area));
+  std::vector<Stored> stored(line.size());
+  for (std::int64_t p = 0; p < count; ++p) {
+    const Plane& plane = planes[static_cast<std::size_t>(p)];
+    for (std::int64_t i = 0; i < block_px; ++i) {
+      const float* in = plane.first + (block_row * block_px + i) * plane.stride;
+      float* to = line.data() + i * block_px;
+      for (std::int64_t b = 0; b < blocks; ++b)
+        std::copy_n(in + b * block_px, block_px, to + b * block_area);
+    }
+    for (std::size_t i = 0; i < line.size(); i += float_lane_count)
+      store_floats(&line[i], seen_as(load_floats(&line[i])));
+    for (std::size_t i = 0; i < line.size(); ++i) stored[i] = Stored(line[i]);
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      std::copy_n(&stored[static_cast<std::size_t>(b * block_area)], block_area,
+                  out + (b * count + p) * block_area);
+    }
+  }
+}
+
+template <typename Value>
+void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+              std::int64_t block_row, const Value* told, int guides, float* out) {
+  constexpr std::int64_t channels = 3, half_rows = block_px / 2;
+  const std::int64_t colour = channels * block_area, step = (guides + 1) * colour,
+                     blocks = width / block_px;
+  std::vector<Plane> at(static_cast<std::size_t>(guides + 1));  // the tile, its guide planes
+  for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const std::int64_t y = block_row * block_px + half * half_rows;
+      for (std::size_t k = 0; k < at.size(); ++k) {
+        const Plane& plane = planes[k * channels + static_cast<std::size_t>(c)];
+        at[k] = {plane.first + y * plane.stride, plane.stride};
+      }
+      float* const result = out + (c * height + y) * width;
+      const Value* answer = told + c * block_area + half * float_lane_count;
+      for (std::int64_t x = 0; x < blocks * block_px; x += block_px, answer += step) {
+        const auto seen = [&](const Plane& plane) {
+          return half_block(plane.first + x, plane.stride);
+        };
+        const FloatLanes tile = seen(at.front());
+        FloatLanes mixed =
+            tile + floats_at(answer + guides * colour) * residual_scales(tile, seen(at.back()));
+        for (int k = 0; k < guides; ++k)
+          mixed +=
+              floats_at(answer + k * colour) * (seen(at[static_cast<std::size_t>(k + 1)]) - tile);
+        store_half_block(result + x, width, mixed);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
+                        std::int64_t block_row, bool narrow, float* out) {
+  (narrow ? compress_rows<BFloat16, float> : compress_rows<float, float>)(planes, width, block_row,
+                                                                          out);
+}
+void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
+                        std::int64_t block_row, [[maybe_unused]] bool narrow, BFloat16* out) {
+  assert(narrow);
+  compress_rows<BFloat16>(planes, width, block_row, out);
+}
+
+void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                   std::int64_t block_row, const float* told, int guides, float* out) {
+  mix_rows(planes, height, width, block_row, told, guides, out);
+}
+void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
+                   std::int64_t block_row, const BFloat16* told, int guides, float* out) {
+  mix_rows(planes, height, width, block_row, told, guides, out);
+}
+
+}  // namespace limpid
