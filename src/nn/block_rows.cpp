@@ -41,16 +41,22 @@ FloatLanes floats_at(const BFloat16* from) {
 template <typename Stored, typename Value>
 void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row,
                    Value* out) {
+  constexpr std::int64_t blocks_per_line = 64 / (block_px * sizeof(float));
   const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
   std::vector<float> line(static_cast<std::size_t>(blocks * block_area));
   std::vector<Stored> stored(line.size());
   for (std::int64_t p = 0; p < count; ++p) {
-    const Plane& plane = planes[static_cast<std::size_t>(p)];
+    // rows of one plane are too few for the processor to foresee those of the next
+    const Plane &plane = planes[static_cast<std::size_t>(p)],
+                &next = planes[static_cast<std::size_t>(std::min(p + 1, count - 1))];
     for (std::int64_t i = 0; i < block_px; ++i) {
-      const float* in = plane.first + (block_row * block_px + i) * plane.stride;
+      const std::int64_t y = block_row * block_px + i;
+      const float *in = plane.first + y * plane.stride, *coming = next.first + y * next.stride;
       float* to = line.data() + i * block_px;
-      for (std::int64_t b = 0; b < blocks; ++b)
+      for (std::int64_t b = 0; b < blocks; ++b) {
         std::copy_n(in + b * block_px, block_px, to + b * block_area);
+        if (b % blocks_per_line == 0) __builtin_prefetch(coming + b * block_px);
+      }
     }
     for (std::size_t i = 0; i < line.size(); i += float_lane_count)
       store_floats(&line[i], seen_as(load_floats(&line[i])));

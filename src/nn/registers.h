@@ -58,6 +58,20 @@ LIMPID_INLINED void store(const Floats<lanes>& values, BFloat16* to) {
   std::memcpy(to, &halves, sizeof halves);
 }
 
+template <int lanes, bool narrow>
+LIMPID_INLINED void round_and_store(Floats<lanes>& values, float* to) {
+  round_off<lanes, narrow>(values);
+  store<lanes>(values, to);
+}
+/// Where the processor has an instruction for it.
+template <int lanes, bool narrow>
+LIMPID_INLINED void round_and_store(const Floats<lanes>& values, BFloat16* to) {
+  static_assert(lanes == 16 && narrow);
+  typename Register<lanes>::Halves halves;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(values));
+  std::memcpy(to, &halves, sizeof halves);
+}
+
 }  // namespace limpid
 
 #endif

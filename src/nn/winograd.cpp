@@ -59,8 +59,8 @@ LIMPID_INLINED void spread_values(const Strip<In, Value>& strip) {
         spread<lanes>({columns[0][i], columns[1][i], columns[2][i], columns[3][i]}, made);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
-          round_off<lanes, narrow>(made[j]);
-          store<lanes>(made[j], strip.spread + ((4 * i + j) * strip.tiles + tile) * step + channel);
+          round_and_store<lanes, narrow>(
+              made[j], strip.spread + ((4 * i + j) * strip.tiles + tile) * step + channel);
         }
       }
       columns[0] = columns[2];
