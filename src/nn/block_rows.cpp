@@ -37,33 +37,43 @@ FloatLanes floats_at(const BFloat16* from) {
   return reinterpret_cast<FloatLanes>(__builtin_convertvector(halves, Bits) << 16U);
 }
 
-/// `Stored`: what they are rounded to.
-template <typename Stored, typename Value>
+/// Numbers' nearest bfloat16s, in floats.
+FloatLanes nearest_bfloats(FloatLanes values) {
+  using Bits = std::uint32_t __attribute__((vector_size(sizeof(FloatLanes))));
+  const auto bits = reinterpret_cast<Bits>(values);
+  return reinterpret_cast<FloatLanes>((bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U);
+}
+void store_values(float* to, FloatLanes values) { store_floats(to, values); }
+/// Of values that are bfloat16s.
+void store_values(BFloat16* to, FloatLanes values) {
+  using Bits = std::uint32_t __attribute__((vector_size(sizeof(FloatLanes))));
+  using Halves = std::uint16_t __attribute__((vector_size(sizeof(FloatLanes) / 2)));
+  const auto halves = __builtin_convertvector(reinterpret_cast<Bits>(values) >> 16U, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
+template <bool narrow, typename Value>
 void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::int64_t block_row,
                    Value* out) {
   constexpr std::int64_t blocks_per_line = 64 / (block_px * sizeof(float));
   const auto count = static_cast<std::int64_t>(planes.size()), blocks = width / block_px;
-  std::vector<float> line(static_cast<std::size_t>(blocks * block_area));
-  std::vector<Stored> stored(line.size());
   for (std::int64_t p = 0; p < count; ++p) {
     // rows of one plane are too few for the processor to foresee those of the next
     const Plane &plane = planes[static_cast<std::size_t>(p)],
                 &next = planes[static_cast<std::size_t>(std::min(p + 1, count - 1))];
-    for (std::int64_t i = 0; i < block_px; ++i) {
-      const std::int64_t y = block_row * block_px + i;
-      const float *in = plane.first + y * plane.stride, *coming = next.first + y * next.stride;
-      float* to = line.data() + i * block_px;
-      for (std::int64_t b = 0; b < blocks; ++b) {
-        std::copy_n(in + b * block_px, block_px, to + b * block_area);
-        if (b % blocks_per_line == 0) __builtin_prefetch(coming + b * block_px);
-      }
-    }
-    for (std::size_t i = 0; i < line.size(); i += float_lane_count)
-      store_floats(&line[i], seen_as(load_floats(&line[i])));
-    for (std::size_t i = 0; i < line.size(); ++i) stored[i] = Stored(line[i]);
+    const float *in = plane.first + block_row * block_px * plane.stride,
+                *coming = next.first + block_row * block_px * next.stride;
     for (std::int64_t b = 0; b < blocks; ++b) {
-      std::copy_n(&stored[static_cast<std::size_t>(b * block_area)], block_area,
-                  out + (b * count + p) * block_area);
+      if (b % blocks_per_line == 0) {
+        for (std::int64_t i = 0; i < block_px; ++i)
+          __builtin_prefetch(coming + b * block_px + i * next.stride);
+      }
+      Value* const to = out + (b * count + p) * block_area;
+      for (std::int64_t half = 0; half < 2; ++half) {
+        const FloatLanes seen =
+            seen_as(half_block(in + b * block_px + 2 * half * plane.stride, plane.stride));
+        store_values(to + half * float_lane_count, narrow ? nearest_bfloats(seen) : seen);
+      }
     }
   }
 }
@@ -104,13 +114,13 @@ void mix_rows(const std::vector<Plane>& planes, std::int64_t height, std::int64_
 
 void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
                         std::int64_t block_row, bool narrow, float* out) {
-  (narrow ? compress_rows<BFloat16, float> : compress_rows<float, float>)(planes, width, block_row,
-                                                                          out);
+  (narrow ? compress_rows<true, float> : compress_rows<false, float>)(planes, width, block_row,
+                                                                      out);
 }
 void compress_block_row(const std::vector<Plane>& planes, std::int64_t width,
                         std::int64_t block_row, [[maybe_unused]] bool narrow, BFloat16* out) {
   assert(narrow);
-  compress_rows<BFloat16>(planes, width, block_row, out);
+  compress_rows<true>(planes, width, block_row, out);
 }
 
 void mix_block_row(const std::vector<Plane>& planes, std::int64_t height, std::int64_t width,
