@@ -5,6 +5,7 @@ include(CMakePackageConfigHelpers)
 install(TARGETS limpid EXPORT limpid-targets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS limpid_with_torch LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} NAMELINK_SKIP)
 install(EXPORT limpid-targets NAMESPACE limpid::
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/limpid)
 if(LIMPID_BUILD_APPS)

@@ -7,10 +7,10 @@ set(file_libraries "<(fitsio|tiff|tiffio|png|jpeglib|pugixml|zlib|lz4|lz4hc|zstd
 set(parsers "<(CLI|nlohmann|toml[+][+])/")
 
 # layer: which paths it covers, and what an include line there must not match
-set(layers include core io measure background nn train multiframe restore apps)
+set(layers include core io measure background nn train multiframe restore libtorch apps)
 set(include_paths include/limpid/*.h)
 set(include_forbidden "${torch}|${file_libraries}|${parsers}|<(Eigen|fftw3)|\"")
-set(core_forbidden "${torch}|${file_libraries}|${parsers}|\"(io|measure|background|nn|train|restore|multiframe)/|<limpid/(io|stars|background|network|deconvolve|multiframe|trust|training)[.]h>")
+set(core_forbidden "${torch}|${file_libraries}|${parsers}|\"(io|measure|background|nn|train|restore|multiframe|libtorch)/|<limpid/(io|stars|background|network|deconvolve|multiframe|trust|training)[.]h>")
 set(io_forbidden "${torch}|${parsers}|\"(measure|background|nn|train|restore|multiframe)/|<limpid/(stars|background|network|deconvolve|multiframe|trust|training)[.]h>")
 set(measure_forbidden "${torch}|${file_libraries}|${parsers}|\"(io|background|nn|train|restore|multiframe)/|<limpid/(io|network|deconvolve|multiframe|training)[.]h>")
 set(background_forbidden "${torch}|${file_libraries}|${parsers}|\"(io|nn|train|restore|multiframe)/|<limpid/(io|network|deconvolve|multiframe|trust|training)[.]h>")
@@ -18,6 +18,7 @@ set(nn_forbidden "${file_libraries}|<CLI/|\"(io|measure|background|train|restore
 set(train_forbidden "${file_libraries}|<CLI/|\"(io|background|restore|multiframe)/|<limpid/(io|deconvolve|multiframe)[.]h>")
 set(multiframe_forbidden "${file_libraries}|${parsers}|\"(io|restore|train)/")
 set(restore_forbidden "${torch}|${file_libraries}|${parsers}|\"(io|train|multiframe)/|<limpid/(io|training|multiframe)[.]h>")
+set(libtorch_forbidden "${file_libraries}|${parsers}|\"(io|measure|background|restore)/")
 set(apps_forbidden "${torch}|${file_libraries}|<(Eigen|fftw3)|\"(core|io|measure|background|nn|train|restore|multiframe)/")
 foreach(layer IN LISTS layers)
   if(NOT DEFINED ${layer}_paths)

@@ -334,6 +334,28 @@ if has_command deconvolve; then
   check "the measured PSF is a frame of 64 px kernels" grep -q '576 x 448' <("$limpid" info psf.fits)
   expect 4 measure few.fits --psf psf.fits
 
+  # LibTorch is loaded where it is needed: the program where that library is not to be found
+  check "the program starts without LibTorch" test "$(ldd "$limpid" | grep -c torch)" -eq 0
+  mkdir bare
+  cp "$(ldd "$limpid" | awk '$1 ~ /^liblimpid[.]/ { print $3 }')" bare
+  bare() { LD_LIBRARY_PATH=$PWD/bare${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} expect "$@"; }
+  lacks_torch() { one_error_line && grep -q "^limpid: $1 needs LibTorch: liblimpid-torch[.]" err; }
+  bare 0 --version
+  if [ "$(uname -m)" = x86_64 ]; then
+    bare 0 deconvolve sky.fits -o bare.fits --psf 3 --no-stars --precision f32
+    check "a frame is restored without LibTorch" test -s bare.fits
+  fi
+  echo 'steps = 1' >steps.toml
+  bare 1 train steps.toml -o weights.safetensors
+  check "training says what it lacks" lacks_torch training
+  weights=$("$limpid" models --json | sed -n 's/.*"file": "\(.*\)",/\1/p' | head -1)
+  bare 1 evaluate "$weights" --network-only
+  check "so does the evaluation" lacks_torch evaluation
+  bare 1 simulate -o none.fits
+  check "so does the simulator" lacks_torch 'the simulator'
+  bare 1 deconvolve sky.fits -o none.fits --psf 3 --no-stars --device cuda
+  check "so does a graphics card" lacks_torch 'a graphics card'
+
   make_fits big.fits 4000
   for signal in INT TERM; do
     : >out
@@ -540,7 +562,7 @@ if has_command mfdeconv; then
     expect 0 simulate -q --width 768 --height 768 --star-count 900 --fwhm $fwhm -o going/$fwhm.fits
   done
   cp going/3.4.fits whole.fits
-  going=(mfdeconv going/*.fits --iterations 16 --min-iterations 16 --memory 300M --report gone.json --overwrite)
+  going=(mfdeconv going/*.fits --iterations 16 --min-iterations 16 --memory 155M --report gone.json --overwrite)
   "$limpid" "${going[@]}" --checkpoint kept -o gone.fits >out 2>err &
   pid=$!
   until [ -e kept/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
@@ -563,7 +585,7 @@ if has_command mfdeconv; then
     expect 0 "${going[@]}" --checkpoint again --resume -o gone.fits
     check "taken up again with a frame that is $state it gives the same pixels" test "$(sums gone.fits)" = "$lost"
   done
-  "$limpid" mfdeconv going/2.6.fits going/3.4.fits --iterations 16 --min-iterations 16 --memory 260M --checkpoint kept \
+  "$limpid" mfdeconv going/2.6.fits going/3.4.fits --iterations 16 --min-iterations 16 --memory 115M --checkpoint kept \
     -o none.fits >out 2>err &
   pid=$!
   until [ -e kept/mfdeconv-checkpoint.fits ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done

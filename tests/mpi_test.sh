@@ -119,7 +119,7 @@ mkdir going
 for fwhm in 2.6 3.0 3.4 3.8 4.2 4.6; do
   "$limpid" simulate -q --width 768 --height 768 --star-count 900 --fwhm "$fwhm" -o "going/$fwhm.fits" >out
 done
-forever=(going/*.fits --iterations 12 --min-iterations 12 --memory 270M --checkpoint state -o gone.fits --report gone.json)
+forever=(going/*.fits --iterations 12 --min-iterations 12 --memory 125M --checkpoint state -o gone.fits --report gone.json)
 begin
 truncate -s 1000000 going/3.0.fits going/3.8.fits
 wait "$launcher"

@@ -67,8 +67,14 @@ class Accelerator {
   virtual void forget() = 0;
 };
 
-/// LibTorch on "cuda:0" and the like, or on "cpu", which tests use.
+/// LibTorch on "cuda:0" and the like, or on "cpu", which tests use; in the library that has it.
 std::unique_ptr<Accelerator> make_torch_accelerator(const std::string& device);
+struct TorchAccelerators {
+  /// That of a CUDA device.
+  std::unique_ptr<Accelerator> (*open)(const Device& device);
+};
+extern const TorchAccelerators torch_accelerators;
+
 /// None for the processor. Throws Error(exhausted) when a device is asked for that is not there.
 std::unique_ptr<Accelerator> open_accelerator(const Device& device);
 

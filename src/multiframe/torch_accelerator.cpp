@@ -311,10 +311,9 @@ std::unique_ptr<Accelerator> make_torch_accelerator(const std::string& device) {
   return std::make_unique<TorchAccelerator>(torch::Device(device));
 }
 
-std::unique_ptr<Accelerator> open_accelerator(const Device& device) {
-  const torch::Device found = torch_device(device);
-  if (found.is_cpu()) return nullptr;
-  return std::make_unique<TorchAccelerator>(found);
-}
+const TorchAccelerators torch_accelerators{
+    .open = [](const Device& device) -> std::unique_ptr<Accelerator> {
+      return std::make_unique<TorchAccelerator>(torch_device(device));
+    }};
 
 }  // namespace limpid::multiframe

@@ -1,11 +1,12 @@
 // What computes a network, behind Network: our own convolutions, or LibTorch.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
 
 #include <limpid/network.h>
+
+#include "nn/model_info.h"
 
 namespace limpid {
 
@@ -27,8 +28,12 @@ class Engine {
                                   GuideMemory* memory) const = 0;
 };
 
-/// On the processor, by convolutions of our own. Null where LibTorch's suit the network or the
-/// processor better. Throws Error(bad_model).
-std::unique_ptr<Engine> make_own_engine(const std::filesystem::path& weights, Precision precision);
+/// On the processor: by convolutions of our own, or where its own for bfloat16 are faster by
+/// LibTorch, which then starts while the caller goes on; what run() throws tells of it, too. Null
+/// for networks that only LibTorch computes. Throws Error(bad_model).
+std::unique_ptr<Engine> make_cpu_engine(const NetworkFile& file, Precision precision);
+
+/// The latter, whose weights are good.
+std::unique_ptr<Engine> start_torch_engine(NetworkFile file, Precision precision);
 
 }  // namespace limpid

@@ -35,19 +35,16 @@ void save_model(const std::filesystem::path& path,
   write_safetensors(path, file);
 }
 
-Model load_model(const std::filesystem::path& path) {
-  const SafetensorsHeader header = read_safetensors_header(path);
-  Parameters parameters = read_parameters(path, header);
-  add_missing_plane(parameters);
+Model load_model(const NetworkFile& file) {
   Model model;
-  model.info = model_info(path, header.metadata);
+  model.info = file.info;
   model.network = build_architecture(model.info.architecture, shape_of(model.info));
-  load_parameters(*model.network, to_tensors(parameters), "", path);
+  load_parameters(*model.network, to_tensors(file.parameters), "", file.path);
   model.network->eval();
-  for (const auto& parameter : model.network->parameters())
-    model.info.parameters += parameter.numel();
   return model;
 }
+
+Model load_model(const std::filesystem::path& path) { return load_model(read_network(path)); }
 
 void add_missing_blocks(Architecture& network, std::map<std::string, torch::Tensor>& tensors) {
   const torch::NoGradGuard no_grad;

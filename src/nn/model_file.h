@@ -27,6 +27,7 @@ struct Model {
   NetworkInfo info;
 };
 /// Throws Error(bad_model).
+Model load_model(const NetworkFile& file);
 Model load_model(const std::filesystem::path& path);
 
 /// Sets every parameter from the tensor `prefix + name`. Throws Error(bad_model) when one is

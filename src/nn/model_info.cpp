@@ -58,6 +58,15 @@ NetworkInfo model_info(const std::filesystem::path& path,
   return info;
 }
 
+NetworkFile read_network(const std::filesystem::path& path) {
+  const SafetensorsHeader header = read_safetensors_header(path);
+  NetworkFile file{path, model_info(path, header.metadata), read_parameters(path, header)};
+  add_missing_plane(file.parameters);
+  for (const auto& [name, parameter] : file.parameters)
+    file.info.parameters += static_cast<std::int64_t>(parameter.values.size());
+  return file;
+}
+
 ArchitectureOptions shape_of(const NetworkInfo& info) {
   return {split(text(info.metadata, "widths")), split(text(info.metadata, "blocks"))};
 }

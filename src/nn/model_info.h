@@ -1,4 +1,4 @@
-// What a weights file says of its network.
+// A weights file, and what it says of its network.
 #pragma once
 
 #include <filesystem>
@@ -14,6 +14,14 @@ namespace limpid {
 /// Throws Error(bad_model) for a file that is no network's.
 NetworkInfo model_info(const std::filesystem::path& path,
                        const std::map<std::string, std::string>& metadata);
+struct NetworkFile {
+  std::filesystem::path path;  ///< for messages: all has been read
+  NetworkInfo info;
+  Parameters parameters;
+};
+/// With the plane that older weights lack. Throws Error(bad_model).
+NetworkFile read_network(const std::filesystem::path& path);
+
 /// Channels and blocks, as the file says.
 ArchitectureOptions shape_of(const NetworkInfo& info);
 

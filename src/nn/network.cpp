@@ -9,6 +9,7 @@
 #include <limpid/error.h>
 
 #include "core/parallel.h"
+#include "core/torch_library.h"
 #include "nn/device.h"
 #include "nn/engine.h"
 #ifdef LIMPID_HAS_FFTW
@@ -78,10 +79,13 @@ Network::~Network() = default;
 
 Network Network::load(const std::filesystem::path& weights, Device device, Precision precision) {
   auto body = std::make_unique<Body>();
+  const NetworkFile file = read_network(weights);
 #ifdef LIMPID_HAS_FFTW
-  if (!on_graphics_card(device)) body->engine = make_own_engine(weights, precision);
+  if (!on_graphics_card(device)) body->engine = make_cpu_engine(file, precision);
 #endif
-  if (!body->engine) body->engine = make_torch_engine(weights, device, precision);
+  if (!body->engine) {
+    body->engine = torch_library("this network").networks->make_engine(file, device, precision);
+  }
   return Network(std::move(body));
 }
 

@@ -21,6 +21,4 @@ torch::Device torch_device(const Device& device) {
   return {torch::kCPU};
 }
 
-bool on_graphics_card(const Device& device) { return torch_device(device).is_cuda(); }
-
 }  // namespace limpid

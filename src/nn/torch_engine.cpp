@@ -94,13 +94,17 @@ class TorchEngine : public Engine {
 
 }  // namespace
 
-std::unique_ptr<Engine> make_torch_engine(const std::filesystem::path& weights,
-                                          const Device& device, Precision precision) {
-  Model model = load_model(weights);
+std::unique_ptr<Engine> make_torch_engine(const NetworkFile& file, const Device& device,
+                                          Precision precision) {
+  Model model = load_model(file);
   const torch::Device place = torch_device(device);
   const torch::ScalarType type = scalar_type(precision, place);
   blas_on_one_thread();
   return std::make_unique<TorchEngine>(std::move(model), place, type);
 }
+
+const TorchNetworks torch_networks{
+    .make_engine = make_torch_engine,
+    .on_cuda = [](const Device& device) { return torch_device(device).is_cuda(); }};
 
 }  // namespace limpid

@@ -5,6 +5,7 @@
 #include <limpid/error.h>
 
 #include "nn/architecture.h"
+#include "nn/engine.h"
 #include "nn/mixing.h"
 #include "nn/model_file.h"
 #include "nn/tensors.h"
@@ -148,6 +149,30 @@ TEST(ModelFile, WeightsOfOneGuidePlaneLessTakeNothingOfTheNewest) {
   EXPECT_FALSE(torch::equal(network->forward(some, controls), network->forward(unlike, controls)));
 }
 
+TEST(Engine, LibTorchStartsWhileTheCallerGoesOnAndAgrees) {
+  torch::manual_seed(9);
+  NetworkFile file;
+  file.info.architecture = "guided_unet";
+  file.info.metadata = {{"widths", "16,32"}, {"blocks", "0,1,1"}};
+  for (const auto& [name, shape] : guided_unet_shapes(shape_of(file.info)))
+    file.parameters[name] = to_parameter(torch::randn(shape) * 0.05);
+  TileControls controls;
+  for (Psf& psf : controls.measured) psf = {.fwhm_px = 3, .beta = 4};
+  controls.nonstellar = controls.measured;
+  const auto light = to_image(torch::randn({3, 128, 160}) * 20),
+             clipped = to_image(torch::zeros({1, 64, 96}));
+  const auto run = [&](const Engine& engine) {
+    return to_tensor(
+        engine.run(light.view(), clipped.view(), controls, {16, 8, 64, 48}, 2, nullptr).view());
+  };
+  const auto started = start_torch_engine(file, Precision::f32),
+             plain = make_cpu_engine(file, Precision::f32);
+  EXPECT_EQ(started->device_text(), plain->device_text());
+  const auto wanted = run(*started);
+  EXPECT_EQ(wanted.sizes(), at::IntArrayRef({3, 48, 64}));
+  EXPECT_TRUE(torch::allclose(run(*plain), wanted, 1e-3, 1e-3));
+}
+
 TEST(ModelFile, KeepsWeightsToHalfPrecisionAndRefusesOtherShapes) {
   const auto path = std::filesystem::temp_directory_path() /
                     ("limpid_model_" + std::to_string(::getpid()) + ".safetensors");
@@ -168,9 +193,11 @@ TEST(ModelFile, KeepsWeightsToHalfPrecisionAndRefusesOtherShapes) {
     // float16 keeps 11 bits
     EXPECT_TRUE(torch::allclose(item.value(), weights[item.key()], 1e-3, 1e-6)) << item.key();
   }
+  EXPECT_EQ(Network::load(path, {Device::Kind::cpu, 0}).info().parameters, model.info.parameters);
   about.shape.widths = {32, 96};
   save_model(path, weights, about);
   EXPECT_THROW(load_model(path), Error);
+  EXPECT_THROW(Network::load(path, {Device::Kind::cpu, 0}), Error);
   std::filesystem::remove(path);
 }
 

@@ -11,11 +11,11 @@
 namespace limpid {
 namespace {
 
-Example make_example(const Simulator::Body& simulator, std::uint64_t index, int side) {
+Example make_example(const SceneSimulator& simulator, std::uint64_t index, int side) {
   const torch::NoGradGuard no_grad;
   SceneOptions options;
   options.side_px = side;
-  const SceneTensors scene = simulator.draw(index, options);
+  const SceneTensors scene = simulator.draw_tensors(index, options);
   const auto guides = guide_planes(scene.input, scene.controls);
   const auto all =
       torch::cat({scene.input, guides.view({3 * guide_count, guides.size(2), guides.size(3)}),
@@ -61,7 +61,7 @@ std::array<float, control_count> turned_controls(std::array<float, control_count
 
 // ---- loader
 
-Loader::Loader(const Simulator::Body& simulator, int side, int threads, Share share,
+Loader::Loader(const SceneSimulator& simulator, int side, int threads, Share share,
                std::uint64_t first)
     : simulator_(simulator),
       side_(side),
@@ -120,7 +120,7 @@ void Loader::work(const std::stop_token& stop) {
 
 // ---- batches
 
-Batches::Batches(const Simulator::Body& simulator, const TrainOptions& options,
+Batches::Batches(const SceneSimulator& simulator, const TrainOptions& options,
                  std::int64_t first_step)
     : options_(options),
       threads_(thread_count(options.threads)),

@@ -34,7 +34,7 @@ struct Share {
 /// Draws examples ahead of the trainer; hands them out in the order of their index.
 class Loader {
  public:
-  Loader(const Simulator::Body& simulator, int side, int threads, Share share, std::uint64_t first);
+  Loader(const SceneSimulator& simulator, int side, int threads, Share share, std::uint64_t first);
   ~Loader();
   /// The next one; waits for it. Throws what a thread has thrown.
   Example take();
@@ -45,7 +45,7 @@ class Loader {
  private:
   void work(const std::stop_token& stop);
 
-  const Simulator::Body& simulator_;
+  const SceneSimulator& simulator_;
   int side_;
   Share share_;
   std::uint64_t next_, wanted_;
@@ -63,7 +63,7 @@ class Loader {
 class Batches {
  public:
   /// From this step on, as if all before it had been made.
-  Batches(const Simulator::Body& simulator, const TrainOptions& options, std::int64_t first_step);
+  Batches(const SceneSimulator& simulator, const TrainOptions& options, std::int64_t first_step);
   struct Batch {
     torch::Tensor planes, target, controls;  ///< pixels in blocks laid into channels
   };

@@ -19,13 +19,13 @@ TrainOptions options_of(int batch, int reuse) {
 }
 
 TEST(Batches, HoldEachSceneOfTheirStepTurned) {
-  const Simulator simulator({}, false, 3, 2, 1);
-  Batches batches(simulator.body(), options_of(2, 1), 0);
+  const SceneSimulator simulator({}, false, 3, 2, 1);
+  Batches batches(simulator, options_of(2, 1), 0);
   for (std::uint64_t step = 0; step < 2; ++step) {
     const auto batch = batches.next();
     for (std::int64_t i = 0; i < 2; ++i) {
       const auto scene =
-          simulator.body().draw(2 * step + static_cast<std::uint64_t>(i), {.side_px = side});
+          simulator.draw_tensors(2 * step + static_cast<std::uint64_t>(i), {.side_px = side});
       const auto target = inner(scene.target, side);
       const auto is_this = [&](int turn) {
         const auto wanted = to_blocks(turned(target, turn).contiguous())[0];
@@ -39,9 +39,9 @@ TEST(Batches, HoldEachSceneOfTheirStepTurned) {
 }
 
 TEST(Batches, FromALaterStepOnAreWhatTheyWouldHaveBeen) {
-  const Simulator simulator({}, false, 3, 2, 1);
+  const SceneSimulator simulator({}, false, 3, 2, 1);
   const TrainOptions options = options_of(4, 2);
-  Batches all(simulator.body(), options, 0), later(simulator.body(), options, 3);
+  Batches all(simulator, options, 0), later(simulator, options, 3);
   for (int step = 0; step < 3; ++step) (void)all.next();
   const auto first = all.next(), second = later.next();
   EXPECT_TRUE(torch::equal(first.planes, second.planes));

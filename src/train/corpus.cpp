@@ -13,6 +13,7 @@
 #include "nn/safetensors.h"
 #include "nn/weights.h"
 #include "train/star_removal.h"
+#include "train/torch_training.h"
 
 namespace limpid {
 namespace {
@@ -80,30 +81,34 @@ torch::Tensor turned(const torch::Tensor& x, int turn) {
 
 // ---- building ----------------------------------------------------------------------------------
 
-struct CorpusBuilder::Body {
-  std::filesystem::path output;
-  CorpusOptions options;
-  CorpusReport report;
+namespace {
+
+/// What CorpusBuilder hides.
+class PatchWriter : public CorpusWriter {
+ public:
+  PatchWriter(std::filesystem::path output, CorpusOptions options)
+      : output_(std::move(output)),
+        options_(std::move(options)) {}
+  void add(const CorpusSource& source) override;
+  void add_corpus(const std::filesystem::path& path) override;
+  CorpusReport finish() override;
+
+ private:
   struct Patch {
     torch::Tensor pixels;  // int16 view of unsigned values
     double structure;
     bool validation, linear;
     std::string source;
   };
-  std::vector<Patch> patches;
-  nlohmann::json manifest = nlohmann::json::array();
+  std::filesystem::path output_;
+  CorpusOptions options_;
+  CorpusReport report_;
+  std::vector<Patch> patches_;
+  nlohmann::json manifest_ = nlohmann::json::array();
 };
 
-CorpusBuilder::CorpusBuilder(std::filesystem::path output, CorpusOptions options)
-    : body_(std::make_unique<Body>()) {
-  body_->output = std::move(output);
-  body_->options = std::move(options);
-}
-CorpusBuilder::~CorpusBuilder() = default;
-
-void CorpusBuilder::add(const CorpusSource& source) {
+void PatchWriter::add(const CorpusSource& source) {
   const torch::NoGradGuard no_grad;
-  Body& body = *body_;
   const auto size = source.image.size();
   auto picture = torch::from_blob(const_cast<float*>(source.image.pixels().data()),
                                   {source.image.channels(), size.height, size.width});
@@ -117,11 +122,11 @@ void CorpusBuilder::add(const CorpusSource& source) {
   }
   picture = reduce_by(picture, source.reduce).contiguous();
   const int stars = remove_stars(picture);
-  body.report.stars_removed += stars;
+  report_.stars_removed += stars;
   const bool validation = std::any_of(
-      body.options.validation.begin(), body.options.validation.end(),
+      options_.validation.begin(), options_.validation.end(),
       [&](const std::string& word) { return source.object.find(word) != std::string::npos; });
-  const int side = body.options.patch_px;
+  const int side = options_.patch_px;
   int count = 0;
   const auto cut = [&](std::int64_t extent) {  // evenly spread, overlapping if need be
     const std::int64_t n = (extent + side - 1) / side;
@@ -146,59 +151,57 @@ void CorpusBuilder::add(const CorpusSource& source) {
       const auto patch = picture.index({Slice(), Slice(y, y + side), Slice(x, x + side)});
       const double clipped = (patch > 0.985).any(0).to(torch::kFloat).mean().item<double>();
       if (clipped > 0.02) continue;
-      body.patches.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort),
-                              structure_of(patch), validation, source.linear, source.name});
+      patches_.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort),
+                          structure_of(patch), validation, source.linear, source.name});
       ++count;
     }
   }
-  body.manifest.push_back({{"name", source.name},
-                           {"object", source.object},
-                           {"credit", source.credit},
-                           {"reduce", source.reduce},
-                           {"stars_removed", stars},
-                           {"patches", count},
-                           {"validation", validation}});
+  manifest_.push_back({{"name", source.name},
+                       {"object", source.object},
+                       {"credit", source.credit},
+                       {"reduce", source.reduce},
+                       {"stars_removed", stars},
+                       {"patches", count},
+                       {"validation", validation}});
 }
 
-void CorpusBuilder::add_corpus(const std::filesystem::path& path) {
-  Body& body = *body_;
+void PatchWriter::add_corpus(const std::filesystem::path& path) {
   for (const bool validation : {false, true}) {
     const CorpusPatches patches = CorpusPatches::load(path, validation);
     for (int i = 0; i < patches.count(); ++i) {
       const auto patch = patches.patch(i);
-      body.patches.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort),
-                              structure_of(patch), validation, patches.linear(i), path.string()});
+      patches_.push_back({(patch * full_scale).round().to(torch::kInt).to(torch::kShort),
+                          structure_of(patch), validation, patches.linear(i), path.string()});
     }
   }
-  body.options.patch_px = static_cast<int>(body.patches.back().pixels.size(1));
+  options_.patch_px = static_cast<int>(patches_.back().pixels.size(1));
   auto metadata = read_safetensors_header(path).metadata;
   const auto manifest = nlohmann::json::parse(metadata["manifest"], nullptr, false);
-  if (manifest.is_array()) body.manifest = manifest;
+  if (manifest.is_array()) manifest_ = manifest;
 }
 
-CorpusReport CorpusBuilder::finish() && {
-  Body& body = *body_;
-  if (body.patches.empty()) throw Error(ErrorKind::bad_input, "no image gave a usable patch");
-  std::stable_sort(body.patches.begin(), body.patches.end(),
+CorpusReport PatchWriter::finish() {
+  if (patches_.empty()) throw Error(ErrorKind::bad_input, "no image gave a usable patch");
+  std::stable_sort(patches_.begin(), patches_.end(),
                    [](const auto& a, const auto& b) { return a.structure > b.structure; });
-  const double patch_megapixels = body.options.patch_px * body.options.patch_px * 1e-6;
-  const double bytes_per_pixel = body.options.bits == 8 ? 1.5 : 6;
-  double megapixels = body.options.max_megapixels;
-  if (body.options.max_megabytes > 0) {
-    const double text = static_cast<double>(body.manifest.dump().size()) * 1.1e-6 + 0.02;
-    megapixels = std::min(megapixels, (body.options.max_megabytes - text) / bytes_per_pixel);
+  const double patch_megapixels = options_.patch_px * options_.patch_px * 1e-6;
+  const double bytes_per_pixel = options_.bits == 8 ? 1.5 : 6;
+  double megapixels = options_.max_megapixels;
+  if (options_.max_megabytes > 0) {
+    const double text = static_cast<double>(manifest_.dump().size()) * 1.1e-6 + 0.02;
+    megapixels = std::min(megapixels, (options_.max_megabytes - text) / bytes_per_pixel);
   }
   const auto keep = static_cast<std::size_t>(std::max(1.0, megapixels / patch_megapixels));
-  if (body.patches.size() > keep) body.patches.resize(keep);
+  if (patches_.size() > keep) patches_.resize(keep);
   TensorFile file;
   nlohmann::json linear = {{"training", nlohmann::json::array()},
                            {"validation", nlohmann::json::array()}};
   for (const bool validation : {false, true}) {
     std::vector<torch::Tensor> side, colour;
     const char* key = validation ? "validation" : "training";
-    for (const auto& patch : body.patches) {
+    for (const auto& patch : patches_) {
       if (patch.validation != validation) continue;
-      if (body.options.bits == 8) {
+      if (options_.bits == 8) {
         const Packed packed = pack(unsigned_16(patch.pixels));
         side.push_back(packed.light);
         colour.push_back(packed.colour);
@@ -210,22 +213,28 @@ CorpusReport CorpusBuilder::finish() && {
     if (side.empty()) throw Error(ErrorKind::bad_input, std::string("no patch is left for ") + key);
     file.tensors[key] = torch::stack(side);
     if (!colour.empty()) file.tensors[std::string(key) + "_colour"] = torch::stack(colour);
-    (validation ? body.report.validation_patches : body.report.training_patches) =
+    (validation ? report_.validation_patches : report_.training_patches) =
         static_cast<int>(side.size());
   }
-  if (body.options.bits == 8 || body.options.max_megabytes > 0) {
+  if (options_.bits == 8 || options_.max_megabytes > 0) {
     // not the same material as that of the whole corpus
-    body.manifest.push_back({{"name", "packed"},
-                             {"bits", body.options.bits},
-                             {"patches", body.report.training_patches}});
+    manifest_.push_back(
+        {{"name", "packed"}, {"bits", options_.bits}, {"patches", report_.training_patches}});
   }
-  body.report.manifest_hash = hash_text(body.manifest.dump());
-  file.metadata = {{"kind", body.options.bits == 8 ? "limpid corpus 2" : "limpid corpus 1"},
-                   {"manifest", body.manifest.dump()},
-                   {"manifest_hash", body.report.manifest_hash},
+  report_.manifest_hash = hash_text(manifest_.dump());
+  file.metadata = {{"kind", options_.bits == 8 ? "limpid corpus 2" : "limpid corpus 1"},
+                   {"manifest", manifest_.dump()},
+                   {"manifest_hash", report_.manifest_hash},
                    {"linear", linear.dump()}};
-  write_safetensors(body.output, file);
-  return body.report;
+  write_safetensors(output_, file);
+  return report_;
+}
+
+}  // namespace
+
+std::unique_ptr<CorpusWriter> by_libtorch::make_corpus_writer(const std::filesystem::path& output,
+                                                              const CorpusOptions& options) {
+  return std::make_unique<PatchWriter>(output, options);
 }
 
 // ---- drawing -----------------------------------------------------------------------------------

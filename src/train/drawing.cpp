@@ -60,7 +60,7 @@ double draw_full_scale(std::uint64_t seed, std::uint64_t index, double drawn, do
 /// A scene that is being drawn. Its steps follow one another on one random stream.
 class Drawing {
  public:
-  Drawing(const Simulator::Body& simulator, std::uint64_t index, const SceneOptions& asked)
+  Drawing(const SceneSimulator& simulator, std::uint64_t index, const SceneOptions& asked)
       : simulator_(simulator),
         index_(index),
         random_(simulator.seed, index + 1) {
@@ -100,7 +100,7 @@ class Drawing {
   /// Share of the PSF further on at a place in the field.
   [[nodiscard]] float weight_there(int x, int y) const;
 
-  const Simulator::Body& simulator_;
+  const SceneSimulator& simulator_;
   std::uint64_t index_;
   Random random_;
   SceneOptions options_;
@@ -381,7 +381,7 @@ void Drawing::misjudge_sky() {
 
 }  // namespace
 
-SceneTensors Simulator::Body::draw(std::uint64_t index, const SceneOptions& asked) const {
+SceneTensors SceneSimulator::draw_tensors(std::uint64_t index, const SceneOptions& asked) const {
   const torch::NoGradGuard no_grad;
   return Drawing(*this, index, asked).finish();
 }

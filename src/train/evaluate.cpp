@@ -264,15 +264,15 @@ void judge_clipped(Judge& judge, const EvaluationRow& row, int scenes, Evaluatio
 
 }  // namespace
 
-void record_table(const std::filesystem::path& weights, const std::filesystem::path& copy,
-                  const std::string& table) {
+void by_libtorch::record_table(const std::filesystem::path& weights,
+                               const std::filesystem::path& copy, const std::string& table) {
   TensorFile file = read_safetensors(weights);
   model_info(weights, file.metadata);  // refuses what is no network
   file.metadata["validation_table"] = table;
   write_safetensors(copy, file);
 }
 
-Evaluation evaluate(const EvaluateOptions& options, const Progress& progress) {
+Evaluation by_libtorch::evaluate(const EvaluateOptions& options, const Progress& progress) {
   const torch::NoGradGuard no_grad;
   at::set_num_threads(thread_count(options.threads));
   Judge judge(options);

@@ -12,23 +12,23 @@
 namespace limpid {
 namespace {
 
-SceneTensors nebula_scene(const Simulator& simulator) {
-  return simulator.body().draw(1, {.side_px = 128,
-                                   .aberration = Aberration::none,
-                                   .recording = Recording::plain,
-                                   .fwhm_px = 3.5,
-                                   .sharpen_nonstellar = 0.9,
-                                   .stars = 0,
-                                   .nebula = true,
-                                   .nebula_peak = 200,
-                                   .saturation = false,
-                                   .correlated_noise = false,
-                                   .mono = false,
-                                   .sky_misjudged = false});
+SceneTensors nebula_scene(const SceneSimulator& simulator) {
+  return simulator.draw_tensors(1, {.side_px = 128,
+                                    .aberration = Aberration::none,
+                                    .recording = Recording::plain,
+                                    .fwhm_px = 3.5,
+                                    .sharpen_nonstellar = 0.9,
+                                    .stars = 0,
+                                    .nebula = true,
+                                    .nebula_peak = 200,
+                                    .saturation = false,
+                                    .correlated_noise = false,
+                                    .mono = false,
+                                    .sky_misjudged = false});
 }
 
 TEST(Reference, RichardsonLucySharpensAndTotalVariationSmoothes) {
-  const Simulator simulator({}, true, 5, 0, 1);
+  const SceneSimulator simulator({}, true, 5, 0, 1);
   const SceneTensors scene = nebula_scene(simulator);
   const auto plain = richardson_lucy(scene), varied = richardson_lucy(scene, 0.02);
   const auto error = [&](const torch::Tensor& x) {
@@ -44,20 +44,20 @@ TEST(Reference, RichardsonLucySharpensAndTotalVariationSmoothes) {
 }
 
 TEST(StarFigures, OfTheWantedPictureItselfAreRight) {
-  const Simulator simulator({}, true, 5, 0, 1);
-  const SceneTensors scene = simulator.body().draw(2, {.side_px = 128,
-                                                       .aberration = Aberration::none,
-                                                       .recording = Recording::plain,
-                                                       .fwhm_px = 3,
-                                                       .sharpen_stars = 0.25,
-                                                       .adjust_halos = 0,
-                                                       .star_peak_min = 3000,
-                                                       .star_peak_max = 3000,
-                                                       .nebula = false,
-                                                       .saturation = false,
-                                                       .mono = false,
-                                                       .isolated_stars = true,
-                                                       .sky_misjudged = false});
+  const SceneSimulator simulator({}, true, 5, 0, 1);
+  const SceneTensors scene = simulator.draw_tensors(2, {.side_px = 128,
+                                                        .aberration = Aberration::none,
+                                                        .recording = Recording::plain,
+                                                        .fwhm_px = 3,
+                                                        .sharpen_stars = 0.25,
+                                                        .adjust_halos = 0,
+                                                        .star_peak_min = 3000,
+                                                        .star_peak_max = 3000,
+                                                        .nebula = false,
+                                                        .saturation = false,
+                                                        .mono = false,
+                                                        .isolated_stars = true,
+                                                        .sky_misjudged = false});
   const auto input = inner(scene.input, 128), target = inner(scene.target, 128);
   const StarPictures pictures{.before = input,
                               .after = target,

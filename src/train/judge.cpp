@@ -47,7 +47,7 @@ Judge::Judge(const EvaluateOptions& options)
 
 Judge::Answer Judge::answer(std::uint64_t index, const SceneOptions& options) {
   Answer a;
-  a.scene = simulator_.body().draw(index, options);
+  a.scene = simulator_.draw_tensors(index, options);
   a.guides = guide_planes(a.scene.input, a.scene.controls);
   a.input = inner(a.scene.input, side).contiguous();
   a.target = inner(a.scene.target, side).contiguous();
@@ -78,7 +78,7 @@ std::optional<Judge::Measured> Judge::measured_psf(const Answer& a, std::uint64_
   starry.nebula_peak.reset();
   starry.star_peak_min = 3;
   starry.star_peak_max = 20000;
-  const auto light = simulator_.body().draw(index, starry).input.contiguous();
+  const auto light = simulator_.draw_tensors(index, starry).input.contiguous();
   const int side_px = static_cast<int>(light.size(1));
   const ConstView view(light.data_ptr<float>(), 3, {side_px, side_px}, side_px, side_px * side_px);
   const StarCatalogue stars = detect_stars(view, {.max_fits = 300});

@@ -44,7 +44,7 @@ class Judge {
   torch::ScalarType type_;
   Model model_;
   std::optional<Model> previous_;
-  Simulator simulator_;
+  SceneSimulator simulator_;
 };
 
 }  // namespace limpid

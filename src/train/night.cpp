@@ -12,6 +12,7 @@
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "train/scene.h"
+#include "train/torch_training.h"
 
 namespace limpid {
 namespace {
@@ -113,7 +114,7 @@ std::vector<SceneStar> scatter_stars(Random& random, int height, int width, int 
 
 }  // namespace
 
-SimulatedNight simulate_night(const NightOptions& options, const Progress& progress) {
+SimulatedNight by_libtorch::simulate_night(const NightOptions& options, const Progress& progress) {
   const torch::NoGradGuard no_grad;
   if (options.size.width < 256 || options.size.height < 256 ||
       options.size.pixels() > 100'000'000) {
@@ -126,8 +127,7 @@ SimulatedNight simulate_night(const NightOptions& options, const Progress& progr
   const int full_width = width + 2 * scene_margin_px, full_height = height + 2 * scene_margin_px;
   Random random(options.seed);
   progress(0, "painting the sky");
-  const auto light =
-      paint_sky(random, full_height, full_width) *
+  const auto light = paint_sky(random, full_height, full_width) *
                      (220.0 * options.nebula);  // in units of the sky noise
 
   std::vector<torch::Tensor> psfs(node_columns * node_rows);
@@ -190,8 +190,8 @@ SimulatedNight simulate_night(const NightOptions& options, const Progress& progr
   float* r = recorded.data_ptr<float>();
   for (std::int64_t i = 0; i < recorded.numel(); ++i) {
     const double level = std::max(0.0F, r[i]);
-    const double noisy = static_cast<double>(r[i]) +
-                         options.noise * std::sqrt(1 + shot * level) * random.normal();
+    const double noisy =
+        static_cast<double>(r[i]) + options.noise * std::sqrt(1 + shot * level) * random.normal();
     r[i] = static_cast<float>(std::min(1.0, sky_level + sky_noise * noisy));
   }
   SimulatedNight night;

@@ -23,12 +23,6 @@ torch::Tensor blurred(const torch::Tensor& noise, double share) {
 
 }  // namespace
 
-std::string_view name(Recording recording) {
-  constexpr std::array<std::string_view, recording_count> names{
-      "plain", "drizzled", "clipped", "dense cluster", "galaxy", "narrowband", "stretched"};
-  return names[static_cast<std::size_t>(recording)];
-}
-
 Recording draw_recording(std::uint64_t seed, std::uint64_t index) {
   Random random(seed ^ 0x4ec04dULL, index + 1);
   double left = random.uniform();

@@ -23,13 +23,13 @@ double correlation(const torch::Tensor& a, const torch::Tensor& b) {
 }
 
 TEST(Recording, PlainScenesAreWhatTheyWereWithoutTheOtherKinds) {
-  const Simulator simulator({}, false, 3, 2, 1);
+  const SceneSimulator simulator({}, false, 3, 2, 1);
   int plain = 0, special = 0;
   for (std::uint64_t index = 0; index < 24; ++index) {
     SceneOptions options{.side_px = 32};
-    const SceneTensors drawn = simulator.body().draw(index, options);
+    const SceneTensors drawn = simulator.draw_tensors(index, options);
     options.recording = Recording::plain;
-    const SceneTensors forced = simulator.body().draw(index, options);
+    const SceneTensors forced = simulator.draw_tensors(index, options);
     if (drawn.recording == Recording::plain) {
       ++plain;
       EXPECT_TRUE(torch::equal(drawn.input, forced.input));
@@ -77,10 +77,10 @@ TEST(Recording, DrizzleWidensThePsfAndCorrelatesTheNoise) {
 }
 
 TEST(Recording, ClippedStarsReachFarOverFullScale) {
-  const Simulator simulator({}, false, 3, 0, 1);
+  const SceneSimulator simulator({}, false, 3, 0, 1);
   SceneOptions options = quiet(Recording::clipped);
   options.isolated_stars = true;  // some lie in the inner frame for certain
-  const SceneTensors scene = simulator.body().draw(2, options);
+  const SceneTensors scene = simulator.draw_tensors(2, options);
   ASSERT_GT(scene.saturation_level, 0);
   int clipped = 0;
   for (const SimulatedStar& star : scene.stars) clipped += star.saturated ? 1 : 0;
@@ -91,8 +91,8 @@ TEST(Recording, ClippedStarsReachFarOverFullScale) {
 }
 
 TEST(Recording, ADenseClusterHasOneStarInTwentyPixels) {
-  const Simulator simulator({}, false, 3, 0, 1);
-  const SceneTensors scene = simulator.body().draw(3, quiet(Recording::cluster));
+  const SceneSimulator simulator({}, false, 3, 0, 1);
+  const SceneTensors scene = simulator.draw_tensors(3, quiet(Recording::cluster));
   const double density = static_cast<double>(scene.stars.size()) / (128.0 * 128.0);
   // the inner frame holds more of the cluster than the margin around it
   EXPECT_GT(density, 0.045);
@@ -100,10 +100,10 @@ TEST(Recording, ADenseClusterHasOneStarInTwentyPixels) {
 }
 
 TEST(Recording, AGalaxyComesWithHardlyAStar) {
-  const Simulator simulator({}, false, 3, 0, 1);
+  const SceneSimulator simulator({}, false, 3, 0, 1);
   SceneOptions options = quiet(Recording::galaxy);
   options.nebula_peak = 200;
-  const SceneTensors scene = simulator.body().draw(4, options);
+  const SceneTensors scene = simulator.draw_tensors(4, options);
   EXPECT_LE(scene.stars.size(), 4U);
   // bright in the middle, dark around
   const auto middle = scene.ideal.narrow(1, 76, 40).narrow(2, 76, 40).mean().item<double>();
@@ -112,15 +112,15 @@ TEST(Recording, AGalaxyComesWithHardlyAStar) {
 }
 
 TEST(Recording, NarrowBandsAreUnlike) {
-  const Simulator simulator({}, false, 3, 0, 1);
+  const SceneSimulator simulator({}, false, 3, 0, 1);
   double broad = 0, narrow = 0;
   for (std::uint64_t index = 0; index < 6; ++index) {
     SceneOptions options = quiet(Recording::narrowband);
     options.nebula = true;
     options.stars = 0;
-    const auto bands = simulator.body().draw(index, options).ideal;
+    const auto bands = simulator.draw_tensors(index, options).ideal;
     options.recording = Recording::plain;
-    const auto colours = simulator.body().draw(index, options).ideal;
+    const auto colours = simulator.draw_tensors(index, options).ideal;
     narrow += correlation(bands[0], bands[2]) / 6;
     broad += correlation(colours[0], colours[2]) / 6;
   }

@@ -22,7 +22,7 @@ torch::Tensor kernel_spectrum(const torch::Tensor& kernel, std::int64_t height,
   return torch::fft::rfft2(field.roll({-psf_side_px / 2, -psf_side_px / 2}, {-2, -1}));
 }
 
-torch::Tensor Simulator::Body::draw_sky(Random& random, int side) const {
+torch::Tensor SceneSimulator::draw_sky(Random& random, int side) const {
   if (procedural.empty() || side > procedural_px) return draw_procedural(random, side, side);
   const auto& sky =
       procedural[static_cast<std::size_t>(random.index(static_cast<int>(procedural.size())))];
@@ -32,19 +32,19 @@ torch::Tensor Simulator::Body::draw_sky(Random& random, int side) const {
       .contiguous();
 }
 
-Simulator::Simulator(const std::filesystem::path& corpus, bool validation, std::uint64_t seed,
-                     int psf_bank, int threads, const Progress& progress)
-    : body_(std::make_unique<Body>()) {
-  body_->seed = seed;
-  if (!corpus.empty()) body_->corpus = CorpusPatches::load(corpus, validation);
-  body_->bank.resize(static_cast<std::size_t>(psf_bank));
-  body_->procedural.resize(static_cast<std::size_t>(psf_bank / 4));
+SceneSimulator::SceneSimulator(const std::filesystem::path& corpus_file, bool validation,
+                               std::uint64_t first_seed, int psf_bank, int threads,
+                               const Progress& progress)
+    : bank(static_cast<std::size_t>(psf_bank)),
+      procedural(static_cast<std::size_t>(psf_bank / 4)),
+      seed(first_seed) {
+  if (!corpus_file.empty()) corpus = CorpusPatches::load(corpus_file, validation);
   progress(0, "preparing skies");
   parallel_for(psf_bank / 4, threads, [&](int i) {
     const torch::NoGradGuard no_grad;
     omp_set_num_threads(1);
     Random random(seed ^ 0x51a7ULL, static_cast<std::uint64_t>(i));
-    body_->procedural[static_cast<std::size_t>(i)] =
+    procedural[static_cast<std::size_t>(i)] =
         draw_procedural(random, procedural_px, procedural_px).to(torch::kHalf);
   });
   progress(0, "preparing PSFs");
@@ -55,17 +55,20 @@ Simulator::Simulator(const std::filesystem::path& corpus, bool validation, std::
     for (;;) {
       const auto aberration = draw_aberration(random);
       if (auto drawn = draw_psf(random, aberration, random.log_uniform(1.5, 7.5))) {
-        body_->bank[static_cast<std::size_t>(i)] = std::move(*drawn);
+        bank[static_cast<std::size_t>(i)] = std::move(*drawn);
         return;
       }
     }
   });
 }
-Simulator::Simulator(Simulator&&) noexcept = default;
-Simulator::~Simulator() = default;
 
-std::string Simulator::corpus_hash() const {
-  return body_->corpus ? body_->corpus->hash() : "procedural";
+std::string SceneSimulator::corpus_hash() const { return corpus ? corpus->hash() : "procedural"; }
+
+std::unique_ptr<SceneDrawer> by_libtorch::make_drawer(const std::filesystem::path& corpus,
+                                                      bool validation, std::uint64_t seed,
+                                                      int psf_bank, int threads,
+                                                      const Progress& progress) {
+  return std::make_unique<SceneSimulator>(corpus, validation, seed, psf_bank, threads, progress);
 }
 
 torch::Tensor inner(const torch::Tensor& x, int side) {
@@ -73,8 +76,8 @@ torch::Tensor inner(const torch::Tensor& x, int side) {
   return x.narrow(-2, from, side).narrow(-1, from, side).contiguous();
 }
 
-SimulatedScene Simulator::draw(std::uint64_t index, const SceneOptions& options) const {
-  const SceneTensors tensors = body_->draw(index, options);
+SimulatedScene SceneSimulator::draw(std::uint64_t index, const SceneOptions& options) const {
+  const SceneTensors tensors = draw_tensors(index, options);
   SimulatedScene scene;
   const auto shown = [&](const torch::Tensor& x) { return to_image(inner(x, options.side_px)); };
   scene.input = shown(tensors.input);

@@ -8,6 +8,7 @@
 #include "nn/tensors.h"
 #include "train/corpus.h"
 #include "train/telescope.h"
+#include "train/torch_training.h"
 
 namespace limpid {
 
@@ -32,14 +33,23 @@ inline constexpr int scene_margin_px = psf_side_px / 2;
 /// The middle of a field: (.., side, side) of (.., field, field).
 torch::Tensor inner(const torch::Tensor& x, int side);
 
-struct Simulator::Body {
+/// What Simulator hides.
+class SceneSimulator : public SceneDrawer {
+ public:
+  SceneSimulator(const std::filesystem::path& corpus_file, bool validation,
+                 std::uint64_t first_seed, int psf_bank, int threads,
+                 const Progress& progress = {});
+  [[nodiscard]] SimulatedScene draw(std::uint64_t index,
+                                    const SceneOptions& options) const override;
+  [[nodiscard]] std::string corpus_hash() const override;
+  [[nodiscard]] SceneTensors draw_tensors(std::uint64_t index, const SceneOptions& options) const;
+  /// A turned window of the bank of procedural skies, or a new one when there is no bank.
+  [[nodiscard]] torch::Tensor draw_sky(Random& random, int side) const;
+
   std::optional<CorpusPatches> corpus;
   std::vector<BankPsf> bank;
   std::vector<torch::Tensor> procedural;  ///< (3, procedural_px, procedural_px), half precision
-  std::uint64_t seed = 0;
-  /// A turned window of the bank of procedural skies, or a new one when there is no bank.
-  [[nodiscard]] torch::Tensor draw_sky(Random& random, int side) const;
-  [[nodiscard]] SceneTensors draw(std::uint64_t index, const SceneOptions& options) const;
+  std::uint64_t seed;
 };
 
 /// Spectrum (.., height, width / 2 + 1) of whole-pixel kernels (.., psf_side_px, psf_side_px) whose

@@ -45,7 +45,7 @@ TEST(Pupil, MoffatPhasesEachHoldAllTheLight) {
 }
 
 TEST(Simulator, SameSeedAndIndexGiveTheSameScene) {
-  const Simulator a({}, false, 3, 2, 1), b({}, false, 3, 2, 2);
+  const SceneSimulator a({}, false, 3, 2, 1), b({}, false, 3, 2, 2);
   const SceneOptions options{.side_px = 64};
   const SimulatedScene first = a.draw(5, options), second = b.draw(5, options),
                        other = a.draw(6, options);
@@ -56,7 +56,7 @@ TEST(Simulator, SameSeedAndIndexGiveTheSameScene) {
 }
 
 TEST(Simulator, InputAndTargetShareTheirNoiseAndTheirLight) {
-  const Simulator simulator({}, false, 3, 0, 1);
+  const SceneSimulator simulator({}, false, 3, 0, 1);
   SceneOptions options;
   options.side_px = 96;
   options.aberration = Aberration::guiding;
@@ -64,19 +64,19 @@ TEST(Simulator, InputAndTargetShareTheirNoiseAndTheirLight) {
   options.nebula = false;
   options.stars = 0;
   options.saturation = false;
-  const SceneTensors noise_alone = simulator.body().draw(0, options);
+  const SceneTensors noise_alone = simulator.draw_tensors(0, options);
   EXPECT_TRUE(torch::equal(noise_alone.input, noise_alone.target));
   options.stars.reset();
   options.isolated_stars = true;
   options.star_peak_min = options.star_peak_max = 500;
-  const SceneTensors stars = simulator.body().draw(1, options);
+  const SceneTensors stars = simulator.draw_tensors(1, options);
   ASSERT_FALSE(stars.stars.empty());
   EXPECT_NEAR(total(stars.blurred) / total(stars.ideal), 1, 0.01);
 }
 
 TEST(Simulator, MonoScenesHaveThreeEqualChannels) {
-  const Simulator simulator({}, false, 3, 2, 1);
-  const SceneTensors scene = simulator.body().draw(9, {.side_px = 64, .mono = true});
+  const SceneSimulator simulator({}, false, 3, 2, 1);
+  const SceneTensors scene = simulator.draw_tensors(9, {.side_px = 64, .mono = true});
   EXPECT_TRUE(torch::equal(scene.input[0], scene.input[2]));
   EXPECT_TRUE(torch::equal(scene.target[0], scene.target[1]));
   EXPECT_TRUE(scene.controls.mono);

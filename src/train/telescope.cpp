@@ -6,14 +6,6 @@
 
 namespace limpid {
 
-std::string_view name(Aberration aberration) {
-  constexpr std::array<std::string_view, aberration_count> names{
-      "none",    "guiding",   "defocus", "coma",           "second coma",         "astigmatism",
-      "trefoil", "spherical", "spider",  "lateral colour", "longitudinal colour", "channel seeing",
-      "mixed"};
-  return names[static_cast<std::size_t>(aberration)];
-}
-
 Aberration draw_aberration(Random& random) {
   if (random.chance(0.15)) return Aberration::none;
   if (random.chance(0.4)) return Aberration::mixed;

@@ -110,8 +110,9 @@ double learning_rate_at(std::int64_t step, const TrainOptions& o) {
 
 }  // namespace
 
-void train(const TrainOptions& options, const std::function<void(const TrainState&)>& log,
-           const Progress& progress) {
+void by_libtorch::train(const TrainOptions& options,
+                        const std::function<void(const TrainState&)>& log,
+                        const Progress& progress) {
   if (options.batch < 1 || options.patch_px < 32 || options.patch_px % (2 * block_px) != 0) {
     throw Error(ErrorKind::usage,
                 "batch must be at least 1 and patch_px a multiple of 8, at least 32");
@@ -121,8 +122,8 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     throw Error(ErrorKind::usage, "with several hosts, batch must be a multiple of reuse");
   const int threads = thread_count(options.threads);
   at::set_num_threads(threads);
-  const Simulator simulator(options.corpus, false, options.seed, options.psf_bank, threads,
-                            progress);
+  const SceneSimulator simulator(options.corpus, false, options.seed, options.psf_bank, threads,
+                                 progress);
   torch::manual_seed(options.seed);
   const torch::Device device = torch_device(options.device);
   const torch::ScalarType type = scalar_type(options.precision, device);
@@ -193,7 +194,7 @@ void train(const TrainOptions& options, const std::function<void(const TrainStat
     save_model(options.output, average, about);
   };
 
-  Batches batches(simulator.body(), options, step);
+  Batches batches(simulator, options, step);
   const double started = seconds();
   double last_log = started, last_save = started;
   double loss_sum = 0, identity_sum = 0;
