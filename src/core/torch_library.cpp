@@ -18,9 +18,9 @@ void* load_library() {
     std::error_code failure;
     // global: LibTorch loads parts of itself that look for the others
     if (std::filesystem::exists(beside, failure))
-      return dlopen(beside.c_str(), RTLD_LAZY | RTLD_GLOBAL);
+      return dlopen(beside.c_str(), RTLD_NOW | RTLD_GLOBAL);
   }
-  return dlopen(LIMPID_TORCH_LIBRARY, RTLD_LAZY | RTLD_GLOBAL);
+  return dlopen(LIMPID_TORCH_LIBRARY, RTLD_NOW | RTLD_GLOBAL);
 }
 
 const TorchLibrary* open_library(const std::string& purpose) {

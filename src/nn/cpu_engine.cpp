@@ -63,7 +63,7 @@ class StartingEngine : public CpuEngine {
 std::unique_ptr<Engine> start_torch_engine(NetworkFile file, Precision precision) {
   NetworkInfo info = file.info;
   auto engine = std::async(std::launch::async, [file = std::move(file), precision] {
-    return torch_library("this processor's arithmetic")
+    return torch_library("this network on this processor")
         .networks->make_engine(file, {Device::Kind::cpu, 0}, precision);
   });
   return std::make_unique<StartingEngine>(std::move(info), in_bfloat16(precision, false),
