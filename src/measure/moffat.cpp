@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numbers>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace limpid {
@@ -59,10 +60,18 @@ Image Psf::kernel(int side_px, std::span<const float> residual) const {
   }
   Eigen::Map<Eigen::ArrayXf> values(kernel.pixels().data(), count);
   const Eigen::ArrayXd light = MoffatProfile(fwhm_px, e1, e2, beta).pixels(x, y);
-  values = (light / light.sum()).cast<float>();
+  values = light.cast<float>();  // before the division, as with a residual
+  values = (values.cast<double>() / light.sum()).cast<float>();
+  return with_residual(std::move(kernel), residual);
+}
+
+Image with_residual(Image kernel, std::span<const float> residual) {
   if (residual.empty()) return kernel;
+  const auto count = static_cast<Eigen::Index>(residual.size());
+  Eigen::Map<Eigen::ArrayXf> values(kernel.pixels().data(), count);
   values += Eigen::Map<const Eigen::ArrayXf>(residual.data(), count);
-  values /= static_cast<float>(values.cast<double>().sum());
+  const double sum = values.cast<double>().sum();
+  values = (values.cast<double>() / sum).cast<float>();
   return kernel;
 }
 

@@ -5,10 +5,12 @@
 #include <limits>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/complex_lanes.h"
 #include "core/fft_columns.h"
+#include "measure/moffat.h"
 #include "restore/geometry.h"
 #include "restore/hidden_lights.h"
 #include "restore/noise_model.h"
@@ -37,8 +39,11 @@ ColumnSpectrum transfers_of(const TileControls& controls, int channels, Size siz
   kernels.push_back(wanted.stellar.kernel(psf_kernel_px));
   kernels.push_back(wanted.nonstellar.kernel(psf_kernel_px));
   for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
-    kernels.push_back(controls.measured[c].kernel(psf_kernel_px, controls.residual[c]));
-    kernels.push_back(controls.nonstellar_kernel(c));
+    Image moffat = controls.measured[c].kernel(psf_kernel_px);
+    kernels.push_back(with_residual(moffat.clone(), controls.residual[c]));
+    kernels.push_back(controls.nonstellar[c] == controls.measured[c]
+                          ? with_residual(std::move(moffat), controls.undone_residual(c))
+                          : controls.nonstellar_kernel(c));
   }
   return column_transfer(kernels, size);
 }
