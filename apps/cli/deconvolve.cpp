@@ -64,6 +64,7 @@ DeconvolveOptions pipeline_options(const DeconvolveArguments& o, int threads) {
   d.luminance_only = o.luminance_only;
   d.no_stars = o.no_stars;
   d.reblur = !o.trust_map.empty() || !o.report.empty();
+  d.trust_map = !o.trust_map.empty();
   d.tile_px = o.tile_px;
   d.overlap = o.overlap;
   d.threads = threads;

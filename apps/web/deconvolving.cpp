@@ -183,7 +183,7 @@ void Session::perform_deconvolve(Task& task, const Progress& progress) {
   OpenFrame& open = *task.frame;
   const auto loaded = network(task.deconvolve);
   DeconvolveOptions options = cli::pipeline_options(task.deconvolve, threads_);
-  options.reblur = true;
+  options.reblur = options.trust_map = true;
   options.mask = open.mask_at(task.deconvolve.mask);
   Deconvolved done = open.deconvolver.run(*loaded, options, progress, [&] {
     return Network::load(find_model(task.deconvolve.ai), {Device::Kind::cpu, 0});

@@ -38,6 +38,7 @@ struct DeconvolveOptions {
   /// A result of this frame made elsewhere, by whatever program: nothing is restored, it is judged.
   ConstView judged = {};
   bool reblur = false;  ///< fill `reblurring` and `trust_map`; not of regions, binned frames, masks
+  bool trust_map = true;  ///< if not, only `reblurring` is filled: as a whole the map is large
 };
 
 /// Sharpening moves a star's light and adds none: what was put in or taken out so that it holds.

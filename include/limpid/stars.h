@@ -163,7 +163,12 @@ class PsfField {
                                             bool centred = false) const;
   /// The same with the far wings: what a nebula is blurred with.
   [[nodiscard]] std::vector<float> residual_with_wings(float x, float y, int channel, int side_px,
-                                                       bool centred = false) const;
+                                                       bool centred = false) const {
+    return with_wings(residual(x, y, channel, side_px, centred), x, y, channel, side_px, centred);
+  }
+  /// Of a residual that is known already.
+  [[nodiscard]] std::vector<float> with_wings(std::vector<float> residual, float x, float y,
+                                              int channel, int side_px, bool centred = false) const;
   /// The whole PSF, Moffat and residual: (1, side, side), sums to 1, centred as Psf::kernel.
   [[nodiscard]] Image kernel(float x, float y, int channel, int side_px) const;
   /// Where the light's centre of gravity lies, seen from the Moffat's centre, px: what coma does.

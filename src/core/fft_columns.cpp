@@ -52,10 +52,11 @@ void join(const Complex* a, const Complex* b, int width, Complex* z) {
   if (length % 2 == 0) z[length / 2] = {a[length / 2].real(), b[length / 2].real()};
 }
 
-/// Half spectra of real rows, of which there are `count`, into the places first ... of `columns`.
-/// row_of(y): the first of `width` values.
+/// Half spectra of real rows, as many as the columns are long. row_of(y): the first of `width`
+/// values.
 template <typename RowOf>
-void add_rows(int count, int width, const RowOf& row_of, int first, ComplexLines& columns) {
+void set_rows(int width, const RowOf& row_of, ComplexLines& columns) {
+  const int count = columns.length();
   const LineFft line_fft(width);
   const std::vector<float> nothing(static_cast<std::size_t>(width), 0.0F);
   ComplexLines pair(2, width), rows(block, width / 2 + 1);
@@ -69,7 +70,7 @@ void add_rows(int count, int width, const RowOf& row_of, int first, ComplexLines
       line_fft.forward(values, pair.line(1));
       split(pair.line(1).data(), width, rows.line(y).data(), rows.line(y + 1).data());
     }
-    turn_back(rows, first + begin, some, columns);
+    turn_back(rows, begin, some, columns);
   }
 }
 
@@ -172,8 +173,8 @@ ColumnSpectrum column_fft(ConstView image, int threads) {
   ColumnSpectrum spectrum(image.channels(), image.size());
   if (image.empty()) return spectrum;
   parallel_for(image.channels(), threads, [&](int channel) {
-    add_rows(
-        image.height(), image.width(), [&](int y) { return image.row(channel, y).data(); }, 0,
+    set_rows(
+        image.width(), [&](int y) { return image.row(channel, y).data(); },
         spectrum.plane(channel));
     transform(spectrum.plane(channel));
   });
@@ -185,21 +186,27 @@ ColumnSpectrum column_transfer(std::span<const Image> kernels, Size size, int th
   parallel_for(spectrum.channels(), threads, [&](int channel) {
     const ConstView kernel = kernels[static_cast<std::size_t>(channel)].view();
     const int side = kernel.width(), half = side / 2;
-    // the rows of the frame that hold nothing are not transformed
+    // the rows of the frame that hold nothing are neither transformed nor kept
     Image laid(1, {size.width, side});
     for (int y = 0; y < side; ++y) {
       const auto row = laid.view().row(0, y);
       for (int x = 0; x < side; ++x)
         row[static_cast<std::size_t>((x - half + size.width) % size.width)] = kernel(0, y, x);
     }
-    ComplexLines& columns = spectrum.plane(channel);
-    columns.clear();
-    const auto from = [&](int first) {
-      return [&, first](int y) { return laid.view().row(0, first + y).data(); };
-    };
-    add_rows(half, size.width, from(0), size.height - half, columns);
-    add_rows(side - half, size.width, from(half), 0, columns);
-    transform(columns);
+    ComplexLines rows(spectrum.columns(), side);
+    set_rows(
+        size.width, [&](int y) { return laid.view().row(0, y).data(); }, rows);
+    const LineFft line_fft(size.height);
+    ComplexLines column(1, size.height);
+    column.clear();
+    const auto above = static_cast<std::size_t>(half);
+    for (int kx = 0; kx < spectrum.columns(); ++kx) {
+      // the centre comes first, what lies above it last
+      const auto from = rows.line(kx);
+      std::ranges::copy(from.subspan(above), column.line(0).begin());
+      std::ranges::copy(from.first(above), column.line(0).last(above).begin());
+      line_fft.forward(column.line(0), spectrum.column(channel, kx));
+    }
   });
   return spectrum;
 }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace limpid {
@@ -52,6 +53,30 @@ void parallel_for(int count, int threads, const std::function<void(int)>& body) 
     work();
   }
   if (failure) std::rethrow_exception(failure);
+}
+
+RowsInOrder::RowsInOrder(int rows, int tiles_in_row, std::function<void(int row)> use)
+    : use_(std::move(use)),
+      missing_(static_cast<std::size_t>(rows), tiles_in_row) {}
+
+bool RowsInOrder::is_next_ready() const {
+  const auto is_complete = [&](std::size_t row) {
+    return row >= missing_.size() || missing_[row] == 0;
+  };
+  return next_ < missing_.size() && is_complete(next_) && is_complete(next_ + 1);
+}
+
+void RowsInOrder::complete_tile(int row) {
+  std::unique_lock lock(mutex_);
+  --missing_[static_cast<std::size_t>(row)];
+  while (!in_use_ && is_next_ready()) {
+    in_use_ = true;
+    lock.unlock();
+    use_(static_cast<int>(next_));
+    lock.lock();
+    in_use_ = false;
+    ++next_;
+  }
 }
 
 }  // namespace limpid

@@ -1,6 +1,8 @@
 #include "core/parallel.h"
 
+#include <algorithm>
 #include <atomic>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -50,6 +52,37 @@ TEST(ParallelFor, MayBeNested) {
   std::atomic<int> calls{0};
   parallel_for(5, 3, [&](int) { parallel_for(7, 3, [&](int) { ++calls; }); });
   EXPECT_EQ(calls, 35);
+}
+
+TEST(RowsInOrder, HandsOnWhatIsCompleteWithTheRowBehindIt) {
+  std::vector<int> used;
+  RowsInOrder rows(3, 2, [&](int row) { used.push_back(row); });
+  for (const int row : {1, 0, 2, 0}) rows.complete_tile(row);
+  EXPECT_TRUE(used.empty());
+  rows.complete_tile(1);
+  EXPECT_EQ(used, std::vector{0});
+  rows.complete_tile(2);
+  EXPECT_EQ(used, (std::vector{0, 1, 2}));
+}
+
+TEST(RowsInOrder, HandsOnEachRowOnceHoweverManyThreadsThereAre) {
+  for (const int threads : {1, 2, 8}) {
+    constexpr int rows = 50, tiles = 7;
+    std::vector<std::atomic<int>> complete(rows);
+    std::vector<int> used;
+    RowsInOrder order(rows, tiles, [&](int row) {
+      for (int r = row; r < std::min(rows, row + 2); ++r)
+        EXPECT_EQ(complete[static_cast<std::size_t>(r)], tiles);
+      used.push_back(row);
+    });
+    parallel_for(rows * tiles, threads, [&](int i) {
+      ++complete[static_cast<std::size_t>(i / tiles)];
+      order.complete_tile(i / tiles);
+    });
+    std::vector<int> all(rows);
+    std::iota(all.begin(), all.end(), 0);
+    EXPECT_EQ(used, all);
+  }
 }
 
 }  // namespace

@@ -163,6 +163,22 @@ std::vector<float> without_nan(std::span<const float> samples) {
   return kept;
 }
 
+void Range::add(Range other) {
+  lowest = std::min(lowest, other.lowest);
+  highest = std::max(highest, other.highest);
+}
+
+Range range_of(std::span<const float> samples) {
+  Range range;
+  FloatLanes low = FloatLanes{} + range.lowest, high = FloatLanes{} + range.highest;
+  for_eights(samples, samples[0], [&](FloatLanes some) {
+    low = some < low ? some : low;
+    high = some > high ? some : high;
+  });
+  for (int lane = 0; lane < float_lane_count; ++lane) range.add({low[lane], high[lane]});
+  return range;
+}
+
 float quantile_in_place(std::span<float> samples, double q) { return quantile_of(samples, q); }
 
 float median_in_place(std::span<float> samples) { return quantile_in_place(samples, 0.5); }

@@ -2,6 +2,7 @@
 // every statistic is NaN.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -13,6 +14,13 @@ inline constexpr float sigma_per_mad = 1.482602F;
 
 /// The samples that are not NaN.
 std::vector<float> without_nan(std::span<const float> samples);
+
+/// Of samples without NaN, of which there is at least one.
+struct Range {
+  float lowest = INFINITY, highest = -INFINITY;
+  void add(Range other);
+};
+Range range_of(std::span<const float> samples);
 
 /// Value below which the share `q` (0..1) of the samples lies, interpolated between neighbours.
 float quantile(std::span<const float> samples, double q);

@@ -36,6 +36,16 @@ TEST(Statistics, QuantileAgreesWithSorting) {
   }
 }
 
+TEST(Statistics, RangeIsThatOfTheLeastAndTheGreatest) {
+  for (const int count : {1, 7, 8, 9, 1001}) {
+    const std::vector<float> samples = normal_samples(count, 3, 1);
+    const auto [lowest, highest] = std::ranges::minmax(samples);
+    const Range range = range_of(samples);
+    EXPECT_EQ(range.lowest, lowest);
+    EXPECT_EQ(range.highest, highest);
+  }
+}
+
 TEST(Statistics, QuantileOfSortedAndOfRepeatedSamplesAgreesWithSorting) {
   std::vector<float> rising(1000), few_values(1000), organ(1000);
   for (int i = 0; i < 1000; ++i) {

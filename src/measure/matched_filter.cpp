@@ -29,18 +29,19 @@ SkyModel model_sky(ConstView frame, int cell_px, int threads) {
 }
 
 Image detection_frame(ConstView frame, const SkyModel& sky, int threads) {
-  Image sum(1, frame.size());
   std::vector<float> weights;
   float squares = 0;
   for (const SkyLevel& level : sky.level) {
     weights.push_back(level.sigma > 0 ? 1 / (level.sigma * level.sigma) : 0.0F);
     squares += level.sigma > 0 ? weights.back() : 0.0F;
   }
-  if (squares == 0) return sum;
+  if (squares == 0) return {1, frame.size()};
   for (float& weight : weights) weight /= std::sqrt(squares);
+  Image sum = Image::unset(1, frame.size());
   const MutableView out = sum.view();
   parallel_for(frame.height(), threads, [&](int y) {
     const auto row = out.row(0, y);
+    std::ranges::fill(row, 0.0F);
     std::vector<float> level(row.size());
     for (int c = 0; c < frame.channels(); ++c) {
       const auto i = static_cast<std::size_t>(c);
@@ -238,8 +239,9 @@ int rough_length(int length) { return std::max(1, (length - 1) / 2); }
 }  // namespace
 
 Image roughness(ConstView frame, int threads) {
-  Image rough(1, {rough_length(frame.width()), rough_length(frame.height())});
-  if (std::min(frame.width(), frame.height()) < 3) return rough;
+  const Size size{rough_length(frame.width()), rough_length(frame.height())};
+  if (std::min(frame.width(), frame.height()) < 3) return {1, size};
+  Image rough = Image::unset(1, size);
   const MutableView out = rough.view();
   parallel_for(out.height(), threads, [&](int i) {
     const auto above = frame.row(0, 2 * i), middle = frame.row(0, 2 * i + 1),

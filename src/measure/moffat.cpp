@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numbers>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace limpid {
@@ -48,26 +49,29 @@ float Psf::eccentricity() const {
 float Psf::angle_rad() const { return 0.5F * std::atan2(e2, e1); }
 
 Image Psf::kernel(int side_px, std::span<const float> residual) const {
-  Image kernel(1, {side_px, side_px});
-  const int count = side_px * side_px;
+  Image kernel = Image::unset(1, {side_px, side_px});
+  const Eigen::Index side = side_px, count = side * side;
   Eigen::ArrayXd x(count), y(count);
-  for (int i = 0; i < count; ++i) {
-    x[i] = i % side_px - (side_px / 2 + static_cast<double>(dx));
-    y[i] = i / side_px - (side_px / 2 + static_cast<double>(dy));
+  const double left = -(side_px / 2 + static_cast<double>(dx)),
+               top = -(side_px / 2 + static_cast<double>(dy));
+  for (Eigen::Index row = 0; row < side; ++row) {
+    for (Eigen::Index i = 0; i < side; ++i) x[row * side + i] = left + static_cast<double>(i);
+    y.segment(row * side, side).setConstant(top + static_cast<double>(row));
   }
+  Eigen::Map<Eigen::ArrayXf> values(kernel.pixels().data(), count);
   const Eigen::ArrayXd light = MoffatProfile(fwhm_px, e1, e2, beta).pixels(x, y);
-  double sum = 0;
-  for (int i = 0; i < count; ++i) {
-    kernel.pixels()[static_cast<std::size_t>(i)] = static_cast<float>(light[i]);
-    sum += light[i];
-  }
-  for (float& value : kernel.pixels()) value = static_cast<float>(value / sum);
+  values = light.cast<float>();  // before the division, as with a residual
+  values = (values.cast<double>() / light.sum()).cast<float>();
+  return with_residual(std::move(kernel), residual);
+}
+
+Image with_residual(Image kernel, std::span<const float> residual) {
   if (residual.empty()) return kernel;
-  sum = 0;
-  for (std::size_t i = 0; i < residual.size(); ++i) {
-    sum += static_cast<double>(kernel.pixels()[i] += residual[i]);
-  }
-  for (float& value : kernel.pixels()) value = static_cast<float>(value / sum);
+  const auto count = static_cast<Eigen::Index>(residual.size());
+  Eigen::Map<Eigen::ArrayXf> values(kernel.pixels().data(), count);
+  values += Eigen::Map<const Eigen::ArrayXf>(residual.data(), count);
+  const double sum = values.cast<double>().sum();
+  values = (values.cast<double>() / sum).cast<float>();
   return kernel;
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <optional>
+#include <span>
 
 #include <Eigen/Core>
 
@@ -13,6 +14,9 @@
 #include "core/lanes.h"
 
 namespace limpid {
+
+/// Psf::kernel() of one with this residual from that of its Moffat, which takes longest to draw.
+Image with_residual(Image kernel, std::span<const float> residual);
 
 inline constexpr double min_moffat_beta = 1.2, max_moffat_beta = 12.0;
 

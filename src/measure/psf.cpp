@@ -99,9 +99,8 @@ std::vector<float> PsfField::residual(float x, float y, int channel, int side_px
   });
 }
 
-std::vector<float> PsfField::residual_with_wings(float x, float y, int channel, int side_px,
-                                                 bool centred) const {
-  auto sum = residual(x, y, channel, side_px, centred);
+std::vector<float> PsfField::with_wings(std::vector<float> sum, float x, float y, int channel,
+                                        int side_px, bool centred) const {
   if (!wings_) return sum;
   sum.resize(static_cast<std::size_t>(side_px * side_px));
   const auto wings =

@@ -110,7 +110,7 @@ CellNoise cell_noise(ConstView channel, const Coverage& coverage, Rect cell) {
   }
   known.resize(count);
   if (known.size() * 2 < cell.size().pixels() || known.size() < 8) return {no_data, no_data};
-  const auto [lowest, highest] = std::ranges::minmax(known);
+  const auto [lowest, highest] = range_of(known);
   const Spread spread = robust_spread(known);
   for (float& value : pixels.values) value -= spread.median;
   Eigen::Vector3d plane(0, 0, 0);

@@ -285,7 +285,8 @@ Deconvolved Deconvolver::run(const Network& network, const DeconvolveOptions& op
            .controls_at =
                [&](float x, float y) {
                  return controls_at(before, options, frame.channels(), x, y);
-               }},
+               },
+           .keep_residual = options.trust_map},
           options.threads, progress.part(0.95, 0.97));
       report.reblurring = std::move(test.report);
       result.trust_map = std::move(test.residual);

@@ -1,8 +1,8 @@
 // Places about stars.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <span>
 
 #include <limpid/image.h>
@@ -39,8 +39,13 @@ inline float distance(const Star& star, int x, int y) { return distance(star.x, 
 
 /// 1 up to `from`, 0 from `to` on, half a cosine between.
 inline float falling(float at, float from, float to) {
-  const float t = (at - from) / (to - from);
-  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F + 0.5F * std::cos(t * std::numbers::pi_v<float>);
+  const float t = (at - from) / (to - from), u = std::clamp(t, 0.0F, 1.0F) - 0.5F, u2 = u * u;
+  // sin(pi u) / 2 by a polynomial, best in the greatest error of 2e-9: compilers work on several
+  // pixels at a time where there is no call
+  const float half_sine =
+      u * (1.57079629F +
+           u2 * (-2.58385344F + u2 * (1.27501569F + u2 * (-0.29902259F + u2 * 0.03861006F))));
+  return t <= 0 ? 1 : t >= 1 ? 0 : 0.5F - half_sine;
 }
 
 /// A pixel counts as clipped from this share of the saturation on.

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/box_mean.h"
 #include "core/parallel.h"
 #include "core/statistics.h"
 #include "restore/geometry.h"
@@ -101,48 +102,13 @@ void raise_to_halo(const Halo& halo, const RestoredPart& known, MutableView afte
   });
 }
 
-/// Means over squares of 2 half + 1 px of a channel, over `box` of the frame; `origin`: where the
+/// Means over squares of 2 half + 1 px of one channel, over `box` of the frame; `origin`: where the
 /// image begins. Squares end at the image's edge.
-std::vector<float> smoothed(ConstView image, Rect origin, int channel, Rect box, int half) {
-  const int left = box.x - origin.x, top = box.y - origin.y;
-  const int above = std::max(0, top - half),
-            below = std::min(image.height(), top + box.height + half);
-  const auto width = static_cast<std::size_t>(box.width);
-  // along rows first: ten sums a pixel instead of 25, and eight pixels at a time
-  std::vector<float> sums(width * static_cast<std::size_t>(below - above), 0.0F);
-  const auto sums_of = [&](int y) {
-    return std::span(sums).subspan(width * static_cast<std::size_t>(y - above), width);
-  };
-  const auto range = [half](int at, int length) {
-    return std::pair(std::max(0, at - half), std::min(length - 1, at + half));
-  };
-  for (int y = above; y < below; ++y) {
-    const auto row = image.row(channel, y);
-    const auto out = sums_of(y);
-    for (int step = -half; step <= half; ++step) {
-      const int first = std::clamp(-left - step, 0, box.width),
-                last = std::clamp(image.width() - left - step, 0, box.width);
-      const float* from = row.data() + left + step;
-      for (int x = first; x < last; ++x) out[static_cast<std::size_t>(x)] += from[x];
-    }
-  }
-  std::vector<float> across(width);
-  for (int x = 0; x < box.width; ++x) {
-    const auto [begin, end] = range(left + x, image.width());
-    across[static_cast<std::size_t>(x)] = static_cast<float>(end - begin + 1);
-  }
-  std::vector<float> means(width * static_cast<std::size_t>(box.height), 0.0F);
-  for (int y = 0; y < box.height; ++y) {
-    const auto out = std::span(means).subspan(width * static_cast<std::size_t>(y), width);
-    const auto [first, last] = range(top + y, image.height());
-    for (int v = first; v <= last; ++v) {
-      const auto row = sums_of(v);
-      for (std::size_t x = 0; x < width; ++x) out[x] += row[x];
-    }
-    const auto down = static_cast<float>(last - first + 1);
-    for (std::size_t x = 0; x < width; ++x) out[x] /= down * across[x];
-  }
-  return means;
+Image smoothed(ConstView image, Rect origin, Rect box, int half) {
+  const Rect here{box.x - origin.x, box.y - origin.y, box.width, box.height},
+      seen = intersect(grown(here, half), {0, 0, image.width(), image.height()});
+  const Image means = box_mean(image.crop(seen), half);
+  return copy(means.view().crop({here.x - seen.x, here.y - seen.y, box.width, box.height}));
 }
 
 /// What lies around a star in which patches may be too dark.
@@ -180,23 +146,22 @@ void raise_dark_patches(const Surroundings& around, const RestoredPart& known, i
     const int channel = static_cast<int>(c);
     const auto [level, sigma] = around.levels[c];
     const float slack = (half > 1 ? 0.3F : 0.7F) * sigma;
-    const auto was = smoothed(known.before, {}, channel, box, half),
-               is = smoothed(after, part, channel, box, half);
-    Image missing(1, box.size(), 0.0F);
+    const Image was = smoothed(known.before.channel(channel), {}, box, half);
+    Image missing = smoothed(after.channel(channel), part, box, half);
     bool any = false;
-    for (std::size_t i = 0; i < is.size(); ++i) {
-      const float least = std::min(was[i], level) - slack;
-      if (is[i] >= least) continue;
-      missing.pixels()[i] = least - is[i];
-      any = true;
+    for (std::size_t i = 0; i < missing.pixels().size(); ++i) {
+      float& value = missing.pixels()[i];
+      value = std::max(0.0F, std::min(was.pixels()[i], level) - slack - value);
+      any |= value > 0;
     }
     if (!any) continue;
-    const auto given = smoothed(missing.view(), {}, 0, {0, 0, box.width, box.height}, half);
+    const Image given = box_mean(missing.view(), half);
     std::size_t i = 0;
     for_pixels(box, [&](int x, int y) {
       const float edge = falling(distance(*around.star, x, y), (patches_fwhm - 1) * known.fwhm_px,
                                  patches_fwhm * known.fwhm_px);
-      after(channel, y - part.y, x - part.x) += edge * std::max(missing.pixels()[i], given[i]);
+      after(channel, y - part.y, x - part.x) +=
+          edge * std::max(missing.pixels()[i], given.pixels()[i]);
       ++i;
     });
   }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/box_mean.h"
-#include "core/lanes.h"
+#include "core/statistics.h"
 #include "restore/geometry.h"
 #include "restore/noise_model.h"
 
@@ -46,25 +46,6 @@ class MeansOnDemand {
   Image means_;
   std::vector<char> made_;
 };
-
-struct Range {
-  float lowest = INFINITY, highest = -INFINITY;
-  void add(Range other) {
-    lowest = std::min(lowest, other.lowest);
-    highest = std::max(highest, other.highest);
-  }
-};
-/// Of at least one pixel.
-Range range_of(std::span<const float> row) {
-  FloatLanes low = FloatLanes{} + INFINITY, high = -low;
-  for_eights(row, row[0], [&](FloatLanes some) {
-    low = some < low ? some : low;
-    high = some > high ? some : high;
-  });
-  Range range;
-  for (int lane = 0; lane < float_lane_count; ++lane) range.add({low[lane], high[lane]});
-  return range;
-}
 
 /// Draws discs, as large as a star of this peak has them.
 void hide_narrow_lights(ConstView channel, SkyLevel sky, float faintest, float fwhm_px,

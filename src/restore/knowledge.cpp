@@ -142,8 +142,9 @@ TileControls controls_at(const Knowledge& known, const DeconvolveOptions& o, int
                          float y) {
   TileControls controls = stellar_controls_at(known, o, channels, x, y);
   for (int c = 0; c < 3 && known.field && !o.psf_fwhm_px; ++c) {
-    controls.nonstellar_residual[static_cast<std::size_t>(c)] =
-        known.field->residual_with_wings(x, y, channels == 1 ? 0 : c, psf_kernel_px, controls.mono);
+    const auto at = static_cast<std::size_t>(c);
+    controls.nonstellar_residual[at] = known.field->with_wings(
+        controls.residual[at], x, y, channels == 1 ? 0 : c, psf_kernel_px, controls.mono);
   }
   return controls;
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -353,18 +352,7 @@ double make_nebulae_consistent(const RestoredPart& known, const NoiseModel& nois
     }
   };
   // a row is changed once the next one has seen it as it was
-  std::mutex mutex;
-  std::vector<int> waited_for(static_cast<std::size_t>(rows), columns);
-  int next_row = 0;
-  const auto done = [&](int row) {
-    const std::scoped_lock lock(mutex);
-    --waited_for[static_cast<std::size_t>(row)];
-    const auto is_done = [&](int r) {
-      return r >= rows || waited_for[static_cast<std::size_t>(r)] == 0;
-    };
-    for (; next_row < rows && is_done(next_row) && is_done(next_row + 1); ++next_row)
-      add_row(next_row);
-  };
+  RowsInOrder seen(rows, columns, add_row);
   parallel_for(columns * rows, known.threads, [&](int i) {
     const int row = i / columns;
     const Rect place{i % columns * inner.width, row * inner.height, inner.width, inner.height};
@@ -386,7 +374,7 @@ double make_nebulae_consistent(const RestoredPart& known, const NoiseModel& nois
                     controls_at(middle(known.part.x + place.x, place.width),
                                 middle(known.part.y + place.y, place.height)));
     }
-    done(row);
+    seen.complete_tile(row);
   });
   return static_cast<double>(changed) / static_cast<double>(after.size().pixels());
 }

@@ -24,7 +24,8 @@ inline FloatLanes blurred_back(FloatLanes measured, FloatLanes wanted) {
 }
 
 struct Reblurring {
-  Image residual;  ///< shape of the frame: re-blurred result minus frame, in units of the noise
+  /// Shape of the frame: re-blurred result minus frame, in units of the noise. Empty if not kept.
+  Image residual;
   ReblurReport report;
 };
 
@@ -36,6 +37,7 @@ struct ReblurInput {
   double fwhm_px = 3;                    ///< typical
   /// What was asked for at a place, PSFs included.
   std::function<TileControls(float x, float y)> controls_at;
+  bool keep_residual = true;
 };
 
 /// Stars are taken back from the PSF wanted for them to the measured one, everything else from the
