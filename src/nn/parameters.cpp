@@ -105,18 +105,18 @@ ParameterShapes guided_unet_shapes(const ArchitectureOptions& options) {
       !within(options.widths, 1, 4096) || !within(options.blocks, 0, 64)) {
     throw Error(ErrorKind::bad_model, "guided_unet needs two widths and three block counts");
   }
-  const std::int64_t fine = options.widths[0], coarse = options.widths[1];
+  const std::int64_t fine = options.widths[0], coarse = options.widths[1], area = block_area;
   ParameterShapes shapes;
   const auto add = [&](const std::string& name, std::vector<std::int64_t> weight) {
     shapes[name + ".bias"] = {weight.front()};
     shapes[name + ".weight"] = std::move(weight);
   };
-  add("stem", {fine, plane_count * block_area, 1, 1});
+  add("stem", {fine, plane_count * area, 1, 1});
   add("stem_controls", {fine, control_count});
   add("down", {coarse, fine, 3, 3});
   add("down_controls", {coarse, control_count});
   add("up", {4 * fine, coarse, 1, 1});
-  add("head", {(3 * guide_count + 3) * block_area, fine, 1, 1});
+  add("head", {(3 * guide_count + 3) * area, fine, 1, 1});
   const auto add_blocks = [&](const std::string& name, int count, std::int64_t width) {
     for (int i = 0; i < count; ++i) {
       for (const char* layer : {".first", ".second"})
@@ -144,10 +144,9 @@ void check_parameters(const Parameters& parameters, const ParameterShapes& shape
 }
 
 void add_missing_plane(Parameters& parameters) {
-  constexpr std::int64_t plane = 3 * block_area;  // of all colours
+  constexpr std::int64_t area = block_area, plane = 3 * area;  // of all colours
   // the network sees the tile first, and answers with a share of each guide plane, then the rest
-  insert_zeros(parameters, "stem.weight", 1, plane_count * block_area, (1 + newest_guide) * plane,
-               plane);
+  insert_zeros(parameters, "stem.weight", 1, plane_count * area, (1 + newest_guide) * plane, plane);
   for (const char* name : {"head.weight", "head.bias"})
     insert_zeros(parameters, name, 0, (guide_count + 1) * plane, newest_guide * plane, plane);
 }

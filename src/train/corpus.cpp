@@ -232,9 +232,9 @@ CorpusReport PatchWriter::finish() {
 
 }  // namespace
 
-std::unique_ptr<CorpusWriter> by_libtorch::make_corpus_writer(const std::filesystem::path& output,
-                                                              const CorpusOptions& options) {
-  return std::make_unique<PatchWriter>(output, options);
+std::unique_ptr<CorpusWriter> by_libtorch::make_corpus_writer(std::filesystem::path output,
+                                                              CorpusOptions options) {
+  return std::make_unique<PatchWriter>(std::move(output), std::move(options));
 }
 
 // ---- drawing -----------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ struct TorchTraining {
   std::unique_ptr<SceneDrawer> (*make_drawer)(const std::filesystem::path& corpus, bool validation,
                                               std::uint64_t seed, int psf_bank, int threads,
                                               const Progress& progress);
-  std::unique_ptr<CorpusWriter> (*make_corpus_writer)(const std::filesystem::path& output,
-                                                      const CorpusOptions& options);
+  std::unique_ptr<CorpusWriter> (*make_corpus_writer)(std::filesystem::path output,
+                                                      CorpusOptions options);
   SimulatedNight (*simulate_night)(const NightOptions& options, const Progress& progress);
   void (*train)(const TrainOptions& options, const std::function<void(const TrainState&)>& log,
                 const Progress& progress);
@@ -44,8 +44,8 @@ namespace by_libtorch {
 std::unique_ptr<SceneDrawer> make_drawer(const std::filesystem::path& corpus, bool validation,
                                          std::uint64_t seed, int psf_bank, int threads,
                                          const Progress& progress);
-std::unique_ptr<CorpusWriter> make_corpus_writer(const std::filesystem::path& output,
-                                                 const CorpusOptions& options);
+std::unique_ptr<CorpusWriter> make_corpus_writer(std::filesystem::path output,
+                                                 CorpusOptions options);
 SimulatedNight simulate_night(const NightOptions& options, const Progress& progress);
 void train(const TrainOptions& options, const std::function<void(const TrainState&)>& log,
            const Progress& progress);

@@ -32,9 +32,8 @@ struct CorpusBuilder::Body {
 };
 
 CorpusBuilder::CorpusBuilder(std::filesystem::path output, CorpusOptions options)
-    : body_(
-          std::make_unique<Body>(Body{torch_for("a corpus").make_corpus_writer(output, options)})) {
-}
+    : body_(std::make_unique<Body>(
+          Body{torch_for("a corpus").make_corpus_writer(std::move(output), std::move(options))})) {}
 CorpusBuilder::~CorpusBuilder() = default;
 void CorpusBuilder::add(const CorpusSource& source) { body_->writer->add(source); }
 void CorpusBuilder::add_corpus(const std::filesystem::path& path) {
