@@ -39,7 +39,7 @@ struct Piece {
   const std::ptrdiff_t* taps;  ///< from the middle of the kernel to its values
   std::int64_t tap_count, inputs;
   const Value* weights;  ///< as Convolution packs them, those of the channels
-  const float* bias;
+  const float* bias;     ///< null: the sums are the result
   Out* out;
   std::ptrdiff_t out_step;
   Finish<Out> finish;
@@ -99,6 +99,17 @@ template <int lanes, int vectors, int places, bool narrow, typename Value, typen
 LIMPID_INLINED void convolve(const Piece<Value, Out>& p) {
   Sums<lanes, vectors, places> sums{};
   add_products<lanes, vectors, places>(p, sums);
+  if (p.bias == nullptr) {
+#pragma GCC unroll 12
+    for (int i = 0; i < places; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        round_off<lanes, narrow>(sums[i][v]);
+        store<lanes>(sums[i][v], p.out + i * p.out_step + v * lanes);
+      }
+    }
+    return;
+  }
 #pragma GCC unroll 12
   for (int i = 0; i < places; ++i) {
 #pragma GCC unroll 4
@@ -228,7 +239,7 @@ void Convolution<Value, Out>::row(const Value* in, std::ptrdiff_t in_row, std::i
                               .tap_count = side_ * side_,
                               .inputs = inputs_,
                               .weights = packed_.get() + first * inputs_ * side_ * side_,
-                              .bias = bias_.data() + first,
+                              .bias = bias_.empty() ? nullptr : bias_.data() + first,
                               .out = out + begin * out_step + first,
                               .out_step = out_step,
                               .finish = finish};

@@ -55,7 +55,8 @@ template <typename Value, typename Out = Value>
 class Convolution {
  public:
   /// `weight`: (outputs, inputs, side, side) of side 1 or 3, channels in multiples of 16. bfloat16s
-  /// are narrow unless the result is floats. `by`: for such values, and what the processor has.
+  /// are narrow unless the result is floats. An empty bias: nothing follows the sums. `by`: for
+  /// such values, and what the processor has.
   Convolution(const Parameter& weight, const Parameter& bias, std::int64_t stride, bool narrow,
               Arithmetic by);
   [[nodiscard]] std::int64_t outputs() const { return outputs_; }

@@ -27,8 +27,7 @@ constexpr int seam_px = 16;
 
 /// Leads two values, one near each side, by a share of their difference towards each other.
 void join(float share, float& first, float& last) {
-  // volatile: rounded before it is added, where processors could fuse the two
-  const volatile float step = share * (last - first);
+  const float step = share * (last - first);
   first += step;
   last -= step;
 }

@@ -14,7 +14,7 @@ namespace limpid {
 namespace {
 
 constexpr std::int64_t numbers = 16;     // of a transformed tile of 4x4 values
-constexpr std::int64_t most_tiles = 12;  // at a time: what is made of them stays in a core's cache
+constexpr std::int64_t most_tiles = 18;  // at a time: what is made of them stays in a core's cache
 
 /// Tiles in a row, whose values overlap by two places.
 template <typename In, typename Value>
@@ -197,9 +197,8 @@ Winograd<Value>::Winograd(const Parameter& weight, const Parameter& bias, bool n
       spread[k].values[i] = narrow ? rounded_to_bfloat16(value) : value;
     }
   }
-  const Parameter nothing{{outputs_}, std::vector<float>(static_cast<std::size_t>(outputs_))};
   for (const Parameter& of_number : spread)
-    products_.emplace_back(of_number, nothing, 1, false, by);
+    products_.emplace_back(of_number, Parameter(), 1, false, by);
 }
 
 template <typename Value>
