@@ -6,7 +6,8 @@
 
 #include "nn/bfloat16.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// Clang 14 has no registers of 512 bits in functions for AVX-512 alone, nor the feature's name.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define LIMPID_HAS_CONVOLUTIONS
 
 /// Inlined into functions for the processors that have such registers.
