@@ -1,7 +1,5 @@
 #include "core/fft.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -33,15 +31,6 @@ const Plans& plans_for(Size size, std::complex<float>* memory) {
   });
 }
 
-/// Asks for pages of 2 MB, of which a large spectrum that is read across takes few; neighbours in
-/// memory share them. Where the system has none, nothing happens.
-void prefer_large_pages(void* memory, std::size_t bytes) {
-  constexpr std::size_t worth = 1 << 20, page = 4096;
-  if (bytes < worth) return;
-  if (std::align(page, page, memory, bytes) == nullptr) return;
-  madvise(memory, bytes / page * page, MADV_HUGEPAGE);
-}
-
 }  // namespace
 
 std::mutex& planner_lock() {
@@ -50,12 +39,10 @@ std::mutex& planner_lock() {
 }
 
 SpectrumMemory allocate_spectrum(std::size_t count, Size size) {
-  const std::size_t bytes = count * sizeof(std::complex<float>);
+  // a spectrum that is read across takes few large pages, and neighbours in memory share them
+  constexpr std::size_t large = std::size_t{1} << 20;
   try {
-    SpectrumMemory memory(
-        static_cast<std::complex<float>*>(::operator new(bytes, spectrum_alignment)));
-    prefer_large_pages(memory.get(), bytes);
-    return memory;
+    return allocate_aligned<std::complex<float>>(count, large);
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::exhausted, "no memory for the Fourier transform of " +
                                           std::to_string(size.width) + " x " +

@@ -3,15 +3,12 @@
 
 #include <complex>
 #include <cstddef>
-#include <memory>
-#include <new>
 
 #include <limpid/image.h>
 
-namespace limpid {
+#include "core/aligned.h"
 
-/// Of a cache line, more than any vector unit's.
-inline constexpr std::align_val_t spectrum_alignment{64};
+namespace limpid {
 
 /// The smallest number of values of at least `count` that fills cache lines.
 constexpr std::size_t filled_line(int count) {
@@ -26,12 +23,7 @@ constexpr std::size_t spread_line(int count) {
   return filled % 64 == 0 ? filled + filled_line(1) : filled;
 }
 
-struct FreeSpectrum {
-  void operator()(std::complex<float>* values) const {
-    ::operator delete(values, spectrum_alignment);
-  }
-};
-using SpectrumMemory = std::unique_ptr<std::complex<float>[], FreeSpectrum>;
+using SpectrumMemory = AlignedValues<std::complex<float>>;
 
 /// `count` values that begin on a cache line, not set, for transforms of `size`. Throws
 /// Error(exhausted).

@@ -6,6 +6,7 @@
 
 #include "core/lanes.h"
 #include "nn/light_view.h"
+#include "nn/registers.h"
 #include "nn/shape.h"
 
 namespace limpid {
@@ -28,28 +29,11 @@ void store_half_block(float* at, std::int64_t stride, FloatLanes values) {
   std::memcpy(at + stride, &second, sizeof second);
 }
 
-FloatLanes floats_at(const float* from) { return load_floats(from); }
-FloatLanes floats_at(const BFloat16* from) {
-  using Halves = std::uint16_t __attribute__((vector_size(float_lane_count * 2)));
-  using Bits = std::uint32_t __attribute__((vector_size(float_lane_count * 4)));
-  Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  return reinterpret_cast<FloatLanes>(__builtin_convertvector(halves, Bits) << 16U);
-}
-
-/// Numbers' nearest bfloat16s, in floats.
-FloatLanes nearest_bfloats(FloatLanes values) {
-  using Bits = std::uint32_t __attribute__((vector_size(sizeof(FloatLanes))));
-  const auto bits = reinterpret_cast<Bits>(values);
-  return reinterpret_cast<FloatLanes>((bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U);
-}
-void store_values(float* to, FloatLanes values) { store_floats(to, values); }
-/// Of values that are bfloat16s.
-void store_values(BFloat16* to, FloatLanes values) {
-  using Bits = std::uint32_t __attribute__((vector_size(sizeof(FloatLanes))));
-  using Halves = std::uint16_t __attribute__((vector_size(sizeof(FloatLanes) / 2)));
-  const auto halves = __builtin_convertvector(reinterpret_cast<Bits>(values) >> 16U, Halves);
-  std::memcpy(to, &halves, sizeof halves);
+template <typename Value>
+FloatLanes floats_at(const Value* from) {
+  FloatLanes values;
+  load<float_lane_count>(from, values);
+  return values;
 }
 
 template <bool narrow, typename Value>
@@ -70,9 +54,10 @@ void compress_rows(const std::vector<Plane>& planes, std::int64_t width, std::in
       }
       Value* const to = out + (b * count + p) * block_area;
       for (std::int64_t half = 0; half < 2; ++half) {
-        const FloatLanes seen =
+        FloatLanes seen =
             seen_as(half_block(in + b * block_px + 2 * half * plane.stride, plane.stride));
-        store_values(to + half * float_lane_count, narrow ? nearest_bfloats(seen) : seen);
+        round_off<float_lane_count, narrow>(seen);
+        store<float_lane_count>(seen, to + half * float_lane_count);
       }
     }
   }

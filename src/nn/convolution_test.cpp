@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "arithmetic_kinds.h"
 #include "nn/architecture.h"
 #include "nn/mixing.h"
 #include "nn/tensors.h"
@@ -45,14 +46,6 @@ torch::Tensor slow(const torch::Tensor& x, const torch::Tensor& weight, const to
   return narrow ? rounded(sums) : sums;
 }
 
-/// The kinds of values and whether they are rounded to bfloat16.
-template <Arithmetic of, bool narrow_values>
-struct Kind {
-  using Type = std::conditional_t<of == Arithmetic::bfloats, BFloat16, float>;
-  static constexpr bool narrow = narrow_values;
-  static constexpr Arithmetic by = of;
-};
-
 template <typename Of>
 class Convolved : public testing::Test {
  protected:
@@ -72,10 +65,6 @@ class Convolved : public testing::Test {
   }
   const torch::NoGradGuard no_grad;
 };
-using Kinds =
-    testing::Types<Kind<Arithmetic::floats_by_8, false>, Kind<Arithmetic::floats_by_8, true>,
-                   Kind<Arithmetic::floats_by_16, false>, Kind<Arithmetic::floats_by_16, true>,
-                   Kind<Arithmetic::bfloats, true>>;
 TYPED_TEST_SUITE(Convolved, Kinds);
 
 TYPED_TEST(Convolved, AgreesWithLibTorchForEveryWidth) {

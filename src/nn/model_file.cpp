@@ -1,7 +1,6 @@
 #include "nn/model_file.h"
 
-#include <limpid/error.h>
-
+#include "nn/parameters.h"
 #include "nn/tensors.h"
 #include "nn/weights.h"
 
@@ -62,15 +61,10 @@ void load_parameters(Architecture& network, const std::map<std::string, torch::T
   const torch::NoGradGuard no_grad;
   for (auto& item : network.named_parameters()) {
     const auto entry = tensors.find(prefix + item.key());
-    if (entry == tensors.end() || entry->second.sizes() != item.value().sizes()) {
-      throw Error(ErrorKind::bad_model,
-                  path.string() + ": the weight '" + item.key() +
-                      "' is missing or of another shape than its description says");
-    }
-    if (!entry->second.to(torch::kFloat).isfinite().all().item<bool>()) {
-      throw Error(ErrorKind::bad_model,
-                  path.string() + ": the weight '" + item.key() + "' is not finite");
-    }
+    const bool of_its_shape =
+        entry != tensors.end() && entry->second.sizes() == item.value().sizes();
+    check_weight(path, item.key(), of_its_shape,
+                 of_its_shape && entry->second.to(torch::kFloat).isfinite().all().item<bool>());
     item.value().copy_(entry->second);
   }
 }

@@ -26,9 +26,6 @@ float from_half(std::uint16_t half) {
   const std::uint32_t wide = exponent == 0x1f ? 0xffU : exponent + (127 - 15);
   return std::bit_cast<float>(sign | wide << 23U | fraction << 13U);
 }
-float from_bfloat16(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
-}
 
 /// `Stored` values that `convert` makes floats of.
 template <typename Stored, typename Convert>
@@ -48,7 +45,7 @@ std::vector<float> converted(const std::vector<std::byte>& bytes) {
 
 std::vector<float> floats_of(const std::string& type, const std::vector<std::byte>& bytes) {
   if (type == "F16") return converted<std::uint16_t>(bytes, from_half);
-  if (type == "BF16") return converted<std::uint16_t>(bytes, from_bfloat16);
+  if (type == "BF16") return converted<BFloat16>(bytes);
   if (type == "F32") return converted<float>(bytes);
   if (type == "F64") return converted<double>(bytes);
   if (type == "I64") return converted<std::int64_t>(bytes);
@@ -86,12 +83,7 @@ Parameters read_parameters(const std::filesystem::path& path, const SafetensorsH
   Parameters parameters;
   for (const auto& [name, place] : header.tensors) {
     std::vector<std::byte> bytes(place.bytes);
-    stream.seekg(static_cast<std::streamoff>(place.position));
-    if (!stream.read(reinterpret_cast<char*>(bytes.data()),
-                     static_cast<std::streamsize>(place.bytes))) {
-      throw Error(ErrorKind::bad_model,
-                  path.string() + ": not a usable safetensors file: truncated");
-    }
+    read_tensor(stream, path, place, bytes.data());
     parameters[name] = {place.shape, floats_of(place.type, bytes)};
   }
   return parameters;
@@ -129,17 +121,24 @@ ParameterShapes guided_unet_shapes(const ArchitectureOptions& options) {
   return shapes;
 }
 
-void check_parameters(const Parameters& parameters, const ParameterShapes& shapes,
-                      const std::filesystem::path& path) {
-  const auto reject = [&](const std::string& name, const std::string& what) {
+void check_weight(const std::filesystem::path& path, const std::string& name, bool of_its_shape,
+                  bool finite) {
+  const auto reject = [&](const std::string& what) {
     throw Error(ErrorKind::bad_model, path.string() + ": the weight '" + name + "' is " + what);
   };
+  if (!of_its_shape) reject("missing or of another shape than its description says");
+  if (!finite) reject("not finite");
+}
+
+void check_parameters(const Parameters& parameters, const ParameterShapes& shapes,
+                      const std::filesystem::path& path) {
   for (const auto& [name, shape] : shapes) {
     const auto entry = parameters.find(name);
-    if (entry == parameters.end() || entry->second.shape != shape)
-      reject(name, "missing or of another shape than its description says");
-    const auto finite = [](float value) { return std::isfinite(value); };
-    if (!std::ranges::all_of(entry->second.values, finite)) reject(name, "not finite");
+    const bool of_its_shape = entry != parameters.end() && entry->second.shape == shape;
+    check_weight(path, name, of_its_shape,
+                 of_its_shape && std::ranges::all_of(entry->second.values, [](float value) {
+                   return std::isfinite(value);
+                 }));
   }
 }
 

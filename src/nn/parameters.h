@@ -25,6 +25,9 @@ Parameters read_parameters(const std::filesystem::path& path, const SafetensorsH
 /// Those of a guided_unet. Throws Error(bad_model) for nonsense.
 ParameterShapes guided_unet_shapes(const ArchitectureOptions& options);
 
+/// Throws Error(bad_model) unless a weight is what its network needs.
+void check_weight(const std::filesystem::path& path, const std::string& name, bool of_its_shape,
+                  bool finite);
 /// Throws Error(bad_model) when one of `shapes` is missing, of another shape or not finite.
 void check_parameters(const Parameters& parameters, const ParameterShapes& shapes,
                       const std::filesystem::path& path);

@@ -9,6 +9,7 @@
 // Clang 14 has no registers of 512 bits in functions for AVX-512 alone, nor the feature's name.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define LIMPID_HAS_CONVOLUTIONS
+#endif
 
 /// Inlined into functions for the processors that have such registers.
 #define LIMPID_INLINED __attribute__((always_inline)) inline
@@ -64,6 +65,7 @@ LIMPID_INLINED void round_and_store(Floats<lanes>& values, float* to) {
   round_off<lanes, narrow>(values);
   store<lanes>(values, to);
 }
+#ifdef LIMPID_HAS_CONVOLUTIONS
 /// Where the processor has an instruction for it.
 template <int lanes, bool narrow>
 LIMPID_INLINED void round_and_store(const Floats<lanes>& values, BFloat16* to) {
@@ -72,7 +74,6 @@ LIMPID_INLINED void round_and_store(const Floats<lanes>& values, BFloat16* to) {
   asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(values));
   std::memcpy(to, &halves, sizeof halves);
 }
+#endif
 
 }  // namespace limpid
-
-#endif

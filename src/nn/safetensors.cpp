@@ -147,4 +147,12 @@ SafetensorsHeader read_safetensors_header(const std::filesystem::path& path) {
   return {reader.metadata(), reader.places()};
 }
 
+void read_tensor(std::istream& stream, const std::filesystem::path& path, const TensorPlace& place,
+                 void* to) {
+  stream.seekg(static_cast<std::streamoff>(place.position));
+  if (!stream.read(static_cast<char*>(to), static_cast<std::streamsize>(place.bytes))) {
+    throw Error(ErrorKind::bad_model, path.string() + ": not a usable safetensors file: truncated");
+  }
+}
+
 }  // namespace limpid

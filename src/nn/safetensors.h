@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <iosfwd>
 #include <map>
 #include <string>
 #include <vector>
@@ -25,6 +26,11 @@ struct SafetensorsHeader {
 /// longer than the file. Throws Error(bad_model): truncated, overlapping, oversized or nonsense
 /// files.
 SafetensorsHeader read_safetensors_header(const std::filesystem::path& path);
+
+/// The bytes of one tensor. `stream`: the file that is open. Throws Error(bad_model) where it has
+/// become shorter than its header says.
+void read_tensor(std::istream& stream, const std::filesystem::path& path, const TensorPlace& place,
+                 void* to);
 
 /// Bytes of one element; zero for a type that limpid does not know.
 std::uint64_t safetensors_element_bytes(const std::string& type);

@@ -23,8 +23,8 @@ class UnetOnCpu {
 };
 
 /// `parameters`: of a guided_unet, by name, all channels multiples of 16; `blocks`: as in
-/// ArchitectureOptions. `narrow`: in bfloat16, the same bits by all that can; what lies between the two
-/// convolutions of a block, and the answer, are not rounded. `by`: not LibTorch.
+/// ArchitectureOptions. `narrow`: in bfloat16, the same bits by all that can; what lies between the
+/// two convolutions of a block, and the answer, are not rounded. `by`: not LibTorch.
 std::unique_ptr<UnetOnCpu> make_unet_on_cpu(const Parameters& parameters,
                                             const std::vector<int>& blocks, bool narrow,
                                             Arithmetic by);

@@ -41,12 +41,7 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
     const auto* kind = std::ranges::find(kinds, place.type, &Kind::name);
     assert(kind != kinds.end());  // the header knows the same types
     auto tensor = torch::empty(place.shape, kind->type);
-    stream.seekg(static_cast<std::streamoff>(place.position));
-    if (!stream.read(static_cast<char*>(tensor.data_ptr()),
-                     static_cast<std::streamsize>(place.bytes))) {
-      throw Error(ErrorKind::bad_model,
-                  path.string() + ": not a usable safetensors file: truncated");
-    }
+    read_tensor(stream, path, place, tensor.data_ptr());
     result.tensors.emplace(name, std::move(tensor));
   }
   return result;

@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
-#include <type_traits>
 #include <vector>
+
+#include "arithmetic_kinds.h"
 
 namespace limpid {
 namespace {
@@ -47,17 +48,6 @@ double slow(const Activations<Value>& in, const Parameter& weight, std::int64_t 
   }
   return sum;
 }
-
-template <Arithmetic of, bool narrow_values>
-struct Kind {
-  using Type = std::conditional_t<of == Arithmetic::bfloats, BFloat16, float>;
-  static constexpr bool narrow = narrow_values;
-  static constexpr Arithmetic by = of;
-};
-using Kinds =
-    testing::Types<Kind<Arithmetic::floats_by_8, false>, Kind<Arithmetic::floats_by_8, true>,
-                   Kind<Arithmetic::floats_by_16, false>, Kind<Arithmetic::floats_by_16, true>,
-                   Kind<Arithmetic::bfloats, true>>;
 
 template <typename Of>
 class WinogradOf : public testing::Test {
